@@ -1,0 +1,1 @@
+"""Mechanism: containers and virtual machines; knows nothing of scenarios, results or reports."""

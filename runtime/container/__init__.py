@@ -1,0 +1,1 @@
+"""Containers: ordinary Linux processes with very strong isolation."""

@@ -1,0 +1,69 @@
+"""The C extension that starts programs; all instants are CLOCK_MONOTONIC nanoseconds."""
+
+from typing import final
+
+SLOTS: int
+WAIT_FOR_MAPS: int
+IDENTITY: int
+DEATH_SIGNAL: int
+SESSION: int
+FILESYSTEM: int
+TREE: int
+ATTACH: int
+ATTRIBUTES: int
+DIRECTORY: int
+EMPTY_FILE: int
+SYMLINK: int
+PIVOT: int
+WORKING_DIRECTORY: int
+HOST_NAME: int
+LIMIT: int
+LOOPBACK: int
+KEYRING: int
+CAPABILITIES: int
+NO_NEW_PRIVILEGES: int
+FILE_MODE_MASK: int
+DUPLICATE: int
+CLOSE_FROM: int
+
+@final
+class Program:
+    """Steps, path, arguments and environment, ready to be spawned any number of times."""
+    def __init__(
+        self,
+        steps: tuple[tuple[int | bytes, ...], ...],
+        path: bytes,
+        arguments: tuple[bytes, ...],
+        environment: tuple[bytes, ...],
+    ) -> None: ...
+
+def spawn(
+    program: Program,
+    *,
+    flags: int,
+    descriptors: tuple[int, ...],
+    uid_map: str | None,
+    gid_map: str | None,
+    time_offsets: str | None,
+    deny_setgroups: bool,
+    map_commands: tuple[tuple[bytes, ...], ...],
+    cgroup: int,
+    watched: tuple[int, ...],
+    awaited: int,
+    cancel: int,
+    timeout: int,
+) -> tuple[int, int, int, int, int, int, int, int, tuple[int, ...], int, int, str]:
+    """Clone, write the id maps, wait for execve and for the first `awaited` watched descriptors.
+
+    `timeout` is in nanoseconds from the request; `cgroup` is a descriptor or -1;
+    so is `cancel`, which ends the wait when it becomes readable.
+
+    Returns:
+        pid, pidfd, requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at,
+        watched_at (0: did not speak), failed_step (-1 none, number of steps: execve, -2 the
+        parent's own part, -3 killed or timed out before execve), errno, failed call.
+        After a failure the child has been reaped and pidfd is -1.
+    """
+
+def pipe_latencies(rounds: int) -> tuple[int, ...]:
+    """Nanoseconds from a thread's push into a pipe to this thread's wake-up, once per round."""

@@ -1,0 +1,82 @@
+/* What happens between clone3 and execve: a list of declarative steps, carried out in the child.
+ *
+ * The child shares the parent's memory until execve (CLONE_VM), because copying the page tables
+ * of a Python interpreter costs more than the whole sandbox. So nothing here may touch libc state:
+ * no errno (it is the parent thread's), no malloc, no stdio, only raw system calls.
+ */
+#ifndef PYBENCH_SPAWN_CHILD_H
+#define PYBENCH_SPAWN_CHILD_H
+
+#include <stdint.h>
+
+#define STEP_NUMBERS 5
+#define STEP_TEXTS 4
+#define SLOTS 24
+
+/* Every step, with its numbers and its texts in order. A slot is an index into the table of
+ * descriptors: the first ones are given to spawn(), later ones are filled by steps. */
+#define STEPS(X)                                                                                   \
+    X(WAIT_FOR_MAPS)      /* until the parent has written the id maps */                           \
+    X(IDENTITY)           /* uid, gid, keep_groups; groups (gid_t[]) */                            \
+    X(DEATH_SIGNAL)       /* signal when the spawning thread ends */                               \
+    X(SESSION)            /* a session of its own */                                               \
+    X(FILESYSTEM)         /* slot, mount attributes; type, options separated by commas */          \
+    X(TREE)               /* slot, recursive; path: a detached copy of a mount */                  \
+    X(ATTACH)             /* slot; path: put a detached mount there */                             \
+    X(ATTRIBUTES)         /* set, clear, propagation, recursive; path */                           \
+    X(DIRECTORY)          /* mode; path */                                                         \
+    X(EMPTY_FILE)         /* path */                                                               \
+    X(SYMLINK)            /* target, path */                                                       \
+    X(PIVOT)              /* slot of the mount that becomes the root; the old one is detached */   \
+    X(WORKING_DIRECTORY)  /* path */                                                               \
+    X(HOST_NAME)          /* name */                                                               \
+    X(LIMIT)              /* resource, soft, hard */                                               \
+    X(LOOPBACK)           /* bring lo up */                                                        \
+    X(KEYRING)            /* join a new, anonymous session keyring */                              \
+    X(CAPABILITIES)       /* bounding, effective, permitted, inheritable, ambient: bit sets */     \
+    X(NO_NEW_PRIVILEGES)                                                                           \
+    X(FILE_MODE_MASK)     /* umask */                                                              \
+    X(DUPLICATE)          /* slot, descriptor number in the new program */                         \
+    X(CLOSE_FROM)         /* first descriptor that the new program does not get */
+
+enum step_code {
+#define X(name) STEP_##name,
+    STEPS(X)
+#undef X
+    STEP_COUNT
+};
+
+struct step {
+    enum step_code code;
+    int64_t number[STEP_NUMBERS];
+    const char *text[STEP_TEXTS];
+    uint32_t length[STEP_TEXTS];
+};
+
+/* Shared with the parent, which reads it once the child has replaced or ended itself. */
+struct child {
+    const struct step *steps;
+    int step_count;
+    const char *path;
+    char *const *arguments;
+    char *const *environment;
+    int slots[SLOTS];
+    int link;        /* the child's end: "go" comes in, its closing tells of execve or death */
+    int parent_link; /* the parent's end, to be closed, or the parent's death would go unseen */
+
+    int failed_step; /* -1: none; step_count: execve itself */
+    int failed_errno;
+    int64_t maps_seen_at; /* CLOCK_MONOTONIC, ns */
+    int64_t execve_at;
+};
+
+/* Never returns: ends in execve, or records the failure and exits with 127. */
+void child_main(void *child) __attribute__((noreturn));
+
+/* clone3 whose child continues in child_main on its own stack; returns the pid or -errno. */
+struct clone_args;
+long clone_child(struct clone_args *arguments, struct child *child);
+
+int64_t monotonic_ns(void);
+
+#endif

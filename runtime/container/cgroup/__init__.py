@@ -1,0 +1,1 @@
+"""Control groups behind one small interface, with an implementation for each kernel interface."""

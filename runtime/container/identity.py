@@ -1,0 +1,113 @@
+"""Which host ids a container's users are: a range of its own for every container.
+
+Root takes 65536 ids from a reserved range, guarded by lock files. An ordinary user takes the
+range that /etc/subuid grants through newuidmap, or maps the container's root onto itself alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from pybench.runtime.errors import HostError
+from pybench.runtime.journal import state_directory
+
+RANGE_SIZE = 65536
+FIRST_ID = 1_000_000_000
+"""Within 524288…1879048191, the ids that systemd sets aside for containers, and far from the low
+end where useradd and container engines put their subordinate ranges."""
+RANGES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityMap:
+    """How container ids appear on the host, and how the map gets written."""
+
+    uid_map: str | None
+    """Text of /proc/<pid>/uid_map, or None where `map_commands` write it."""
+    gid_map: str | None
+    deny_setgroups: bool
+    map_commands: tuple[tuple[bytes, ...], ...] = ()
+    """newuidmap and newgidmap with their arguments; the pid is put in at the second place."""
+    label: str = "range"
+    """`range` or `single`: recorded with every sample."""
+
+
+@contextmanager
+def reserve() -> Iterator[IdentityMap]:
+    """Hold ids for one container at a time; disjoint from those of every other holder.
+
+    Raises:
+        HostError: every range is taken.
+    """
+    if os.geteuid() != 0:
+        yield _ordinary_user_map()
+        return
+    directory = state_directory()
+    for number in range(RANGES):
+        path = directory / f"ids-{number}.lock"
+        with path.open("w", encoding="ascii") as lock:
+            if not _take(lock, path):
+                continue
+            text = f"0 {FIRST_ID + number * RANGE_SIZE} {RANGE_SIZE}"
+            try:
+                yield IdentityMap(text, text, deny_setgroups=False)
+            finally:
+                path.unlink()
+            return
+    raise HostError(f"all {RANGES} id ranges are in use", "end other pybench processes")
+
+
+def _take(lock: TextIO, path: Path) -> bool:
+    """Lock the file, unless its last holder has removed it between our opening and our locking."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path.stat().st_ino == os.fstat(lock.fileno()).st_ino
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def _ordinary_user_map() -> IdentityMap:
+    uid, gid = os.geteuid(), os.getegid()
+    commands = [
+        _map_command(program, Path(file), uid)
+        for program, file in (("newuidmap", "/etc/subuid"), ("newgidmap", "/etc/subgid"))
+    ]
+    if all(commands):
+        return IdentityMap(None, None, deny_setgroups=False, map_commands=tuple(filter(None, commands)))
+    # One id may always be mapped onto oneself, if setgroups is given up (user_namespaces(7)).
+    return IdentityMap(f"0 {uid} 1", f"0 {gid} 1", deny_setgroups=True, label="single")
+
+
+def _map_command(name: str, ranges: Path, uid: int) -> tuple[bytes, ...] | None:
+    """The command that maps the user's subordinate range, without the pid; None if it cannot."""
+    program, granted = shutil.which(name), _subordinate(ranges, uid)
+    if not program or not granted:
+        return None
+    start, size = granted
+    return (program.encode(), b"0", str(start).encode(), str(size).encode())
+
+
+def _subordinate(file: Path, uid: int) -> tuple[int, int] | None:
+    """The first usable range that subuid(5) grants this user."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    try:
+        names = {str(uid), pwd.getpwuid(uid).pw_name}
+    except KeyError:
+        names = {str(uid)}
+    for line in lines:
+        match line.split(":"):
+            case [name, start, size] if name in names and start.isdigit() and size.isdigit():
+                if int(size) >= RANGE_SIZE:
+                    return int(start), RANGE_SIZE
+    return None

@@ -1,0 +1,108 @@
+"""Ending what a container, or a harness that was killed, may have left running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+from pybench.runtime.container.cgroup.base import REMOVAL_PATIENCE, Group, read_pids, remove_directory
+
+POLL_INTERVAL = 0.002
+"""Seconds between looks at what is dying; never within a measured span."""
+KILL_PATIENCE = REMOVAL_PATIENCE
+
+
+def kill_processes(pids: tuple[int, ...]) -> None:
+    """SIGKILL, through a pidfd so that a reused pid is never hit by more than this instant's chance."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
+
+
+def kill_group(group: Group) -> None:
+    """Kill whatever still runs inside a control group; forks during the sweep are caught by the next."""
+    _kill_until_empty(group.processes)
+
+
+def _kill_until_empty(processes: Callable[[], tuple[int, ...]]) -> None:
+    deadline = time.monotonic() + REMOVAL_PATIENCE
+    while (pids := processes()) and time.monotonic() < deadline:
+        kill_processes(pids)
+        time.sleep(POLL_INTERVAL)
+
+
+def remove_cgroup(details: Mapping[str, str | int]) -> str:
+    """Kill what is inside a journalled control group and remove it.
+
+    Raises:
+        LeftoverError: it could not be emptied.
+    """
+    directory = Path(str(details["path"]))
+    if not directory.is_dir():
+        return ""
+    _kill_until_empty(lambda: read_pids(directory / "cgroup.procs"))
+    remove_directory(directory)
+    return f"removed control group {directory}"
+
+
+def remove_mount_point(details: Mapping[str, str | int]) -> str:
+    """Remove a journalled directory that was only a mount point."""
+    directory = Path(str(details["path"]))
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        return ""
+    return f"removed directory {directory}"
+
+
+def descendants(pid: int) -> tuple[int, ...]:
+    """A process and everything below it."""
+    try:
+        process = psutil.Process(pid)
+        return (pid, *(child.pid for child in process.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return ()
+
+
+def session_members(session: int) -> tuple[int, ...]:
+    """Every process of a session."""
+    members = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == session:
+                members.append(pid)
+    return tuple(members)
+
+
+def end_session(details: Mapping[str, str | int]) -> str:
+    """Kill what is left of a journalled session of a bare process.
+
+    The session's number is its first process's pid. It cannot be another's by now as long as any
+    member lives, and `started` guards against one that was reused after all had ended.
+    """
+    session, started = int(details["session"]), int(details["started"])
+    pids = tuple(
+        pid for pid in session_members(session) if (at := start_ticks(pid)) is not None and at >= started
+    )
+    if not pids:
+        return ""
+    kill_processes(pids)
+    return f"killed {len(pids)} processes of session {session}"
+
+
+def start_ticks(pid: int) -> int | None:
+    """Clock ticks after boot at which a process started (proc(5), stat field 22); None if it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    return int(stat.rpartition(")")[2].split()[19])

@@ -1,0 +1,316 @@
+"""Our container: a sandbox prepared once for an image and a command, started any number of times.
+
+Everything that can be the same for all containers of an image is done in `Sandbox`; what one
+container needs for itself (its control group) is made by `start` ahead of the clock, and the time
+that took is kept as the mark `preparing`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pybench.runtime.container import instance, leftovers, system_calls
+from pybench.runtime.container.cgroup.base import Controller, Group, Limits
+from pybench.runtime.container.identity import IdentityMap, reserve
+from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
+from pybench.runtime.container.root import OwnDevices, RootSource, StagedDevices, root_steps
+from pybench.runtime.container.spawner import (
+    MARK_SLOT,
+    OUTPUT_SLOT,
+    STDIN_SLOT,
+    Program,
+    Spawner,
+)
+from pybench.runtime.container.stage import Stage
+from pybench.runtime.container.steps import (
+    Capabilities,
+    CloseFrom,
+    DeathSignal,
+    Duplicate,
+    FileModeMask,
+    HostName,
+    Identity,
+    LoopbackUp,
+    NewSession,
+    NewSessionKeyring,
+    NoNewPrivileges,
+    ResourceLimit,
+    Step,
+)
+from pybench.runtime.errors import HostError, LeftoverError
+from pybench.runtime.marks import Mark
+
+NAMESPACES = (
+    system_calls.CLONE_NEWUSER
+    | system_calls.CLONE_NEWPID
+    | system_calls.CLONE_NEWNS
+    | system_calls.CLONE_NEWNET
+    | system_calls.CLONE_NEWUTS
+    | system_calls.CLONE_NEWIPC
+    | system_calls.CLONE_NEWCGROUP
+    | system_calls.CLONE_NEWTIME
+)
+"""All eight: user, pid, mount, net, uts, ipc, cgroup and time."""
+
+DEFAULT_LIMITS = Limits(pids=256)
+"""Podman's 2048 is generous; a workload that needs more than 256 processes says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxSpec:
+    """What a container is made of."""
+
+    rootfs: Path
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    readiness: Readiness
+    limits: Limits = DEFAULT_LIMITS
+    host_name: str = "container"
+
+
+def stdio_steps(marking: bool) -> tuple[Step, ...]:
+    """Null as input, one pipe for output and errors, the mark pipe where asked for, nothing else."""
+    steps: list[Step] = [
+        Duplicate(STDIN_SLOT, 0),
+        Duplicate(OUTPUT_SLOT, 1),
+        Duplicate(OUTPUT_SLOT, 2),
+    ]
+    if marking:
+        steps.append(Duplicate(MARK_SLOT, MARK_DESCRIPTOR))
+    return (*steps, CloseFrom(MARK_DESCRIPTOR + int(marking)))
+
+
+def mark_environment(environment: Mapping[str, str], marking: bool) -> dict[str, str]:
+    """The workload's environment, with the place for its mark."""
+    return {**environment, **({"PYBENCH_MARK_FD": str(MARK_DESCRIPTOR)} if marking else {})}
+
+
+class Sandbox:
+    """Prepared for one image and command; a context manager that releases what it prepared."""
+
+    def __init__(self, spawner: Spawner, controller: Controller, spec: SandboxSpec) -> None:
+        self._spawner = spawner
+        self._controller = controller
+        self._spec = spec
+        self._resources = contextlib.ExitStack()
+        self._identity: IdentityMap | None = None
+        self._program: Program | None = None
+        self._count = 0
+        self.qualifiers: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self._identity = stack.enter_context(reserve())
+            source, mapped = self._root_source(stack, self._identity)
+            self._program = self._compile(source, self._identity)
+            self._resources = stack.pop_all()
+        self.qualifiers = self._describe(self._identity, mapped)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def _root_source(self, stack: contextlib.ExitStack, identity: IdentityMap) -> tuple[RootSource, bool]:
+        stage = self._spawner.stage
+        if stage is None:
+            # An ordinary user's files are the container root's own: the user's id is mapped to 0.
+            return RootSource(self._spec.rootfs, read_only=False, devices=OwnDevices()), True
+        place, mapped = self._spawner.call(lambda: self._stage_image(stage, identity))
+        stack.callback(self._spawner.call, lambda: stage.remove_image(place))
+        return RootSource(place, read_only=True, devices=StagedDevices(stage.devices)), mapped
+
+    def _stage_image(self, stage: Stage, identity: IdentityMap) -> tuple[Path, bool]:
+        with user_namespace(self._spawner, identity) as namespace:
+            return stage.add_image(self._spec.rootfs, namespace)
+
+    def _compile(self, source: RootSource, identity: IdentityMap) -> Program:
+        marking = self._spec.readiness.marking
+        return Program.compile(
+            (
+                *root_steps(
+                    source,
+                    (
+                        Identity(keep_groups=identity.deny_setgroups),
+                        DeathSignal(signal.SIGKILL),
+                        NewSession(),
+                    ),
+                ),
+                LoopbackUp(),
+                HostName(self._spec.host_name),
+                FileModeMask(0o022),
+                ResourceLimit(resource.RLIMIT_CORE, 0, 0),
+                NewSessionKeyring(),
+                Capabilities(),
+                NoNewPrivileges(),
+                *stdio_steps(marking),
+            ),
+            self._spec.command,
+            mark_environment(self._spec.environment, marking),
+            NAMESPACES,
+        )
+
+    def _describe(self, identity: IdentityMap, mapped: bool) -> dict[str, str]:
+        """What must be said beside every number, degradations first of all."""
+        missing = self._controller.unavailable(self._spec.limits)
+        said = {"net": "none", "ids": identity.label, "cgroup": self._controller.label}
+        if missing:
+            said["limits"] = f"without {', '.join(missing)}"
+        if not mapped:
+            said["image-ids"] = "unmapped"
+        if os.geteuid() != 0:
+            said["rootless"] = "yes"
+        return said
+
+    def start(self, timeout: float) -> Container:
+        """Start one container and return when it is ready.
+
+        Raises:
+            InstanceError: it failed or was not ready in time; nothing is left of it.
+            HostError: its control group could not be made.
+        """
+        return self._spawner.call(lambda: self._start(timeout), undo=lambda container: container.stop(0))
+
+    def _start(self, timeout: float) -> Container:
+        if self._program is None:
+            raise RuntimeError("the sandbox is not prepared; use it as a context manager")
+        preparing = Mark("preparing", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
+        with contextlib.ExitStack() as stack:
+            group = self._make_group(stack)
+            with group.spawning() if group else contextlib.nullcontext():
+                started = instance.launch(
+                    self._spawner,
+                    self._program,
+                    self._spec.readiness,
+                    timeout,
+                    identity=self._identity,
+                    time_offsets=_zero_clocks(),
+                    group=group,
+                )
+            started.marks.insert(0, preparing)
+            return Container(started, group, stack.pop_all())
+
+    def _make_group(self, stack: contextlib.ExitStack) -> Group | None:
+        if self._controller.label == "none":
+            return None
+        self._count += 1
+        name = f"pybench-{os.getpid()}-{threading.get_native_id()}-{self._count}"
+        journal = self._spawner.journal
+        for directory in self._controller.directories(name):
+            stack.callback(journal.forget, journal.record("cgroup", path=str(directory)))
+        group = self._controller.create(name, self._spec.limits)
+        stack.callback(group.remove)
+        stack.callback(leftovers.kill_group, group)
+        return group
+
+
+def _zero_clocks() -> str:
+    """Offsets that start the container's clocks at zero (time_namespaces(7)), so that its uptime is its own.
+
+    Whole seconds, rounded towards the past: a clock may not become negative.
+    """
+    monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
+    boottime = int(time.clock_gettime(time.CLOCK_BOOTTIME))
+    return f"monotonic -{monotonic} 0\nboottime -{boottime} 0\n"
+
+
+@contextlib.contextmanager
+def user_namespace(spawner: Spawner, identity: IdentityMap) -> Iterator[int]:
+    """A user namespace with the container's map, for as long as an id-mapped mount is being made.
+
+    mount_setattr wants a namespace's descriptor and copies its map. A namespace needs a process
+    to be made: a stopped `sleep`, which is ended again at once.
+    """
+    program = Program.compile((), ("/bin/sleep", "60"), {}, system_calls.CLONE_NEWUSER)
+    spawned = spawner.spawn(program, descriptors=(), watched=(), awaited=0, timeout=10.0, identity=identity)
+    try:
+        namespace = os.open(f"/proc/{spawned.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        signal.pidfd_send_signal(spawned.pidfd, signal.SIGKILL)
+        os.waitid(os.P_PIDFD, spawned.pidfd, os.WEXITED)
+        os.close(spawned.pidfd)
+    try:
+        yield namespace
+    finally:
+        os.close(namespace)
+
+
+class Container:
+    """One running container."""
+
+    def __init__(self, started: Instance, group: Group | None, resources: contextlib.ExitStack) -> None:
+        self._instance = started
+        self.group = group
+        """Its control group, or None where none can be made."""
+        self._resources = resources
+
+    @property
+    def pid(self) -> int:
+        """The host's pid of the container's first process."""
+        return self._instance.pid
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """From `preparing` and `request` to `ready`, and to `stopped` once it is."""
+        return tuple(self._instance.marks)
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Host pids of everything inside."""
+        if self._instance.status is not None:
+            return ()
+        return self.group.processes() if self.group else leftovers.descendants(self.pid)
+
+    @property
+    def memory_charged(self) -> int | None:
+        """Bytes charged to its control group, or None where there is none."""
+        return self.group.memory_charged() if self.group else None
+
+    @property
+    def out_of_memory_kills(self) -> int:
+        """How many of its processes its memory limit has killed."""
+        return self.group.out_of_memory_kills() if self.group else 0
+
+    @property
+    def status(self) -> int | None:
+        """Exit code of its first process, or minus the signal; None while it runs."""
+        return self._instance.status
+
+    @property
+    def output(self) -> str:
+        """The last of what it printed, escaped."""
+        return self._instance.tail.text
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end of its first process; false if that still runs after `timeout` seconds."""
+        return self._instance.wait(timeout)
+
+    def stop(self, timeout: float) -> None:
+        """End it: SIGTERM, `timeout` seconds of grace, SIGKILL; then remove its group. Idempotent.
+
+        Raises:
+            LeftoverError: something survived.
+        """
+        if self._instance.pidfd < 0:
+            return
+        marks = self._instance.marks
+        marks.append(Mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
+        try:
+            self._instance.end(timeout)
+            self._resources.close()
+        except (HostError, OSError) as error:
+            raise LeftoverError(f"container {self.pid} could not be removed: {error}") from error
+        finally:
+            self._instance.release()
+        marks.append(Mark("stopped", time.monotonic_ns(), "call", CLOCK_RESOLUTION))

@@ -1,0 +1,326 @@
+"""The steps a child carries out between clone3 and execve, as values that can be shown and encoded.
+
+A step is data: Python decides the list before any clock starts, the C extension carries it out
+without running any Python, and a failure is reported by the index of the step, which is then
+described by the same value (see docs/adr/0003).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from pybench.runtime.container import _spawn
+
+EncodedStep = tuple[int | bytes, ...]
+
+
+class Step(Protocol):
+    """One thing the child does to itself."""
+
+    def encode(self) -> EncodedStep:
+        """The form the C extension takes: code, numbers and texts."""
+        ...
+
+    def describe(self) -> str:
+        """What it does, for an error message; names the system call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Bare:
+    code: ClassVar[int]
+
+    def encode(self) -> EncodedStep:
+        return (self.code,)
+
+
+class WaitForMaps(_Bare):
+    """Wait until the parent has written the id maps; steps before this one overlap with that."""
+
+    code = _spawn.WAIT_FOR_MAPS
+
+    def describe(self) -> str:
+        return "wait for the id maps"
+
+
+class NewSession(_Bare):
+    """Leave the harness's session and with it its terminal."""
+
+    code = _spawn.SESSION
+
+    def describe(self) -> str:
+        return "setsid"
+
+
+class LoopbackUp(_Bare):
+    """Bring `lo` up in the new network namespace."""
+
+    code = _spawn.LOOPBACK
+
+    def describe(self) -> str:
+        return "ioctl(SIOCSIFFLAGS) of lo"
+
+
+class NewSessionKeyring(_Bare):
+    """Join an empty session keyring: a user namespace alone does not take the host's away."""
+
+    code = _spawn.KEYRING
+
+    def describe(self) -> str:
+        return "keyctl(KEYCTL_JOIN_SESSION_KEYRING)"
+
+
+class NoNewPrivileges(_Bare):
+    """No execve may gain privileges from here on."""
+
+    code = _spawn.NO_NEW_PRIVILEGES
+
+    def describe(self) -> str:
+        return "prctl(PR_SET_NO_NEW_PRIVS)"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Become this user and group inside the new user namespace."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    keep_groups: bool = False
+    """Where setgroups is denied (single-id maps) the inherited groups cannot be dropped."""
+
+    def encode(self) -> EncodedStep:
+        groups = b"".join(gid.to_bytes(4, "little") for gid in self.groups)
+        return (_spawn.IDENTITY, self.uid, self.gid, int(self.keep_groups), groups)
+
+    def describe(self) -> str:
+        return f"setgroups, setresgid({self.gid}) and setresuid({self.uid})"
+
+
+@dataclass(frozen=True, slots=True)
+class DeathSignal:
+    """End with the thread that spawned us. A change of identity clears it, so it comes after one."""
+
+    signal: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.DEATH_SIGNAL, self.signal)
+
+    def describe(self) -> str:
+        return "prctl(PR_SET_PDEATHSIG)"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFilesystem:
+    """Make a detached mount of a new filesystem instance and keep it in a slot."""
+
+    slot: int
+    kind: str
+    options: str = ""
+    attributes: int = 0
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.FILESYSTEM, self.slot, self.attributes, self.kind.encode(), self.options.encode())
+
+    def describe(self) -> str:
+        return f"fsopen and fsmount of {self.kind} ({self.options or 'no options'})"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTree:
+    """Keep a detached copy of the mount at a path in a slot."""
+
+    slot: int
+    path: str
+    recursive: bool = False
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.TREE, self.slot, int(self.recursive), os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"open_tree of {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Attach the detached mount in a slot at a path."""
+
+    slot: int
+    path: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.ATTACH, self.slot, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"move_mount to {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMountAttributes:
+    """Set flags of the mount at a path."""
+
+    path: str
+    attributes: int
+    recursive: bool = False
+
+    def encode(self) -> EncodedStep:
+        path = os.fsencode(self.path)
+        return (_spawn.ATTRIBUTES, self.attributes, 0, 0, int(self.recursive), path)
+
+    def describe(self) -> str:
+        return f"mount_setattr of {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """Make a directory."""
+
+    path: str
+    mode: int = 0o755
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.DIRECTORY, self.mode, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"mkdir {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeFile:
+    """Make an empty file, as a place to mount one on."""
+
+    path: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.EMPTY_FILE, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"mknod {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeSymlink:
+    """Make a symbolic link."""
+
+    target: str
+    path: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.SYMLINK, os.fsencode(self.target), os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"symlink {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pivot:
+    """Make the attached mount in a slot the root and detach the old root."""
+
+    slot: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.PIVOT, self.slot)
+
+    def describe(self) -> str:
+        return "pivot_root"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingDirectory:
+    """Change the working directory."""
+
+    path: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.WORKING_DIRECTORY, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"chdir {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class HostName:
+    """Set the host name of the new UTS namespace."""
+
+    name: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.HOST_NAME, self.name.encode())
+
+    def describe(self) -> str:
+        return f"sethostname {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceLimit:
+    """Set a resource limit (one of `resource.RLIMIT_*`), soft and hard."""
+
+    resource: int
+    soft: int
+    hard: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.LIMIT, self.resource, self.soft, self.hard)
+
+    def describe(self) -> str:
+        return f"prlimit of resource {self.resource} to {self.soft}:{self.hard}"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Keep only these capabilities, as bit sets; none by default."""
+
+    bounding: int = 0
+    effective: int = 0
+    permitted: int = 0
+    inheritable: int = 0
+    ambient: int = 0
+
+    def encode(self) -> EncodedStep:
+        sets = (self.bounding, self.effective, self.permitted, self.inheritable, self.ambient)
+        return (_spawn.CAPABILITIES, *sets)
+
+    def describe(self) -> str:
+        return "capset and prctl(PR_CAPBSET_DROP)"
+
+
+@dataclass(frozen=True, slots=True)
+class FileModeMask:
+    """Set the umask, which is otherwise the harness's own."""
+
+    mask: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.FILE_MODE_MASK, self.mask)
+
+    def describe(self) -> str:
+        return f"umask {self.mask:o}"
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Give the new program the descriptor in a slot under a number."""
+
+    slot: int
+    number: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.DUPLICATE, self.slot, self.number)
+
+    def describe(self) -> str:
+        return f"dup3 to {self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseFrom:
+    """Give the new program no descriptor from this number on."""
+
+    first: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.CLOSE_FROM, self.first)
+
+    def describe(self) -> str:
+        return f"close_range from {self.first}"

@@ -1,0 +1,126 @@
+"""One function per system call that Python's os module lacks, each failing as OSError with its name.
+
+The numbers are those of the unified table (5.1 and later): the same on every architecture.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+CLONE_NEWTIME = 0x00000080
+CLONE_FS = 0x00000200
+CLONE_NEWNS = 0x00020000
+CLONE_NEWCGROUP = 0x02000000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 4
+FSOPEN_CLOEXEC = 1
+FSMOUNT_CLOEXEC = 1
+FSCONFIG_SET_FLAG = 0
+FSCONFIG_SET_STRING = 1
+FSCONFIG_CMD_CREATE = 6
+MNT_DETACH = 2
+
+MS_PRIVATE = 1 << 18
+
+MOUNT_ATTR_RDONLY = 0x01
+MOUNT_ATTR_NOSUID = 0x02
+MOUNT_ATTR_NODEV = 0x04
+MOUNT_ATTR_NOEXEC = 0x08
+MOUNT_ATTR_IDMAP = 0x00100000
+
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
+_SYS_FSOPEN = 430
+_SYS_FSCONFIG = 431
+_SYS_FSMOUNT = 432
+_SYS_MOUNT_SETATTR = 442
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+
+
+class _MountAttributes(ctypes.Structure):
+    _fields_ = (
+        ("attr_set", ctypes.c_uint64),
+        ("attr_clr", ctypes.c_uint64),
+        ("propagation", ctypes.c_uint64),
+        ("userns_fd", ctypes.c_uint64),
+    )
+
+
+def _checked(name: str, result: int) -> int:
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, f"{name}: {os.strerror(error)}")
+    return result
+
+
+def _call(name: str, number: int, *arguments: int | bytes | ctypes.Structure | None) -> int:
+    converted = [
+        ctypes.byref(value) if isinstance(value, ctypes.Structure)
+        else ctypes.c_long(value) if isinstance(value, int)
+        else value
+        for value in arguments
+    ]  # fmt: skip
+    return _checked(name, _libc.syscall(ctypes.c_long(number), *converted))
+
+
+def unshare(flags: int) -> None:
+    """unshare(2) for the calling thread."""
+    _checked("unshare", _libc.unshare(ctypes.c_int(flags)))
+
+
+def open_tree(directory: int, path: str, flags: int) -> int:
+    """open_tree(2): a descriptor of a mount, or of a detached copy of one."""
+    return _call("open_tree", _SYS_OPEN_TREE, directory, os.fsencode(path), flags)
+
+
+def move_mount(mount: int, path: str) -> None:
+    """move_mount(2): attach a detached mount at a path."""
+    _call("move_mount", _SYS_MOVE_MOUNT, mount, b"", AT_FDCWD, os.fsencode(path), MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def fsopen(filesystem: str) -> int:
+    """fsopen(2): a new filesystem's configuration context."""
+    return _call("fsopen", _SYS_FSOPEN, filesystem.encode(), FSOPEN_CLOEXEC)
+
+
+def fsconfig(context: int, key: str | None = None, value: str | None = None) -> None:
+    """fsconfig(2): set an option, or create the filesystem when no key is given."""
+    if key is None:
+        _call("fsconfig", _SYS_FSCONFIG, context, FSCONFIG_CMD_CREATE, None, None, 0)
+    elif value is None:
+        _call("fsconfig", _SYS_FSCONFIG, context, FSCONFIG_SET_FLAG, key.encode(), None, 0)
+    else:
+        _call("fsconfig", _SYS_FSCONFIG, context, FSCONFIG_SET_STRING, key.encode(), value.encode(), 0)
+
+
+def fsmount(context: int, attributes: int) -> int:
+    """fsmount(2): a detached mount of the configured filesystem."""
+    return _call("fsmount", _SYS_FSMOUNT, context, FSMOUNT_CLOEXEC, attributes)
+
+
+def mount_setattr(
+    mount: int, path: str, *, set_: int = 0, propagation: int = 0, userns: int = 0, recursive: bool = False
+) -> None:
+    """mount_setattr(2): flags, propagation and id map of a mount; an empty path means `mount` itself."""
+    attributes = _MountAttributes(set_, 0, propagation, userns)
+    flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
+    size = ctypes.sizeof(attributes)
+    _call("mount_setattr", _SYS_MOUNT_SETATTR, mount, os.fsencode(path), flags, attributes, size)
+
+
+def umount(path: str, flags: int = 0) -> None:
+    """umount2(2)."""
+    _checked("umount2", _libc.umount2(os.fsencode(path), ctypes.c_int(flags)))

@@ -1,0 +1,72 @@
+"""Removing what harness processes that died left behind, as their journals tell."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from pybench.runtime.container.leftovers import end_session, remove_cgroup, remove_mount_point
+from pybench.runtime.errors import LeftoverError, PybenchError
+from pybench.runtime.journal import Detail, Entry, journals, state_directory, take_abandoned
+from pybench.runtime.vm.leftovers import remove_domain
+
+Remover = Callable[[Mapping[str, Detail]], str]
+
+
+def _remove_directory(details: Mapping[str, Detail]) -> str:
+    """Remove a journalled directory and what is in it; only ever below the state directory."""
+    directory = Path(str(details["path"]))
+    if not directory.is_relative_to(state_directory()):
+        raise LeftoverError(f"the journal names {directory}, which is not below {state_directory()}")
+    if not directory.exists():
+        return ""
+    shutil.rmtree(directory)
+    return f"removed directory {directory}"
+
+
+REMOVERS: Mapping[str, Remover] = {
+    "session": end_session,
+    "cgroup": remove_cgroup,
+    "mount-point": remove_mount_point,
+    "directory": _remove_directory,
+    "domain": remove_domain,
+}
+"""By kind of journal entry; each says in one line what it did, or nothing if there was nothing to do."""
+
+
+def remove_leftovers() -> Iterator[str]:
+    """Undo every journal whose owner is dead, newest entry first; yields what was done.
+
+    Raises:
+        LeftoverError: something could not be removed; the journal is kept and the rest was tried.
+    """
+    failures: list[str] = []
+    for path in journals():
+        with_failures: list[str] = []
+        try:
+            with take_abandoned(path) as entries:
+                for entry in entries or ():
+                    done = _remove(entry, with_failures)
+                    if done:
+                        yield done
+                if with_failures:
+                    # Raised inside, so that the journal survives for the next attempt.
+                    raise LeftoverError("; ".join(with_failures))
+        except LeftoverError as error:
+            failures.append(error.message)
+    if failures:
+        raise LeftoverError(
+            f"not everything could be removed: {'; '.join(failures)}", "run pybench clean again"
+        )
+
+
+def _remove(entry: Entry, failures: list[str]) -> str:
+    remover = REMOVERS.get(entry.kind)
+    if remover is None:
+        return ""
+    try:
+        return remover(entry.details)
+    except (PybenchError, OSError) as error:
+        failures.append(f"{entry.kind}: {error}")
+        return ""

@@ -1,0 +1,28 @@
+"""Only what pyproject.toml cannot say: the folder of each import package, and the C extension."""
+
+from setuptools import Extension, find_packages, setup
+
+FOLDERS = {
+    "harness": "harness",
+    "runtime": "runtime",
+    "reports": "reports",
+    "scenarios": "scenarios",
+    "vm_images": "vm-images",
+}
+
+setup(
+    package_dir={f"pybench.{name}": folder for name, folder in FOLDERS.items()},
+    packages=[
+        package
+        for name, folder in FOLDERS.items()
+        for package in (f"pybench.{name}", *(f"pybench.{name}.{sub}" for sub in find_packages(folder)))
+    ],
+    ext_modules=[
+        Extension(
+            "pybench.runtime.container._spawn",
+            sources=["runtime/container/_spawn.c", "runtime/container/_spawn_child.c"],
+            depends=["runtime/container/_spawn_child.h"],
+            extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"],
+        )
+    ],
+)
