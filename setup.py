@@ -1,6 +1,6 @@
 """Only what pyproject.toml cannot say: the folder of each import package, and the C extension."""
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Extension, find_namespace_packages, setup
 
 FOLDERS = {
     "harness": "harness",
@@ -15,13 +15,21 @@ setup(
     packages=[
         package
         for name, folder in FOLDERS.items()
-        for package in (f"pybench.{name}", *(f"pybench.{name}.{sub}" for sub in find_packages(folder)))
+        # Folders that hold data alone, such as an image's recipe, are packages too.
+        for package in (
+            f"pybench.{name}",
+            *(f"pybench.{name}.{sub}" for sub in find_namespace_packages(folder, exclude=["*__pycache__*"])),
+        )
     ],
     ext_modules=[
         Extension(
             "pybench.runtime.container._spawn",
-            sources=["runtime/container/_spawn.c", "runtime/container/_spawn_child.c"],
-            depends=["runtime/container/_spawn_child.h"],
+            sources=[
+                "runtime/container/_pipe_latency.c",
+                "runtime/container/_spawn.c",
+                "runtime/container/_spawn_child.c",
+            ],
+            depends=["runtime/container/_pipe_latency.h", "runtime/container/_spawn_child.h"],
             extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"],
         )
     ],

@@ -13,10 +13,10 @@ READ_BYTES = 64 * 1024
 
 
 def printable(data: bytes) -> str:
-    """Text with everything but printable characters and line ends escaped."""
+    """Text with everything but printable characters, tabs and line ends escaped."""
     text = data.decode("utf-8", errors="backslashreplace").replace("\r\n", "\n")
     return "".join(
-        character if character.isprintable() or character == "\n"
+        character if character.isprintable() or character in "\n\t"
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )  # fmt: skip

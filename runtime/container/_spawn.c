@@ -6,6 +6,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "_pipe_latency.h"
 #include "_spawn_child.h"
 
 #include <errno.h>
@@ -381,57 +382,6 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
 
 /* ---- how finely a pipe tells instants apart ------------------------------------------------- */
 
-#define PUSH_SPACING 200000 /* ns: long enough for the reader to be asleep again */
-
-struct pusher {
-    int pipe;
-    int rounds;
-};
-
-static void *push_instants(void *argument)
-{
-    struct pusher *pusher = argument;
-    const struct timespec pause = {0, PUSH_SPACING};
-    for (int i = 0; i < pusher->rounds; i++) {
-        nanosleep(&pause, NULL);
-        int64_t now = monotonic_ns();
-        if (write(pusher->pipe, &now, sizeof(now)) != sizeof(now))
-            break;
-    }
-    close(pusher->pipe);
-    return NULL;
-}
-
-static int measure_latencies(int rounds, int64_t *latencies)
-{
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return -1;
-    struct pusher pusher = {.pipe = ends[1], .rounds = rounds};
-    pthread_t thread;
-    int error = pthread_create(&thread, NULL, push_instants, &pusher);
-    if (error) {
-        close(ends[0]);
-        close(ends[1]);
-        errno = error;
-        return -1;
-    }
-    int count = 0;
-    for (;;) {
-        struct pollfd polled = {.fd = ends[0], .events = POLLIN};
-        int64_t pushed_at;
-        if (poll(&polled, 1, -1) < 0)
-            continue;
-        int64_t now = monotonic_ns();
-        if (read(ends[0], &pushed_at, sizeof(pushed_at)) != sizeof(pushed_at))
-            break;
-        latencies[count++] = now - pushed_at;
-    }
-    pthread_join(thread, NULL);
-    close(ends[0]);
-    return count;
-}
-
 static PyObject *pipe_latencies(PyObject *module, PyObject *argument)
 {
     (void)module;
@@ -445,7 +395,7 @@ static PyObject *pipe_latencies(PyObject *module, PyObject *argument)
         return PyErr_NoMemory();
     int count;
     Py_BEGIN_ALLOW_THREADS
-    count = measure_latencies((int)rounds, latencies);
+    count = measure_pipe_latencies((int)rounds, latencies);
     Py_END_ALLOW_THREADS
     PyObject *result = count < 0 ? PyErr_SetFromErrno(PyExc_OSError) : PyTuple_New(count);
     for (int i = 0; result && i < count; i++) {

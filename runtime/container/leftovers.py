@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+
 from pybench.runtime.container.cgroup.base import REMOVAL_PATIENCE, Group, read_pids, remove_directory
 
 POLL_INTERVAL = 0.002

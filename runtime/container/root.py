@@ -28,7 +28,8 @@ from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_RDONLY,
 )
 
-SEALED = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+NO_PRIVILEGE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+SEALED = NO_PRIVILEGE | MOUNT_ATTR_NOEXEC
 TMPFS_SIZE = "64m"
 """Upper bound of each in-memory file system; what is used counts against the memory limit."""
 
@@ -109,7 +110,7 @@ def root_steps(source: RootSource, identity: Sequence[Step]) -> tuple[Step, ...]
     steps.append(MakeFilesystem(PROC, "proc", "hidepid=invisible", SEALED))
     steps.append(Pivot(ROOT))
     if not source.read_only:
-        attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+        attributes = MOUNT_ATTR_RDONLY | NO_PRIVILEGE
         steps.append(SetMountAttributes("/", attributes))
     steps.append(Attach(PROC, "/proc"))
     steps += source.devices.after_pivot()
@@ -121,9 +122,9 @@ def root_steps(source: RootSource, identity: Sequence[Step]) -> tuple[Step, ...]
             "newinstance,mode=620,ptmxmode=666",
             MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC,
         ),
-        (SHM, "/dev/shm", "tmpfs", f"mode=1777,size={TMPFS_SIZE}", SEALED),
-        (TMP, "/tmp", "tmpfs", f"mode=1777,size={TMPFS_SIZE}", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV),
-        (RUN, "/run", "tmpfs", f"mode=755,size={TMPFS_SIZE}", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV),
+        (SHM, "/dev/shm", "tmpfs", f"mode=1777,size={TMPFS_SIZE}", SEALED),  # noqa: S108 - inside
+        (TMP, "/tmp", "tmpfs", f"mode=1777,size={TMPFS_SIZE}", NO_PRIVILEGE),  # noqa: S108 - inside
+        (RUN, "/run", "tmpfs", f"mode=755,size={TMPFS_SIZE}", NO_PRIVILEGE),
     ):
         steps += (MakeFilesystem(slot, kind, options, attributes), Attach(slot, path))
     return tuple(steps)

@@ -13,7 +13,7 @@ import resource
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -106,6 +106,7 @@ class Sandbox:
         self._identity: IdentityMap | None = None
         self._program: Program | None = None
         self._count = 0
+        self._running: list[Container] = []
         self.qualifiers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
@@ -120,6 +121,9 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # An interruption may have come between a container's start and its owner's hearing of it.
+        for container in tuple(self._running):
+            container.stop(0)
         self._resources.close()
 
     def _root_source(self, stack: contextlib.ExitStack, identity: IdentityMap) -> tuple[RootSource, bool]:
@@ -180,7 +184,7 @@ class Sandbox:
             InstanceError: it failed or was not ready in time; nothing is left of it.
             HostError: its control group could not be made.
         """
-        return self._spawner.call(lambda: self._start(timeout), undo=lambda container: container.stop(0))
+        return self._spawner.call(lambda: self._start(timeout))
 
     def _start(self, timeout: float) -> Container:
         if self._program is None:
@@ -199,7 +203,11 @@ class Sandbox:
                     group=group,
                 )
             started.marks.insert(0, preparing)
-            return Container(started, group, stack.pop_all())
+            container = Container(started, group, stack.pop_all())
+            container.on_stop(lambda: self._running.remove(container))
+            # In the spawning thread, where no signal can come in between.
+            self._running.append(container)
+            return container
 
     def _make_group(self, stack: contextlib.ExitStack) -> Group | None:
         if self._controller.label == "none":
@@ -254,6 +262,10 @@ class Container:
         self.group = group
         """Its control group, or None where none can be made."""
         self._resources = resources
+
+    def on_stop(self, callback: Callable[[], None]) -> None:
+        """Have something done once it is gone."""
+        self._resources.callback(callback)
 
     @property
     def pid(self) -> int:

@@ -10,7 +10,7 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
@@ -116,23 +116,20 @@ class Spawner:
         self.output.__exit__(kind, error, trace)
         os.close(self._cancel)
 
-    def call(self, function: Callable[[], Result], undo: Callable[[Result], None] | None = None) -> Result:
+    def call(self, function: Callable[[], Result]) -> Result:
         """Run a function in the spawning thread.
 
-        If this thread is interrupted meanwhile, a wait in `spawn` is cut short, what the function
-        still returned is undone, and the interruption goes on.
+        If this thread is interrupted meanwhile, a wait in `spawn` is cut short, the function is
+        waited for, and the interruption goes on; so whatever the function makes it must also
+        write down where its owner finds it.
         """
         future = self._thread.submit(function)
         try:
             return future.result()
-        except BaseException as interruption:
-            if future.done() and future.exception() is interruption:
-                raise
-            os.eventfd_write(self._cancel, 1)
-            try:
-                if future.exception() is None and undo is not None:
-                    undo(future.result())
-            finally:
+        except BaseException:
+            if not future.done():
+                os.eventfd_write(self._cancel, 1)
+                wait((future,))
                 os.eventfd_read(self._cancel)
             raise
 

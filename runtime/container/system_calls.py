@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from pathlib import Path
 
 CLONE_NEWTIME = 0x00000080
 CLONE_FS = 0x00000200
@@ -30,6 +31,7 @@ FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
 FSCONFIG_CMD_CREATE = 6
 MNT_DETACH = 2
+RESOLVE_IN_ROOT = 0x10
 
 MS_PRIVATE = 1 << 18
 
@@ -44,6 +46,7 @@ _SYS_MOVE_MOUNT = 429
 _SYS_FSOPEN = 430
 _SYS_FSCONFIG = 431
 _SYS_FSMOUNT = 432
+_SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -124,3 +127,21 @@ def mount_setattr(
 def umount(path: str, flags: int = 0) -> None:
     """umount2(2)."""
     _checked("umount2", _libc.umount2(os.fsencode(path), ctypes.c_int(flags)))
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_in_root(root: Path, path: str) -> int:
+    """openat2(2) with RESOLVE_IN_ROOT: an O_PATH descriptor of a path as a container would see it.
+
+    Symbolic links and `..` are resolved as if `root` were the root directory, so none leads outside.
+    """
+    directory = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, RESOLVE_IN_ROOT)
+        size = ctypes.sizeof(how)
+        return _call("openat2", _SYS_OPENAT2, directory, os.fsencode(path), how, size)
+    finally:
+        os.close(directory)

@@ -60,9 +60,7 @@ def _refusal(spawner: Spawner, flags: int) -> str:
         program = Program.compile((WaitForMaps(), *stdio_steps(marking=False)), ("/bin/true",), {}, flags)
         readiness = Readiness(marking=False, line=None)
         try:
-            instance = spawner.call(
-                lambda: launch(spawner, program, readiness, PATIENCE, identity=identity)
-            )
+            instance = spawner.call(lambda: launch(spawner, program, readiness, PATIENCE, identity=identity))
         except PybenchError as error:
             return error.message
         try:

@@ -1,0 +1,1 @@
+"""Policy: scenarios, plans, runs, measurements, results."""

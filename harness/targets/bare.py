@@ -1,0 +1,152 @@
+"""What `process` and `floor` share: a program started on the host's own file tree, without limits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping
+
+from pybench.harness.errors import LeftoverError
+from pybench.harness.model import Mark, Workload
+from pybench.harness.targets.base import ImageFiles
+from pybench.harness.targets.commands import check_command
+from pybench.harness.targets.readiness import spawn_readiness
+from pybench.runtime.container import leftovers
+from pybench.runtime.container.instance import CLOCK_RESOLUTION, Instance, Readiness, launch
+from pybench.runtime.container.sandbox import mark_environment, stdio_steps
+from pybench.runtime.container.spawner import Program, Spawner
+from pybench.runtime.container.steps import DeathSignal, NewSession, Step
+from pybench.runtime.journal import Journal
+
+
+class BareInstance:
+    """A program on the host, in a session of its own by which it is found again."""
+
+    cgroup_memory: int | None = None
+
+    def __init__(
+        self,
+        started: Instance,
+        journal: Journal,
+        qualifiers: Mapping[str, str],
+        running: list[BareInstance],
+    ) -> None:
+        self._instance = started
+        self._journal = journal
+        self._running = running
+        running.append(self)
+        self._journalled = journal.record(
+            "session", session=started.pid, started=leftovers.start_ticks(started.pid) or 0
+        )
+        self.qualifiers = qualifiers
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """From `request` to `ready`, and to `stopped` once it is."""
+        return tuple(self._instance.marks)
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """The program and its children."""
+        return leftovers.descendants(self._instance.pid) if self._instance.status is None else ()
+
+    @property
+    def output(self) -> str:
+        """The last of what it printed, escaped."""
+        return self._instance.tail.text
+
+    def stop(self, timeout: float) -> None:
+        """End it, then whatever else is in its session; idempotent.
+
+        Raises:
+            LeftoverError: something survived.
+        """
+        if self._instance.pidfd < 0:
+            return
+        marks = self._instance.marks
+        marks.append(Mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
+        try:
+            self._instance.end(timeout)
+            # Its group may still hold children; the session is swept after the mark, because
+            # that reads all of /proc and is not what a user waits for.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._instance.pid, signal.SIGKILL)
+        finally:
+            self._instance.release()
+        marks.append(Mark("stopped", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
+        self._verify()
+        self._running.remove(self)
+        self._journal.forget(self._journalled)
+
+    def _verify(self) -> None:
+        deadline = time.monotonic() + leftovers.KILL_PATIENCE
+        while members := leftovers.session_members(self._instance.pid):
+            if time.monotonic() > deadline:
+                pids = ", ".join(map(str, members))
+                raise LeftoverError(f"processes {pids} of a bare process survived SIGKILL")
+            leftovers.kill_processes(members)
+            time.sleep(leftovers.POLL_INTERVAL)
+
+
+class BareTarget:
+    """Starts the command from the image's directory in the given new namespaces."""
+
+    def __init__(self, journal: Journal, namespaces: int, qualifiers: Mapping[str, str]) -> None:
+        self._journal = journal
+        self._namespaces = namespaces
+        self._qualifiers = qualifiers
+        self._resources = contextlib.ExitStack()
+        self._spawner: Spawner | None = None
+        self._program: Program | None = None
+        self._readiness = Readiness(marking=False, line=None)
+        self._running: list[BareInstance] = []
+
+    def prepare(self, workload: Workload, image: ImageFiles) -> None:
+        """Compile the program.
+
+        Raises:
+            InputError: the command is not in the image.
+        """
+        path = check_command(image.rootfs, workload.command)
+        if self._spawner is None:
+            self._spawner = self._resources.enter_context(Spawner(self._journal))
+        self._readiness = spawn_readiness(workload, image)
+        # Not only for safety: a program that loses its harness would disturb the next run.
+        steps: tuple[Step, ...] = (
+            NewSession(),
+            DeathSignal(signal.SIGKILL),
+            *stdio_steps(self._readiness.marking),
+        )
+        self._program = Program.compile(
+            steps,
+            workload.command,
+            mark_environment(workload.environment, self._readiness.marking),
+            self._namespaces,
+            path=str(path),
+        )
+
+    def launch(self, timeout: float) -> BareInstance:
+        """Start one.
+
+        Raises:
+            InstanceError: it failed or was not ready in time.
+        """
+        spawner, program = self._spawner, self._program
+        if spawner is None or program is None:
+            raise RuntimeError("launch before prepare")
+
+        def start() -> BareInstance:
+            # In the spawning thread, where no signal can come between the start and the bookkeeping.
+            started = launch(spawner, program, self._readiness, timeout)
+            return BareInstance(started, self._journal, self._qualifiers, self._running)
+
+        return spawner.call(start)
+
+    def cleanup(self) -> None:
+        """End what an interruption left running, then the spawning thread."""
+        for instance in tuple(self._running):
+            instance.stop(0)
+        self._resources.close()
+        self._spawner = self._program = None

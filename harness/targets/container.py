@@ -1,0 +1,103 @@
+"""Target `container`: our own namespace-based container."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+from pybench.harness.model import Mark, Workload
+from pybench.harness.targets import TargetContext, TargetSettings
+from pybench.harness.targets.base import ImageFiles
+from pybench.harness.targets.commands import check_command
+from pybench.harness.targets.readiness import spawn_readiness
+from pybench.runtime.container.cgroup.base import Limits
+from pybench.runtime.container.cgroup.detect import detect
+from pybench.runtime.container.sandbox import DEFAULT_LIMITS, Container, Sandbox, SandboxSpec
+from pybench.runtime.container.spawner import Spawner
+
+
+class ContainerInstance:
+    """A running container, in the words of the target protocol."""
+
+    def __init__(self, container: Container, qualifiers: Mapping[str, str]) -> None:
+        self._container = container
+        self.qualifiers = qualifiers
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """From `preparing` and `request` to `ready`, and to `stopped` once it is."""
+        return self._container.marks
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Everything inside, by its host pid."""
+        return self._container.processes
+
+    @property
+    def cgroup_memory(self) -> int | None:
+        """Bytes charged to its control group."""
+        return self._container.memory_charged
+
+    @property
+    def output(self) -> str:
+        """The last of what it printed, escaped."""
+        return self._container.output
+
+    def stop(self, timeout: float) -> None:
+        """End it and verify that nothing is left.
+
+        Raises:
+            LeftoverError: something survived.
+        """
+        self._container.stop(timeout)
+
+
+class ContainerTarget:
+    """One sandbox at a time, prepared for one workload."""
+
+    def __init__(self, settings: TargetSettings, context: TargetContext) -> None:  # noqa: ARG002
+        self._journal = context.journal
+        self._resources = contextlib.ExitStack()
+        self._spawner: Spawner | None = None
+        self._sandbox_resources = contextlib.ExitStack()
+        self._sandbox: Sandbox | None = None
+
+    def prepare(self, workload: Workload, image: ImageFiles) -> None:
+        """Reserve ids, stage the image, compile the steps.
+
+        Raises:
+            InputError: the command is not in the image.
+            HostError: this host cannot run containers.
+        """
+        check_command(image.rootfs, workload.command)
+        self._sandbox_resources.close()
+        if self._spawner is None:
+            self._spawner = self._resources.enter_context(Spawner(self._journal))
+        asked = workload.resources
+        spec = SandboxSpec(
+            rootfs=image.rootfs,
+            command=workload.command,
+            environment=workload.environment,
+            readiness=spawn_readiness(workload, image),
+            limits=Limits(asked.memory, asked.cpus, asked.pids or DEFAULT_LIMITS.pids),
+            host_name=workload.name,
+        )
+        self._sandbox = self._sandbox_resources.enter_context(Sandbox(self._spawner, detect(), spec))
+
+    def launch(self, timeout: float) -> ContainerInstance:
+        """Start one.
+
+        Raises:
+            InstanceError: it failed or was not ready in time.
+        """
+        if self._sandbox is None:
+            raise RuntimeError("launch before prepare")
+        return ContainerInstance(self._sandbox.start(timeout), self._sandbox.qualifiers)
+
+    def cleanup(self) -> None:
+        """Release the sandbox and end the spawning thread."""
+        self._sandbox = self._spawner = None
+        try:
+            self._sandbox_resources.close()
+        finally:
+            self._resources.close()

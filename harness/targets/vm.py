@@ -1,0 +1,176 @@
+"""Target `vm`: the workload in a guest of its own, started through libvirt."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from typing import TYPE_CHECKING, Final
+
+from pybench.harness.errors import InputError
+from pybench.harness.targets.commands import check_command
+from pybench.runtime.vm.acceleration import decide
+from pybench.runtime.vm.command_line import COMMAND_LINE
+from pybench.runtime.vm.connection import Connection, open_connection
+from pybench.runtime.vm.domain import MEBIBYTE
+from pybench.runtime.vm.machine import MachineSpec, VirtualMachine
+from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pybench.harness.model import Mark, Resources, Workload
+    from pybench.harness.targets import TargetContext, VmSettings
+    from pybench.harness.targets.base import ImageFiles
+
+MACHINE: Final = "q35"
+_KERNEL_ROOM: Final = 32 * MEBIBYTE
+"""What a stock kernel takes beside its own image before the first process runs: page structures, slabs."""
+_CPU_PERIOD: Final = 100_000
+"""Microseconds; the kernel's default of cpu.max (cgroup-v2.rst)."""
+
+
+class VmInstance:
+    """A running guest, in the words of the target protocol."""
+
+    def __init__(self, machine: VirtualMachine, qualifiers: Mapping[str, str]) -> None:
+        self._machine = machine
+        self.qualifiers = qualifiers
+        self.cgroup_memory: int | None = None
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """`request`, `vmm`, `kernel`, `sandbox`, `exec`, `ready`, and `stopped` once it is."""
+        return tuple(self._machine.marks)
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """QEMU."""
+        return self._machine.processes
+
+    @property
+    def output(self) -> str:
+        """The last of what the workload printed, escaped."""
+        return self._machine.output
+
+    def stop(self, timeout: float) -> None:
+        """End the workload, then the guest, and verify that QEMU is gone.
+
+        Raises:
+            LeftoverError: it survived.
+        """
+        self._machine.stop(timeout)
+
+
+class VmTarget:
+    """Guests of one workload, each booted afresh from the same kernel and initramfs."""
+
+    def __init__(self, settings: VmSettings, context: TargetContext) -> None:
+        self._settings = settings
+        self._journal = context.journal
+        self._resources = contextlib.ExitStack()
+        self._connection: Connection | None = None
+        self._initramfs: Path | None = None
+        self._spec: MachineSpec | None = None
+        self._qualifiers: Mapping[str, str] = {}
+
+    def prepare(self, workload: Workload, image: ImageFiles) -> None:
+        """Connect to libvirt, settle the acceleration, put the workload into the initramfs.
+
+        Raises:
+            InputError: the command is not in the image, or the limits do not suit a machine.
+            HostError: libvirt or QEMU is missing, or KVM is demanded and does not boot the image.
+        """
+        check_command(image.rootfs, workload.command)
+        if self._connection is None:
+            uri = self._settings.libvirt_uri
+            self._connection = self._resources.enter_context(open_connection(self._journal, uri))
+        connection = self._connection
+        verdict = decide(self._settings.accel, image, connection)
+        marking = workload.command[0] in image.marking
+        self._discard_initramfs()
+        self._initramfs = connection.directory / f"{os.urandom(5).hex()}.cpio"
+        write_initramfs(image.initramfs, _guest_workload(workload, marking=marking), self._initramfs)
+        self._spec = MachineSpec(
+            kernel=image.kernel,
+            initramfs=self._initramfs,
+            command_line=COMMAND_LINE,
+            memory=self._memory(workload, image),
+            vcpus=max(1, math.ceil(workload.resources.cpus or 1)),
+            acceleration=verdict.acceleration,
+            processor=verdict.processor,
+            machine=MACHINE,
+            marking=marking,
+            line=workload.readiness.text if workload.readiness.level == "line" else None,
+        )
+        self._qualifiers = {
+            "accel": verdict.acceleration,
+            "machine": MACHINE,
+            "net": "none",
+            "vmm": f"qemu {connection.emulator_version}",
+        }
+
+    def launch(self, timeout: float) -> VmInstance:
+        """Boot one guest.
+
+        Raises:
+            InstanceError: it failed or was not ready in time; nothing is left of it.
+        """
+        if self._connection is None or self._spec is None:
+            raise RuntimeError("launch before prepare")
+        machine = VirtualMachine(self._connection, self._spec)
+        machine.start(timeout)
+        return VmInstance(machine, self._qualifiers)
+
+    def cleanup(self) -> None:
+        """Remove the initramfs and leave the connection; idempotent.
+
+        Raises:
+            LeftoverError: libvirt still knows a domain.
+        """
+        self._spec = self._connection = None
+        self._discard_initramfs()
+        self._resources.close()
+
+    def _discard_initramfs(self) -> None:
+        if self._initramfs is not None:
+            self._initramfs.unlink(missing_ok=True)
+            self._initramfs = None
+
+    def _memory(self, workload: Workload, image: ImageFiles) -> int:
+        """Bytes of the machine: the setting or the workload's larger limit, in whole MiB.
+
+        The initramfs counts twice: the archive is in memory until all of it is unpacked.
+        """
+        asked = max(self._settings.memory, workload.resources.memory or 0)
+        memory = math.ceil(asked / MEBIBYTE) * MEBIBYTE
+        needed = image.kernel.stat().st_size + 2 * image.initramfs.stat().st_size + _KERNEL_ROOM
+        if memory < needed:
+            raise InputError(
+                f"{memory // MEBIBYTE} MiB are too little for a guest of image {image.name}",
+                f"memory: {math.ceil(needed / MEBIBYTE)}MiB",
+            )
+        return memory
+
+
+def _guest_workload(workload: Workload, *, marking: bool) -> GuestWorkload:
+    return GuestWorkload(
+        command=workload.command,
+        environment=workload.environment,
+        host_name=workload.name,
+        marking=marking,
+        limits=_limits(workload.resources),
+    )
+
+
+def _limits(resources: Resources) -> dict[str, str]:
+    """Limits below those of the machine, for the workload's control group in the guest."""
+    limits: dict[str, str] = {}
+    if resources.memory is not None:
+        limits["memory.max"] = str(resources.memory)
+    if resources.cpus is not None and resources.cpus != int(resources.cpus):
+        limits["cpu.max"] = f"{round(resources.cpus * _CPU_PERIOD)} {_CPU_PERIOD}"
+    if resources.pids is not None:
+        limits["pids.max"] = str(resources.pids)
+    return limits

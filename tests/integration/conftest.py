@@ -1,0 +1,47 @@
+"""What the tests on the real kernel and the real libvirt share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pybench.runtime.journal import Journal, open_journal
+from pybench.vm_images import Image, build
+
+
+@pytest.fixture(scope="session")
+def image() -> Image:
+    """The image `minimal`, built if it is not in the cache."""
+    return build("minimal", progress=lambda _text: None)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """A journal of the test's own; the test must leave nothing in it."""
+    with open_journal(tmp_path) as opened:
+        yield opened
+        assert opened.entries == ()
+
+
+@pytest.fixture(autouse=True)
+def host_unchanged() -> Iterator[None]:
+    """Every test leaves the host's mounts, control groups and our child processes as it found them."""
+    before = _host_state()
+    yield
+    assert _host_state() == before
+
+
+def _host_state() -> dict[str, frozenset[str]]:
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    groups = {str(path) for path in Path("/sys/fs/cgroup").rglob("pybench*")}
+    links = {path.name for path in Path("/sys/class/net").iterdir()}
+    children = {f"{child.pid} {child.name()}" for child in psutil.Process().children(recursive=True)}
+    return {
+        "mounts": frozenset(mounts),
+        "control groups": frozenset(groups),
+        "links": frozenset(links),
+        "children": frozenset(children),
+    }
