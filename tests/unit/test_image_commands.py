@@ -1,0 +1,53 @@
+"""Programs that a build runs: bounded, limited in time, and gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from pybench.runtime.errors import HostError
+from pybench.vm_images import commands
+
+
+def test_a_program_that_is_missing_names_the_package_to_install() -> None:
+    """The hint is the command that installs it."""
+    with pytest.raises(HostError, match="no-such-program is missing") as caught:
+        commands.run(["no-such-program"], package="some-package")
+    assert caught.value.hint == "apt-get install some-package"
+
+
+def test_output_beyond_the_limit_is_dropped_and_the_program_not_blocked() -> None:
+    """A program that prints without measure ends normally, and only the first part is kept."""
+    printed = commands.run(["head", "-c", "5000000", "/dev/zero"], package="coreutils")
+    assert len(printed) == commands.OUTPUT_LIMIT
+
+
+def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
+    """After the time limit neither the program nor what it started is running."""
+    pids = tmp_path / "pids"
+    script = f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; wait"
+    before = time.monotonic()
+    with pytest.raises(HostError, match="did not finish within"):
+        commands.run(["sh", "-c", script], package="dash", timeout=0.5)
+    assert time.monotonic() - before < 30
+    for pid in pids.read_text().split():
+        # The orphaned child may be waiting for its new parent, but it runs no more.
+        status = Path("/proc", pid, "stat")
+        assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_a_failure_says_what_the_program_said_last_without_control_characters() -> None:
+    """The message carries the last line, escaped; all of it is kept for whoever catches it."""
+    with pytest.raises(commands.CommandError) as caught:
+        commands.run(["sh", "-c", r"echo first; printf 'bad\033[31m news\n' >&2; exit 3"], package="dash")
+    assert caught.value.message == "sh failed with code 3: bad�[31m news"
+    assert caught.value.output.splitlines()[0] == "first"
+
+
+def test_messages_are_in_english_and_standard_input_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the user's locale, output can be parsed; a program that reads gets the end at once."""
+    monkeypatch.setitem(os.environ, "LC_ALL", "de_DE.UTF-8")
+    assert commands.run(["sh", "-c", "cat; echo $LC_ALL"], package="dash") == "C\n"

@@ -1,0 +1,96 @@
+"""Where built images and downloaded packages are kept in the cache, and how a finished build gets there."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pybench.runtime.cache import CACHE_VARIABLE, cache_directory, locked, storage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+__all__ = [
+    "CACHE_VARIABLE",
+    "building",
+    "cache_directory",
+    "downloads_directory",
+    "hash_files",
+    "image_folder",
+    "image_folders",
+    "images_directory",
+    "locked",
+    "publish",
+    "remove_leftovers",
+    "storage_errors",
+]
+
+_HASH_DIGITS: Final = 16
+_BUILDING: Final = ".building-"
+_SUPERSEDED: Final = ".superseded-"
+
+
+def images_directory() -> Path:
+    """One folder per image and input hash."""
+    return cache_directory() / "images"
+
+
+def downloads_directory() -> Path:
+    """Package archives, named by package and version, shared by all images."""
+    return cache_directory() / "downloads"
+
+
+def image_folder(name: str, input_hash: str) -> Path:
+    """Where the image built from these inputs is, or would be."""
+    return images_directory() / f"{name}-{input_hash[:_HASH_DIGITS]}"
+
+
+def image_folders() -> list[Path]:
+    """The folders of all finished images, by name."""
+    try:
+        return sorted(path for path in images_directory().iterdir() if path.name[0] != "." and path.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def hash_files(files: Iterable[tuple[str, Path]], salt: str) -> str:
+    """SHA-256 over `salt`, names and contents, in the order given."""
+    digest = hashlib.sha256(salt.encode() + b"\0")
+    for name, path in files:
+        content = path.read_bytes()
+        digest.update(b"%s\0%d\0" % (name.encode(), len(content)))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def remove_leftovers(name: str) -> None:
+    """Remove what interrupted builds of this image left; only for the holder of its lock."""
+    for kind in (_BUILDING, _SUPERSEDED):
+        for path in images_directory().glob(f".{name}{kind}*"):
+            # A compiler that outlived its killed builder may still write there; the next build gets it.
+            shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def building(name: str) -> Iterator[Path]:
+    """An empty folder on the disk of the finished images; what is in it at the end is removed."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}{_BUILDING}", dir=images_directory()))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def publish(folder: Path, final: Path, name: str) -> None:
+    """Give a finished build its final name; an image already there is replaced."""
+    if final.exists():
+        superseded = Path(tempfile.mkdtemp(prefix=f".{name}{_SUPERSEDED}", dir=final.parent))
+        final.rename(superseded / "image")
+        folder.rename(final)
+        shutil.rmtree(superseded)
+    else:
+        folder.rename(final)

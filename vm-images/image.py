@@ -1,0 +1,132 @@
+"""A built image: one folder of the cache, described by the manifest inside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from pybench.runtime.errors import InputError
+from pybench.vm_images import tree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+MANIFEST: Final = "manifest.json"
+MANIFEST_SCHEMA: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One root filesystem in every form a target needs.
+
+    `content_hash` covers the root filesystem alone, the part that is identical on every target;
+    the guest's kernel and initramfs have digests of their own.
+    """
+
+    name: str
+    content_hash: str
+    """SHA-256 of the root filesystem's canonical listing, see `tree.content_hash`."""
+    input_hash: str
+    """SHA-256 of the recipe, its sources and the builder."""
+    folder: Path
+    marking: frozenset[str]
+    """Commands that push a byte to file descriptor $PYBENCH_MARK_FD as their first instruction."""
+    kernel_release: str
+    packages: Mapping[str, str]
+    """Debian package → version."""
+    tools: Mapping[str, str]
+    """Program that took part in the build → the version it states."""
+    sizes: Mapping[str, int]
+    """Bytes of `rootfs`, `initramfs` and `kernel`."""
+    digests: Mapping[str, str]
+    """SHA-256 of `initramfs` and `kernel`."""
+    created: str
+    """ISO 8601, UTC."""
+
+    @property
+    def rootfs(self) -> Path:
+        """The root filesystem as a directory."""
+        return self.folder / "rootfs"
+
+    @property
+    def initramfs(self) -> Path:
+        """The root filesystem and the guest's init as an uncompressed cpio archive."""
+        return self.folder / "initramfs.cpio"
+
+    @property
+    def kernel(self) -> Path:
+        """The guest's kernel: an ELF with a PVH entry."""
+        return self.folder / "vmlinux"
+
+    @property
+    def size(self) -> int:
+        """Bytes of all forms together."""
+        return sum(self.sizes.values())
+
+
+def write_manifest(image: Image) -> None:
+    """Write the manifest into the image's folder; the folder itself is not mentioned in it."""
+    manifest = {
+        "schema": MANIFEST_SCHEMA,
+        "name": image.name,
+        "content_hash": image.content_hash,
+        "input_hash": image.input_hash,
+        "marking": sorted(image.marking),
+        "kernel_release": image.kernel_release,
+        "packages": dict(sorted(image.packages.items())),
+        "tools": dict(sorted(image.tools.items())),
+        "sizes": dict(image.sizes),
+        "digests": dict(image.digests),
+        "created": image.created,
+    }
+    text = json.dumps(manifest, indent=2) + "\n"
+    (image.folder / MANIFEST).write_text(text, encoding="utf-8")
+
+
+def read_image(folder: Path) -> Image:
+    """Read an image back from its folder, without looking at the content.
+
+    Raises:
+        InputError: the manifest is missing or damaged, or a form is missing or of another size.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if manifest.pop("schema") != MANIFEST_SCHEMA:
+            raise InputError(f"{path} has another schema than {MANIFEST_SCHEMA}")
+        image = Image(**{**manifest, "folder": folder, "marking": frozenset(manifest["marking"])})
+        missing = not image.rootfs.is_dir()
+        for form, location in (("initramfs", image.initramfs), ("kernel", image.kernel)):
+            missing = missing or location.stat().st_size != image.sizes[form]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(folder, f"its manifest or a file cannot be read ({error})") from error
+    if missing:
+        raise _damaged(folder, "a file is missing or incomplete")
+    return image
+
+
+def verify(image: Image) -> None:
+    """Recompute every hash of the image.
+
+    Raises:
+        InputError: its content is not what was built.
+    """
+    try:
+        found = {
+            "rootfs": tree.content_hash(image.rootfs),
+            "initramfs": tree.file_hash(image.initramfs),
+            "kernel": tree.file_hash(image.kernel),
+        }
+    except OSError as error:
+        raise _damaged(image.folder, f"cannot read {error.filename}: {error.strerror}") from error
+    expected = {**image.digests, "rootfs": image.content_hash}
+    for form, digest in found.items():
+        if digest != expected[form]:
+            raise _damaged(image.folder, f"its {form} was changed after the build")
+
+
+def _damaged(folder: Path, problem: str) -> InputError:
+    name = folder.name.rpartition("-")[0]
+    return InputError(f"the image in {folder} is damaged: {problem}", f"pybench images build {name}")
