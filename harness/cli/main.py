@@ -1,0 +1,112 @@
+"""The command `pybench`: its verbs, and the one place where errors become lines and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from pybench.runtime.errors import PybenchError
+
+INTERRUPTED = 130
+
+VERBS = {
+    "run": "Run a scenario and report what it measured.",
+    "images": "Build and list the images that scenarios use.",
+    "doctor": "Tell what this host can do, and how to get what it lacks.",
+    "clean": "Remove whatever a killed run left behind.",
+}
+"""Every verb with its first help line; its module, of the same name, is imported when it is used."""
+
+
+class LazyGroup(TyperGroup):
+    """Knows its verbs without importing them, so that `pybench --help` answers at once.
+
+    The types of click are spelled Any: Typer brings a click of its own from 0.20 or so on.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002
+        """The verbs in the order in which a newcomer needs them."""
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
+        """Import a verb; for the overview its help line is enough."""
+        if cmd_name not in VERBS:
+            return None
+        if ctx.resilient_parsing or _only_overview():
+            return typer.main.get_command(_overview_of(cmd_name))
+        module = importlib.import_module(f"pybench.harness.cli.{cmd_name}")
+        return typer.main.get_command(module.app)
+
+
+def _overview_of(verb: str) -> typer.Typer:
+    overview = typer.Typer(add_completion=False, rich_markup_mode=None)
+    overview.command(help=VERBS[verb])(lambda: None)
+    return overview
+
+
+def _only_overview() -> bool:
+    return all(word.startswith("-") for word in sys.argv[1:])
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(f"pybench {version('pybench-harness')}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: pybench run scenarios/startup.yaml",
+)
+
+
+@app.callback()
+def pybench(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Settle “container or VM?” with evidence: start-up, memory and isolation of identical workloads."""
+
+
+def main() -> None:
+    """Run the command line; the only place that exits."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        app(args=arguments, prog_name="pybench")
+    except PybenchError as error:
+        _complain(error.message, error.hint)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone; there is nobody to tell, and Python's own attempt
+        # to flush at exit would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        _complain("interrupted", "")
+        return INTERRUPTED
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+def _complain(message: str, hint: str) -> None:
+    typer.echo(f"pybench: {message}", err=True)
+    if hint:
+        typer.echo(f"  hint: {hint}", err=True)

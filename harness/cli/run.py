@@ -1,0 +1,253 @@
+"""`pybench run`: carry out a scenario, store every sample, and tell what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pybench.harness.errors import InputError, PybenchError
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Run, Scenario
+    from pybench.harness.runner import Outcome
+    from pybench.harness.store import Store
+    from pybench.harness.targets.base import ImageFiles
+    from pybench.harness.targets.mock import MockImage
+    from pybench.vm_images import Image
+
+DATABASE: Final = "pybench.sqlite"
+REPORT: Final = "report.html"
+ALL_FAILED: Final = 1
+INTERRUPTED: Final = 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the results of a run go."""
+
+    results: Path
+    json: Path | None
+    report: bool
+
+
+@app.command(epilog="Example: pybench run scenarios/startup.yaml --json startup.json")
+def run(
+    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped one.")],
+    json: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="Also write everything as JSON to this file."),
+    ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="DIR", help="Keep results here instead of beside the scenario."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--targets", metavar="A,B", help="Only these targets of the scenario."),
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the order of launches.")] = None,
+    libvirt_uri: Annotated[
+        str,
+        typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
+    ] = "",
+    no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
+) -> None:
+    """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
+
+    Every sample is stored before the next launch. Ctrl-C keeps what was measured and leaves nothing running.
+    """
+    from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.scenario import load_scenario, read_text  # noqa: PLC0415
+
+    path = scenarios.resolve(scenario)
+    labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
+    loaded = load_scenario(path, targets=labels, repetitions=repeat, seed=seed)
+    if libvirt_uri:
+        loaded = _with_libvirt_uri(loaded, libvirt_uri)
+    destination = Destination(results or _default_results(scenario, path), json, not no_report)
+    _check_destination(destination)
+    command = _command(
+        scenario,
+        {
+            "--targets": ",".join(labels or ()),
+            "--repeat": repeat,
+            "--seed": seed,
+            "--libvirt-uri": libvirt_uri,
+        },
+    )
+    raise typer.Exit(_run(loaded, read_text(path), command, destination))
+
+
+def _run(scenario: Scenario, definition: str, command: str, destination: Destination) -> int:
+    from pybench.harness.environment import capture  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.model import Run  # noqa: PLC0415
+    from pybench.harness.store import Store, new_run_id, timestamp  # noqa: PLC0415
+    from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
+
+    for line in remove_leftovers():
+        typer.echo(f"left by a run that was killed: {line}", err=True)
+    with Store.open(destination.results / DATABASE) as store:
+        images = _images(scenario)
+        started = datetime.now(UTC)
+        record = Run(
+            id=new_run_id(scenario.name, started),
+            scenario=scenario.name,
+            source=scenario.source,
+            started=timestamp(started),
+            finished=None,
+            status="running",
+            command=command,
+            environment=capture((target.kind for target in scenario.targets), images),
+            definition=definition,
+        )
+        folder = destination.results / record.id
+        folder.mkdir()
+        try:
+            outcome = _carry_out(scenario, record, store, images, folder)
+        except PybenchError:
+            # What was measured before the fault is as good as ever.
+            with contextlib.suppress(PybenchError):
+                _tell_results(store, record.id, destination)
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        _tell_results(store, record.id, destination)
+    return _exit_code(outcome)
+
+
+def _carry_out(
+    scenario: Scenario, record: Run, store: Store, images: Mapping[str, ImageFiles], folder: Path
+) -> Outcome:
+    from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
+    from pybench.harness.runner import Runner  # noqa: PLC0415
+    from pybench.harness.targets import TargetContext, open_target  # noqa: PLC0415
+    from pybench.runtime.journal import open_journal  # noqa: PLC0415
+
+    with open_journal() as journal, progress_listener() as listener:
+        context = TargetContext(journal, folder)
+        runner = Runner(store, lambda choice: open_target(choice, context), images, listener)
+        return runner.carry_out(scenario, record)
+
+
+def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
+    """The images of all workloads; one that is not built, or not from today's recipe, is built now."""
+    from pybench import vm_images  # noqa: PLC0415
+    from pybench.harness.targets import KINDS  # noqa: PLC0415
+    from pybench.harness.targets.mock import MockImage  # noqa: PLC0415
+
+    names = sorted({workload.image for workload in scenario.workloads})
+    if not any(KINDS[target.kind].needs_image for target in scenario.targets):
+        return {name: MockImage(name) for name in names}
+    found: dict[str, Image | MockImage] = {}
+    for name in names:
+        try:
+            found[name] = vm_images.find(name)
+        except InputError:
+            if name not in vm_images.recipes():
+                raise
+            typer.echo(f"image {name} is not built yet; building it", err=True)
+            found[name] = vm_images.build(name, progress=lambda text: typer.echo(f"{text} …", err=True))
+    return found
+
+
+def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
+    """The tables, the files, and last their paths."""
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+
+    from pybench.harness.export import json as json_export  # noqa: PLC0415
+    from pybench.harness.stats import estimates  # noqa: PLC0415
+    from pybench.reports.console import summary  # noqa: PLC0415
+
+    record, samples = store.run(run_id), store.samples(run_id)
+    if not samples:
+        return
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
+    console.print(summary(record, samples))
+    paths = [f"record  {store.place} (run {record.id})"]
+    if destination.json is not None:
+        json_export.write(destination.json, json_export.document(record, estimates(samples), samples))
+        paths.append(f"json    {destination.json}")
+    if destination.report:
+        from pybench.reports.html import write_report  # noqa: PLC0415 - plotly and pandas are slow to import
+
+        report = destination.results / record.id / REPORT
+        report.parent.mkdir(exist_ok=True)
+        paths.append(f"report  {write_report(report, record, samples)}")
+    for line in paths:
+        typer.echo(line)
+
+
+def _exit_code(outcome: Outcome) -> int:
+    if outcome.status == "interrupted":
+        typer.echo("interrupted; what was measured is kept", err=True)
+        return INTERRUPTED
+    for name in outcome.failed_targets:
+        typer.echo(f"{name}: every launch failed", err=True)
+    return ALL_FAILED if outcome.failed_targets else 0
+
+
+def _with_libvirt_uri(scenario: Scenario, uri: str) -> Scenario:
+    if not any(target.kind == "vm" for target in scenario.targets):
+        raise InputError("--libvirt-uri has no use here: no target is a virtual machine", "leave it out")
+    targets = tuple(
+        replace(target, options={**target.options, "libvirt_uri": uri}) if target.kind == "vm" else target
+        for target in scenario.targets
+    )
+    return replace(scenario, targets=targets)
+
+
+def _default_results(argument: str, path: Path) -> Path:
+    """`results/` beside the folder `scenarios` of the user's project, else in the current folder.
+
+    A shipped scenario lies in the installed package, where nothing of the user's belongs.
+    """
+    folder = path.absolute().parent
+    if path == Path(argument) and folder.name == "scenarios":
+        base = folder.parent
+        return Path("results") if base == Path.cwd() else base / "results"
+    return Path("results")
+
+
+def _check_destination(destination: Destination) -> None:
+    """Fail before anything is launched rather than after.
+
+    Raises:
+        InputError: a result could not be written.
+    """
+    from pybench.harness.export.json import check_writable  # noqa: PLC0415
+
+    try:
+        destination.results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=destination.results):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{destination.results}: the results folder cannot be written: {error.strerror}",
+            "choose another with --results DIR",
+        ) from error
+    if destination.json is not None:
+        check_writable(destination.json)
+
+
+def _command(scenario: str, options: Mapping[str, str | int | None]) -> str:
+    """The command line that does the same again."""
+    words: Sequence[str] = [
+        word for name, value in options.items() if value not in {None, ""} for word in (name, str(value))
+    ]
+    return shlex.join(["pybench", "run", scenario, *words])

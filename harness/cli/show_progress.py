@@ -1,0 +1,118 @@
+"""A run's progress on standard error: a bar on a terminal, a line now and then in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from pybench.harness.progress import Event, Listener, Preparing, StepBegins, StepEnded
+from pybench.harness.units import format_span
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Step
+
+LINES: Final = 10
+"""Progress lines of a whole run where there is no terminal."""
+_SHOWN_FAILURES: Final = 3
+"""Failures of one target that are told while the run goes on; the rest is counted at its end."""
+
+
+@contextmanager
+def progress_listener() -> Iterator[Listener]:
+    """A listener that shows what happens and how long the rest will take."""
+    if sys.stderr.isatty():
+        with _bar() as listener:
+            yield listener
+    else:
+        yield _Lines().listen
+
+
+class _Failures:
+    """Tells the first failures of each target."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def line(self, event: StepEnded) -> str:
+        """What to say about a step, or nothing."""
+        if not event.failure:
+            return ""
+        name = event.step.target.name
+        self._seen[name] = self._seen.get(name, 0) + 1
+        if self._seen[name] > _SHOWN_FAILURES:
+            return ""
+        more = "; further failures are only counted" if self._seen[name] == _SHOWN_FAILURES else ""
+        return f"failed: {_what(event.step)}: {event.failure}{more}"
+
+
+class _Lines:
+    """For a pipe or a log file."""
+
+    def __init__(self) -> None:
+        self._failures = _Failures()
+        self._told = 0
+
+    def listen(self, event: Event) -> None:
+        match event:
+            case Preparing():
+                typer.echo(f"preparing {event.target} for {event.workload}", err=True)
+            case StepEnded():
+                if line := self._failures.line(event):
+                    typer.echo(line, err=True)
+                done = event.step.order + 1
+                if done * LINES // event.total > self._told:
+                    self._told = done * LINES // event.total
+                    left = "" if event.remaining is None else f", {format_span(event.remaining)} left"
+                    typer.echo(f"{done} of {event.total} launches{left}", err=True)
+            case StepBegins():
+                pass
+
+
+@contextmanager
+def _bar() -> Iterator[Listener]:
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.markup import escape  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.description}"),
+    )
+    failures = _Failures()
+    # Redrawn by the events, not by a thread of its own, which would run beside the measurements.
+    with Progress(*columns, console=console, auto_refresh=False, transient=True) as progress:
+        task = progress.add_task("", total=None, left="")
+
+        def listen(event: Event) -> None:
+            match event:
+                case Preparing():
+                    description = f"preparing {event.target}"
+                    progress.update(task, description=description, total=event.total, completed=event.done)
+                case StepBegins():
+                    left = "" if event.remaining is None else f"{format_span(event.remaining)} left"
+                    progress.update(
+                        task,
+                        description=_what(event.step),
+                        total=event.total,
+                        completed=event.step.order,
+                        left=left,
+                    )
+                case StepEnded():
+                    progress.update(task, completed=event.step.order + 1)
+                    if line := failures.line(event):
+                        progress.console.print(escape(line), highlight=False)
+            progress.refresh()
+
+        yield listen
+
+
+def _what(step: Step) -> str:
+    kind = "warm-up" if step.warmup else "repetition"
+    return f"{step.target.name} {step.workload.name}, {kind} {step.repetition + 1}"

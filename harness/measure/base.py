@@ -1,0 +1,66 @@
+"""What a measurement is: functions that read an instance, at ready or after it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pybench.harness.model import Mark
+from pybench.harness.targets.base import Instance
+
+NANOSECOND: Final = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value read off one instance; the runner turns it into a sample."""
+
+    metric: str
+    unit: str
+    value: float | None
+    """None when it could not be read; `reason` then says why."""
+    channel: str
+    resolution: float
+    """In the reading's unit."""
+    reason: str = ""
+
+
+Reader = Callable[[Instance], list[Reading]]
+
+
+def read_nothing(_instance: Instance) -> list[Reading]:
+    """The reader of a moment at which a measurement has nothing to read."""
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A name of a scenario's `measure` list and its readers.
+
+    A reader reports what it could not read as a reading without a value; it does not raise for that.
+    """
+
+    name: str
+    description: str
+    at_ready: Reader = read_nothing
+    at_stopped: Reader = read_nothing
+
+
+def span(metric: str, marks: Sequence[Mark], begin: str, end: str) -> Reading:
+    """The time between two named marks, in seconds.
+
+    The channel is that of the later mark. The resolution is the sum of both marks' resolutions, an
+    upper bound of the error of their difference. Where a mark is missing or the two are in the wrong order,
+    the reading says so and has no value: a negative duration is a fault of the channel, not a measurement.
+    """
+    named = {mark.name: mark for mark in marks}
+    first, last = named.get(begin), named.get(end)
+    if first is None or last is None:
+        missing = begin if first is None else end
+        return Reading(metric, "s", None, "none", 0.0, f"the instance has no mark {missing!r}")
+    resolution = first.resolution + last.resolution
+    if last.at < first.at:
+        reason = f"the mark {end!r} precedes {begin!r} by {first.at - last.at} ns"
+        return Reading(metric, "s", None, last.channel, resolution, reason)
+    return Reading(metric, "s", (last.at - first.at) * NANOSECOND, last.channel, resolution)

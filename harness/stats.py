@@ -1,0 +1,202 @@
+"""Samples in, estimates with intervals out; pure.
+
+Every figure is free of assumptions about the distribution: start-up times are skewed, often have several
+modes, and their tails are what matters. Each method cites where it comes from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr
+
+from pybench.harness.model import Estimate, Sample
+
+Values = NDArray[np.float64]
+
+CONFIDENCE: Final = 0.95
+FEWEST_FOR_P95: Final = 20
+FEWEST_FOR_P99: Final = 100
+RESAMPLES: Final = 2000
+_CHUNK: Final = 1_000_000
+"""Values drawn at a time by the bootstrap, so that it needs a few MB whatever the number of samples."""
+
+CellKey = tuple[str, str, str, str]
+"""Workload, target, metric, unit."""
+
+
+class Interval(NamedTuple):
+    """An interval and the probability with which the method covers the true value."""
+
+    low: float
+    high: float
+    confidence: float
+
+
+class Ratio(NamedTuple):
+    """A ratio of medians and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def counts(sample: Sample) -> bool:
+    """Whether a sample enters estimates: neither a warm-up nor failed, and a finite number."""
+    return (
+        sample.status == "ok"
+        and not sample.warmup
+        and sample.value is not None
+        and math.isfinite(sample.value)
+    )
+
+
+def cells(samples: Iterable[Sample]) -> dict[CellKey, list[Sample]]:
+    """The samples of each cell, warm-ups and failures too; cells in the order of their first sample."""
+    grouped: dict[CellKey, list[Sample]] = {}
+    for sample in samples:
+        grouped.setdefault((sample.workload, sample.target, sample.metric, sample.unit), []).append(sample)
+    return grouped
+
+
+def measured(samples: Iterable[Sample]) -> Values:
+    """The values that count, as an array of shape (n,)."""
+    return np.array([sample.value for sample in samples if counts(sample)], dtype=np.float64)
+
+
+def estimates(samples: Iterable[Sample]) -> list[Estimate]:
+    """One estimate per cell, in the order in which the cells first appear.
+
+    A cell of warm-ups only is left out; one of failures only is there, with n = 0.
+    """
+    return [estimate(cell) for cell in cells(samples).values() if any(not sample.warmup for sample in cell)]
+
+
+def estimate(samples: Sequence[Sample]) -> Estimate:
+    """Summarise the samples of one cell.
+
+    The median has the distribution-free interval of `median_interval`. p95 and p99 are `quantile`s and are
+    given from 20 and 100 samples on: below that, fewer than one sample is expected beyond them.
+
+    Raises:
+        ValueError: there are no samples, or they belong to several cells.
+    """
+    keys = list(cells(samples))
+    if len(keys) != 1:
+        raise ValueError(f"an estimate is of one cell, not of {len(keys)}")
+    ((workload, target, metric, unit),) = keys
+    numbers = measured(samples)
+    n = len(numbers)
+    median = mean = math.nan
+    interval = Interval(math.nan, math.nan, 0.0)
+    if n:
+        median, mean = quantile(numbers, 0.5), float(numbers.mean())
+        interval = median_interval(numbers)
+    return Estimate(
+        workload=workload,
+        target=target,
+        metric=metric,
+        unit=unit,
+        n=n,
+        failed=sum(sample.status == "failed" and not sample.warmup for sample in samples),
+        median=median,
+        mean=mean,
+        ci_low=interval.low,
+        ci_high=interval.high,
+        confidence=interval.confidence,
+        p95=quantile(numbers, 0.95) if n >= FEWEST_FOR_P95 else None,
+        p99=quantile(numbers, 0.99) if n >= FEWEST_FOR_P99 else None,
+        qualifiers=shared_qualifiers([sample for sample in samples if counts(sample)] or samples),
+    )
+
+
+def quantile(numbers: Sequence[float] | Values, probability: float) -> float:
+    """The sample quantile of type 7 in Hyndman and Fan, "Sample Quantiles in Statistical Packages" (1996).
+
+    It interpolates linearly between the order statistics around (n − 1)·p + 1; it is the default of NumPy,
+    pandas, R and spreadsheets, so that anyone can recompute it from the samples.
+    """
+    return float(np.quantile(numbers, probability, method="linear"))
+
+
+def median_interval(numbers: Sequence[float] | Values, confidence: float = CONFIDENCE) -> Interval:
+    """The shortest symmetric interval between order statistics that covers the median often enough.
+
+    The number of samples below the median of a continuous distribution is binomial(n, 1/2), whatever the
+    distribution, so the interval from the l-th smallest to the l-th largest value covers it with probability
+    1 - 2·P(B < l) (Conover, "Practical Nonparametric Statistics", 3rd ed. 1999, section 3.2; Hahn and Meeker,
+    "Statistical Intervals", 1991, section 5.2). The probability is at least `confidence`, and is returned;
+    where n ≤ 5 not even minimum and maximum reach 95 %, and they are returned with what they do cover.
+
+    Raises:
+        ValueError: there are no numbers.
+    """
+    ordered = np.sort(np.asarray(numbers, dtype=np.float64))
+    n = len(ordered)
+    if not n:
+        raise ValueError("an interval needs at least one value")
+    # tails[l - 1] is P(B < l), increasing in l; the rank is the largest l whose two tails leave enough.
+    tails = bdtr(np.arange(max(1, n // 2), dtype=np.float64), n, 0.5)
+    rank = max(1, int(np.searchsorted(tails, (1 - confidence) / 2, side="right")))
+    covered = 1 - 2 * float(tails[rank - 1])
+    return Interval(float(ordered[rank - 1]), float(ordered[n - rank]), max(0.0, covered))
+
+
+def ratio(numerator: Sequence[float] | Values, denominator: Sequence[float] | Values, seed: int = 1) -> Ratio:
+    """How many times larger the median of one side is than that of the other, with a 95 % interval.
+
+    The interval is the bootstrap percentile interval (Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, chapter 13): both sides are resampled 2,000 times, independently. Seeded, so that
+    a report drawn twice shows the same figure. A side of one value has no spread to resample and adds none.
+
+    Raises:
+        ValueError: a side is empty, or the denominator has a value that is not positive.
+    """
+    above, below = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    if not len(above) or not len(below):
+        raise ValueError("a ratio needs at least one value on each side")
+    if not (below > 0).all():
+        raise ValueError("a ratio needs a denominator of positive values")
+    generator = np.random.default_rng(seed)
+    resampled = _resampled_medians(above, generator) / _resampled_medians(below, generator)
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Ratio(float(np.median(above) / np.median(below)), float(low), float(high))
+
+
+def phase_sums(samples: Iterable[Sample], metric: str = "startup") -> dict[tuple[str, str, int], float]:
+    """The sum of each launch's phases `<metric>.phase.*`, by (workload, target, order); in the phases' unit.
+
+    Medians of phases do not add up to the median of the total, but sums per launch and means do.
+    """
+    phases: dict[tuple[str, str, int], list[float]] = {}
+    prefix = f"{metric}.phase."
+    for sample in samples:
+        if sample.metric.startswith(prefix) and sample.value is not None:
+            phases.setdefault((sample.workload, sample.target, sample.order), []).append(sample.value)
+    return {key: math.fsum(parts) for key, parts in phases.items()}
+
+
+def shared_qualifiers(samples: Sequence[Sample]) -> Mapping[str, str]:
+    """The qualifiers on which every sample agrees, in the first one's order."""
+    if not samples:
+        return {}
+    first, *others = samples
+    return {
+        name: value
+        for name, value in first.qualifiers.items()
+        if all(other.qualifiers.get(name) == value for other in others)
+    }
+
+
+def _resampled_medians(numbers: Values, generator: np.random.Generator) -> Values:
+    rows = max(1, _CHUNK // len(numbers))
+    return np.concatenate(
+        [
+            np.median(generator.choice(numbers, size=(min(rows, RESAMPLES - begin), len(numbers))), axis=1)
+            for begin in range(0, RESAMPLES, rows)
+        ]
+    )

@@ -1,0 +1,34 @@
+"""The scenarios shipped with the product."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+__all__ = ["names", "resolve"]
+
+_SHIPPED = re.compile(r"(?:\./)?(?:scenarios/)?(?P<name>[a-z0-9][a-z0-9_-]*)(?:\.yaml)?")
+
+
+def names() -> list[str]:
+    """The names of the shipped scenarios, such as `startup`."""
+    return sorted(path.stem for path in _folder().glob("*.yaml"))
+
+
+def resolve(argument: str) -> Path:
+    """The file that a user means by a path, or by the name of a shipped scenario.
+
+    `startup`, `startup.yaml` and `scenarios/startup.yaml` all name the shipped one, but a file on disk wins.
+    An argument that is neither is returned as a path, so that reading it tells what is wrong.
+    """
+    path = Path(argument)
+    match = _SHIPPED.fullmatch(argument)
+    if match is None or path.is_file():
+        return path
+    shipped = _folder() / f"{match['name']}.yaml"
+    return shipped if shipped.is_file() else path
+
+
+def _folder() -> Path:
+    return Path(str(resources.files(__name__)))

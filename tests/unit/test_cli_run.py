@@ -1,0 +1,204 @@
+"""`pybench run`, from the command line to files and exit codes, on pretended targets."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pybench.harness.cli.main import run as command_line
+from pybench.harness.store import Store
+
+TEXT = """\
+name: pretended
+workloads:
+  ready: {image: minimal, command: [/bin/workload, ready]}
+targets:
+  fast: {kind: mock, repetitions: 6}
+  slow: {kind: mock, repetitions: 2, latency: 30ms, failures: "..x"}
+  broken: {kind: mock, repetitions: 2, failures: x}
+measure: [startup, teardown, memory]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's project with one scenario, being the current folder."""
+    (tmp_path / "scenarios").mkdir()
+    (tmp_path / "scenarios" / "mine.yaml").write_text(TEXT)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def stored_runs(project: Path) -> int:
+    """How many runs the record of the project has."""
+    with Store.open(project / "results" / "pybench.sqlite", create=False) as store:
+        return len(store.runs())
+
+
+def test_a_run_gives_a_table_a_record_a_document_and_a_report(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0, and the last lines are the paths of what was written."""
+    arguments = ["run", "scenarios/mine.yaml", "--targets", "fast,slow", "--json", "out.json", "--seed", "5"]
+    assert command_line(arguments) == 0
+    out = capsys.readouterr().out
+    content = json.loads((project / "out.json").read_text())
+    run_id = content["run"]["id"]
+    assert "slow" in out
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == ["record", "json", "report"]
+    assert Path(out.splitlines()[-1].split(maxsplit=1)[1]).resolve() == (
+        project / "results" / run_id / "report.html"
+    )
+    assert content["run"]["command"] == "pybench run scenarios/mine.yaml --targets fast,slow --seed 5"
+    assert content["run"]["status"] == "done"
+    assert {
+        entry["target"]: entry["n"] for entry in content["summary"] if entry["metric"] == "startup.ready"
+    } == {
+        "fast": 6,
+        "slow": 1,
+    }
+    with Store.open(project / "results" / "pybench.sqlite") as store:
+        assert store.run(run_id).definition == TEXT
+        assert len(store.samples(run_id)) == len(content["samples"])
+
+
+def test_progress_is_told_on_standard_error(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In a pipe there are plain lines: preparation, failures, and how far it is."""
+    command_line(["run", str(project / "scenarios" / "mine.yaml"), "--no-report"])
+    lines = capsys.readouterr().err.splitlines()
+    assert "preparing slow for ready" in lines
+    assert "failed: broken ready, repetition 1: the pretended instance failed" in lines
+    assert any(line.startswith("13 of 13 launches") for line in lines)
+    assert "\x1b" not in "".join(lines)
+
+
+def test_a_target_with_nothing_but_failures_is_exit_code_1(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others' results are stored and shown all the same, beside the scenario's project."""
+    assert command_line(["run", "scenarios/mine.yaml", "--no-report", "--repeat", "1"]) == 1
+    captured = capsys.readouterr()
+    assert "broken: every launch failed" in captured.err
+    assert "fast" in captured.out
+    assert stored_runs(project) == 1
+
+
+def test_results_lie_beside_the_scenarios_folder(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From wherever it is started; a scenario that lies elsewhere has them in the current folder."""
+    (project / "elsewhere").mkdir()
+    monkeypatch.chdir(project / "elsewhere")
+    chosen = ["--no-report", "--repeat", "1", "--targets", "fast"]
+    assert command_line(["run", "../scenarios/mine.yaml", *chosen]) == 0
+    assert stored_runs(project) == 1
+    (project / "loose.yaml").write_text(TEXT)
+    assert command_line(["run", "../loose.yaml", *chosen]) == 0
+    assert stored_runs(project / "elsewhere") == 1
+    assert command_line(["run", "../loose.yaml", *chosen, "--results", str(project / "deep" / "er")]) == 0
+    assert (project / "deep" / "er" / "pybench.sqlite").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml: cannot read the scenario"),
+        (["scenarios"], "this is a directory"),
+        (["scenarios/mine.yaml", "--targets", "fsat"], "did you mean 'fast'?"),
+        (["scenarios/mine.yaml", "--repeat", "0"], "0 repetitions make no sense"),
+        (["scenarios/mine.yaml", "--results", "scenarios/mine.yaml"], "results folder cannot be written"),
+        (["scenarios/mine.yaml", "--results", "/proc/results"], "results folder cannot be written"),
+        (["scenarios/mine.yaml", "--json", "nowhere/out.json"], "does not exist"),
+        (["scenarios/mine.yaml", "--libvirt-uri", "qemu:///system"], "no target is a virtual machine"),
+    ],
+)
+def test_bad_input_is_exit_code_2_in_one_line(
+    project: Path, arguments: list[str], message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is launched, nothing is stored, and there is no traceback."""
+    assert command_line(["run", *arguments]) == 2
+    captured = capfd.readouterr()
+    problem, *hint = captured.err.splitlines()
+    assert problem.startswith("pybench: ")
+    assert message in problem
+    assert len(hint) <= 1
+    assert captured.out == ""
+    assert not (project / "results" / "pybench.sqlite").exists()
+
+
+def test_an_image_that_does_not_exist_is_bad_input(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is told before anything is launched or recorded."""
+    text = TEXT.replace("image: minimal", "image: nonesuch").replace(
+        "slow: {kind: mock,", "slow: {kind: process,"
+    )
+    (project / "scenarios" / "mine.yaml").write_text(text.replace(', latency: 30ms, failures: "..x"', ""))
+    assert command_line(["run", "scenarios/mine.yaml"]) == 2
+    assert "nonesuch" in capsys.readouterr().err
+    assert stored_runs(project) == 0
+
+
+def test_a_damaged_record_is_told_and_left_alone(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and a hint, and the file is as it was."""
+    (project / "results").mkdir()
+    record = project / "results" / "pybench.sqlite"
+    record.write_bytes(b"damaged" * 1000)
+    assert command_line(["run", "scenarios/mine.yaml"]) == 2
+    assert "damaged" in capsys.readouterr().err
+    assert record.read_bytes() == b"damaged" * 1000
+
+
+def test_results_before_a_fault_are_kept_and_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Something left behind ends the run with exit code 1, after the samples so far were exported."""
+    text = TEXT.replace("repetitions: 6", 'repetitions: 6, failures: "...l"')
+    (project / "scenarios" / "mine.yaml").write_text(text)
+    arguments = ["run", "scenarios/mine.yaml", "--targets", "fast", "--json", "out.json", "--no-report"]
+    assert command_line(arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1] == "pybench: the pretended instance survived its teardown"
+    assert "fast" in captured.out
+    content = json.loads((project / "out.json").read_text())
+    assert content["run"]["status"] == "failed"
+    assert len([entry for entry in content["samples"] if entry["metric"] == "startup.ready"]) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_exit_code_130_with_its_results(project: Path, number: signal.Signals) -> None:
+    """What was measured is stored, shown and exported, and the journal is gone."""
+    text = TEXT.replace("repetitions: 6", "repetitions: 5000, delay: 10ms")
+    (project / "scenarios" / "mine.yaml").write_text(text)
+    program = "from pybench.harness.cli.main import main; main()"
+    arguments = ["run", "scenarios/mine.yaml", "--targets", "fast", "--json", "out.json", "--no-report"]
+    with subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        wait_for_samples(project, process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was measured is kept" in err
+    assert "Traceback" not in err
+    assert "fast" in out
+    content = json.loads((project / "out.json").read_text())
+    assert content["run"]["status"] == "interrupted"
+    assert content["samples"]
+
+
+def wait_for_samples(project: Path, process: subprocess.Popen[str]) -> None:
+    """Return when the run has stored something; asking the file is what a user's second terminal would do."""
+    record = project / "results" / "pybench.sqlite"
+    while process.poll() is None:
+        if record.exists():
+            connection = sqlite3.connect(f"file:{record}?mode=ro", uri=True)
+            try:
+                if connection.execute("SELECT count(*) FROM sample").fetchone()[0] > 20:
+                    return
+            except sqlite3.OperationalError:
+                pass
+            finally:
+                connection.close()
+    pytest.fail("the run ended before it was interrupted")

@@ -1,0 +1,106 @@
+"""The description of a machine for libvirt."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from xml.etree import ElementTree as Xml
+
+import pytest
+
+from pybench.runtime.errors import InputError
+from pybench.runtime.vm.domain import Domain
+
+MACHINE = Domain(
+    name="pybench-test",
+    uuid="6f0d2c6e-4a0f-4e0c-9d0f-000000000001",
+    memory=256 << 20,
+    vcpus=2,
+    kernel=Path("/images/vmlinux"),
+    initramfs=Path("/images/initramfs.cpio"),
+    command_line="console=ttyS0 quiet",
+    serials=(Path("/run/console"), Path("/run/marks")),
+    acceleration="tcg",
+    processor="host",
+    machine="q35",
+    emulator=Path("/usr/bin/qemu-system-x86_64"),
+)
+
+
+def describe(**changes: object) -> Xml.Element:
+    """The parsed description of the machine with some parts changed."""
+    return Xml.fromstring(dataclasses.replace(MACHINE, **changes).xml())  # noqa: S314 - our own text
+
+
+def test_parts_appear_where_libvirt_expects_them() -> None:
+    """Kernel, initramfs, command line, memory, processors and emulator are in their elements."""
+    domain = describe()
+    memory = domain.find("memory")
+    assert memory is not None
+    assert (memory.text, memory.get("unit")) == (str(256 << 20), "b")
+    assert domain.findtext("vcpu") == "2"
+    assert domain.findtext("os/kernel") == "/images/vmlinux"
+    assert domain.findtext("os/initrd") == "/images/initramfs.cpio"
+    assert domain.findtext("os/cmdline") == "console=ttyS0 quiet"
+    assert domain.findtext("devices/emulator") == "/usr/bin/qemu-system-x86_64"
+
+
+def test_every_end_of_the_guest_ends_the_domain() -> None:
+    """Power-off, reset and crash all destroy the domain."""
+    domain = describe()
+    assert [domain.findtext(event) for event in ("on_poweroff", "on_reboot", "on_crash")] == ["destroy"] * 3
+
+
+def test_no_device_without_need() -> None:
+    """Besides serial lines, the devices are only named to be left out."""
+    devices = describe().find("devices")
+    assert devices is not None
+    others = {(device.tag, device.get("model")) for device in devices if device.tag not in {"serial", "emulator"}}
+    assert others == {("controller", "none"), ("memballoon", "none")}
+
+
+def test_serial_lines_connect_in_order() -> None:
+    """The first socket is the first serial line, and QEMU is the one that connects."""
+    ports = {
+        line.find("target").get("port"): (line.find("source").get("path"), line.find("source").get("mode"))  # type: ignore[union-attr]
+        for line in describe().iter("serial")
+    }
+    assert ports == {"0": ("/run/console", "connect"), "1": ("/run/marks", "connect")}
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "processor", "kind", "mode"),
+    [("kvm", "host", "kvm", "host-passthrough"), ("kvm", "basic", "kvm", None), ("tcg", "host", "qemu", None)],
+)
+def test_acceleration_decides_type_and_processor(
+    acceleration: str, processor: str, kind: str, mode: str | None
+) -> None:
+    """Only KVM can pass the host's processor on."""
+    domain = describe(acceleration=acceleration, processor=processor)
+    model = domain.find("cpu")
+    assert domain.get("type") == kind
+    assert (model.get("mode") if model is not None else None) == mode
+
+
+def test_hostile_text_stays_text() -> None:
+    """Markup in a command line arrives as characters, not as elements."""
+    text = "</cmdline><x y='&'>"
+    domain = describe(command_line=text)
+    assert domain.findtext("os/cmdline") == text
+    assert domain.find("os/x") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"memory": 0}, "0 bytes"),
+        ({"memory": (1 << 20) + 1}, "1048577"),
+        ({"vcpus": 0}, "0 virtual processors"),
+        ({"machine": "q35,accel=kvm"}, "q35,accel=kvm"),
+        ({"serials": (Path("/" + "x" * 107),)}, "longer than 107"),
+    ],
+)
+def test_impossible_machine_is_refused(changes: dict[str, object], named: str) -> None:
+    """A size, count, name or path that cannot work is named before libvirt is asked."""
+    with pytest.raises(InputError, match=named):
+        describe(**changes)

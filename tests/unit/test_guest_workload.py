@@ -1,0 +1,69 @@
+"""The record that tells a guest's init what to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pybench.runtime.errors import HostError, InputError
+from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
+
+
+def test_record_holds_every_field_in_order() -> None:
+    """Fields end with a zero byte, and lists are counted."""
+    workload = GuestWorkload(
+        command=("/bin/sh", "-c", "true"),
+        environment={"A": "b c"},
+        directory="/tmp",  # noqa: S108 - a directory of the guest
+        host_name="guest",
+        marking=True,
+        limits={"pids.max": "8"},
+    )
+    fields = workload.record().split(b"\0")
+    assert fields == [
+        b"pybench-workload-1", b"guest", b"/tmp", b"marking",
+        b"2", b"pids.max", b"8",
+        b"3", b"/bin/sh", b"-c", b"true",
+        b"1", b"A=b c",
+        b"",
+    ]  # fmt: skip
+
+
+def test_bytes_of_any_encoding_survive() -> None:
+    """An argument that is no UTF-8 reaches the guest as the bytes it was."""
+    argument = b"\xff\xfe".decode("utf-8", "surrogateescape")
+    assert b"\0\xff\xfe\0" in GuestWorkload(command=("/bin/echo", argument)).record()
+
+
+@pytest.mark.parametrize(
+    ("workload", "named"),
+    [
+        (GuestWorkload(command=()), "empty"),
+        (GuestWorkload(command=("/bin/echo", "a\0b")), "zero byte"),
+        (GuestWorkload(command=("/bin/echo", "x" * 300_000)), "262144"),
+        (GuestWorkload(command=("/bin/echo",) * 4097), "4096"),
+    ],
+)
+def test_impossible_workload_is_refused(workload: GuestWorkload, named: str) -> None:
+    """What init could not read back is named before any guest is started."""
+    with pytest.raises(InputError, match=named):
+        workload.record()
+
+
+def test_initramfs_keeps_the_image_and_adds_the_record(tmp_path: Path) -> None:
+    """The image's archive comes first, unchanged; the record is a segment after it."""
+    base = tmp_path / "base.cpio"
+    base.write_bytes(b"image" * 1024)
+    output = tmp_path / "guest.cpio"
+    workload = GuestWorkload(command=("/bin/true",))
+    write_initramfs(base, workload, output)
+    written = output.read_bytes()
+    assert written.startswith(base.read_bytes())
+    assert workload.record() in written[base.stat().st_size :]
+
+
+def test_missing_image_is_named(tmp_path: Path) -> None:
+    """A base archive that cannot be read is a one-line error."""
+    with pytest.raises(HostError, match=r"guest\.cpio"):
+        write_initramfs(tmp_path / "none", GuestWorkload(command=("/bin/true",)), tmp_path / "guest.cpio")
