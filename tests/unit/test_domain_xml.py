@@ -55,7 +55,9 @@ def test_no_device_without_need() -> None:
     """Besides serial lines, the devices are only named to be left out."""
     devices = describe().find("devices")
     assert devices is not None
-    others = {(device.tag, device.get("model")) for device in devices if device.tag not in {"serial", "emulator"}}
+    others = {
+        (device.tag, device.get("model")) for device in devices if device.tag not in {"serial", "emulator"}
+    }
     assert others == {("controller", "none"), ("memballoon", "none")}
 
 
@@ -70,7 +72,11 @@ def test_serial_lines_connect_in_order() -> None:
 
 @pytest.mark.parametrize(
     ("acceleration", "processor", "kind", "mode"),
-    [("kvm", "host", "kvm", "host-passthrough"), ("kvm", "basic", "kvm", None), ("tcg", "host", "qemu", None)],
+    [
+        ("kvm", "host", "kvm", "host-passthrough"),
+        ("kvm", "basic", "kvm", None),
+        ("tcg", "host", "qemu", None),
+    ],
 )
 def test_acceleration_decides_type_and_processor(
     acceleration: str, processor: str, kind: str, mode: str | None
@@ -104,3 +110,11 @@ def test_impossible_machine_is_refused(changes: dict[str, object], named: str) -
     """A size, count, name or path that cannot work is named before libvirt is asked."""
     with pytest.raises(InputError, match=named):
         describe(**changes)
+
+
+def test_processor_is_read_without_a_question_per_property() -> None:
+    """The capability that makes libvirt ask QEMU hundreds of questions before each start is left out."""
+    left_out = describe().findall(
+        "qemu:capabilities/qemu:del", {"qemu": "http://libvirt.org/schemas/domain/qemu/1.0"}
+    )
+    assert [element.get("capability") for element in left_out] == ["cpu-unavailable-features"]

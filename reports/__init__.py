@@ -1,0 +1,1 @@
+"""Reports: stored results as tables, figures and pages; draws only, measures nothing."""

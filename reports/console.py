@@ -1,0 +1,116 @@
+"""The console's tables: the answer, then a table per metric; readable at 80 columns and when piped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from pybench.harness.model import Estimate, Run, Sample
+from pybench.reports.analysis import MetricTable, Report, Row, analyse
+from pybench.reports.findings import findings
+from pybench.reports.numbers import DASH, TIMES, estimated, one_line, single
+from pybench.reports.vocabulary import BASELINE, PHASE_PREFIX, Said, metric_order, said, target_order
+
+NAME_LIMIT = 24
+"""Longer names are cut in the middle, so that the numbers beside them stay whole at 80 columns."""
+
+
+def summary(run: Run, samples: Sequence[Sample]) -> RenderableType:
+    """The answer in words, a table for each metric, and what limits them."""
+    report = analyse(run, samples)
+    found = findings(report)
+    answers = [Text(each.text, "bold") for each in found if each.kind == "answer"]
+    cautions = [Text(f"! {each.text}", "yellow") for each in found if each.kind == "caution"]
+    tables = [part for table in _tables(report) for part in (Text(), table)]
+    return Group(*answers, *tables, *cautions)
+
+
+def summary_tables(run: Run, samples: Sequence[Sample]) -> list[Table]:
+    """A table for each workload and metric: median, interval, p95, n, ratio to `process` with interval."""
+    return list(_tables(analyse(run, samples)))
+
+
+def summary_table(run: Run, estimates: Sequence[Estimate]) -> Table:
+    """One table of estimates for where the samples are not at hand: its ratios have no interval."""
+    cells = [each for each in estimates if not each.metric.startswith(PHASE_PREFIX)]
+    cells.sort(key=lambda each: (each.workload, metric_order(each.metric), target_order(each.target)))
+    table = _new_table(f"{one_line(run.scenario, 60)}: {one_line(run.id, 60)}")
+    baseline = {
+        (each.workload, each.metric): each.median for each in cells if each.target == BASELINE and each.n
+    }
+    workloads = {each.workload for each in cells}
+    previous = None
+    for each in cells:
+        if (each.workload, each.metric) != previous:
+            previous = (each.workload, each.metric)
+            table.add_section()
+            heading = each.metric if len(workloads) == 1 else f"{each.metric}, {each.workload}"
+            table.add_row(Text(one_line(heading, 40), "bold"))
+        reference = baseline.get(previous, 0.0)
+        ratio = single(each.median / reference, TIMES) if each.n and reference > 0 else DASH
+        words = said([each.qualifiers])
+        if not each.n:
+            table.add_row(_name(each.target, words, each.failed), DASH, DASH, DASH, "0", DASH)
+            continue
+        rounded = estimated(each)
+        table.add_row(
+            _name(each.target, words, each.failed),
+            rounded.text,
+            rounded.interval if each.n > 1 else DASH,
+            DASH if each.p95 is None else rounded.alike(each.p95),
+            str(each.n),
+            ratio,
+        )
+    return table
+
+
+def _tables(report: Report) -> Iterator[Table]:
+    for metric in report.tables:
+        title = metric.text.title
+        if len(report.workloads) > 1:
+            title += f", workload {one_line(metric.workload, NAME_LIMIT)}"
+        table = _new_table(f"{title} ({one_line(metric.metric)})")
+        for row in metric.rows:
+            table.add_row(
+                _name(row.target, row.said, row.failed), row.median, _interval(row), row.p95, str(row.n),
+                _ratio(metric, row),
+            )  # fmt: skip
+        if any(row.interval_is_range for row in metric.rows):
+            table.caption = "* too few samples for 95 %: minimum to maximum"
+        yield table
+
+
+def _new_table(title: str) -> Table:
+    table = Table(
+        title=Text(title, "bold"), title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1), collapse_padding=True,
+    )  # fmt: skip
+    table.add_column("target", overflow="fold", min_width=8)
+    for header in ("median", "95 % interval", "p95", "n", f"{TIMES} {BASELINE}"):
+        table.add_column(header, justify="right", no_wrap=True)
+    return table
+
+
+def _name(target: str, words: Said, failed: int) -> Text:
+    """The target, and under it what must be said beside its numbers."""
+    lines: Iterable[str] = (*words.caveats, *((f"{failed} failed",) if failed else ()))
+    name = Text(one_line(target, NAME_LIMIT))
+    for line in lines:
+        name.append(f"\n  {line}", style="yellow")
+    return name
+
+
+def _interval(row: Row) -> str:
+    return f"{row.interval}*" if row.interval_is_range else row.interval
+
+
+def _ratio(table: MetricTable, row: Row) -> str:
+    if row.target == BASELINE and row.n:
+        return f"1{TIMES}"
+    if row.ratio is None or not table.has_baseline:
+        return DASH
+    return f"{row.ratio.text} ({row.ratio.interval.removesuffix(TIMES)})" if row.n > 1 else row.ratio.text

@@ -1,0 +1,220 @@
+"""What the names in a run mean, in words: targets, metrics, marks, qualifiers.
+
+A name that is not listed is shown as it is: a report never fails, or stays silent, over a new target
+or metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pybench.reports.numbers import one_line
+
+BASELINE = "process"
+LIMIT = "floor"
+CONTAINER = "container"
+VM = "vm"
+TCG = "TCG emulation"
+KVM = "KVM"
+PHASE_PREFIX = "startup.phase."
+STARTUP_PREFIX = "startup."
+MEMORY_PREFIX = "memory."
+TEARDOWN = "teardown"
+HEADLINES = ("startup.ready", "startup.exec")
+"""The metrics that may give the answer, the most telling first."""
+
+TARGET_ORDER = (
+    "process", "floor", "chroot", "container", "bwrap", "crun", "runc", "nspawn", "lxc", "podman", "docker",
+    "vm-restore", "vm",
+)  # fmt: skip
+
+TARGET_NOUNS = {
+    "process": "a bare process",
+    "floor": "the floor",
+    "chroot": "a chroot",
+    "container": "a container",
+    "vm": "the VM",
+    "vm-restore": "the restored VM",
+}
+TARGET_MEANINGS = {
+    "process": "A bare process on the host: fork and exec, nothing else. What every ratio is taken against.",
+    "floor": "The limit that no container beats: raw clone3 with the same namespaces, then exec.",
+    "chroot": "A process in a directory of its own, without namespaces.",
+    "container": "Our own container: namespaces, uid map, image as root, limits, no capabilities.",
+    "vm": "A virtual machine through libvirt, with a kernel of its own, booting the same root filesystem.",
+    "vm-restore": "The same virtual machine, restored from a saved state instead of booted.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricText:
+    """How a metric is spoken of.
+
+    `comparison` and `cost` take {low}, {high} (nouns of the targets with the lower and higher value) and
+    {ratio}; the first speaks for the better one, the second of what the other costs. `single` takes
+    {target} and {value}. All are clauses that may follow "On this host".
+    """
+
+    title: str
+    definition: str
+    comparison: str
+    cost: str
+    single: str
+
+
+METRICS = {
+    "startup.ready": MetricText(
+        "Start until ready",
+        "From the request to the moment at which the workload counts as ready, as its scenario defines it.",
+        "{low} starts {ratio} faster than {high}",
+        "{high} takes {ratio} as long to start as {low}",
+        "{target} is ready after {value}",
+    ),
+    "startup.exec": MetricText(
+        "Start until the first instruction",
+        "From the request to the first instruction of the workload.",
+        "{low} runs the workload’s first instruction {ratio} sooner than {high}",
+        "{high} takes {ratio} as long to its first instruction as {low}",
+        "{target} runs the workload’s first instruction after {value}",
+    ),
+    "startup.ahead": MetricText(
+        "Prepared ahead of the clock",
+        "What was done for this one instance before the request; no part of its start.",
+        "{low} takes {ratio} less preparation than {high}",
+        "{high} takes {ratio} the preparation of {low}",
+        "{target} is prepared within {value}",
+    ),
+    "teardown": MetricText(
+        "Teardown",
+        "From the request to stop until the instance is gone and nothing of it is left.",
+        "{low} is gone {ratio} sooner than {high}",
+        "{high} takes {ratio} as long to be gone as {low}",
+        "{target} is gone {value} after the request to stop",
+    ),
+    "memory.host.pss": MetricText(
+        "Host memory at ready (PSS)",
+        "Proportional set size of all host processes of the instance at ready, QEMU and helpers included.",
+        "{high} takes {ratio} the host memory of {low}",
+        "{high} takes {ratio} the host memory of {low}",
+        "{target} takes {value} of host memory",
+    ),
+    "memory.host.cgroup": MetricText(
+        "Host memory at ready (cgroup)",
+        "What the kernel has charged to the instance’s own cgroup at ready, page cache and kernel included.",
+        "{high} is charged {ratio} the memory of {low}",
+        "{high} is charged {ratio} the memory of {low}",
+        "{target} is charged {value}",
+    ),
+    "memory.guest.used": MetricText(
+        "Memory used, as the guest sees it",
+        "What the guest itself counts as used at ready; not comparable with what the host pays.",
+        "the guest of {high} uses {ratio} the memory of {low}",
+        "the guest of {high} uses {ratio} the memory of {low}",
+        "the guest of {target} uses {value}",
+    ),
+}
+
+MARK_MEANINGS = {
+    "request": "The harness asks for the instance; the clock starts. Everything that can be prepared was.",
+    "vmm": "The virtual machine monitor is up, just before the guest’s first instruction.",
+    "firmware": "The guest’s firmware has handed over.",
+    "kernel": "The guest’s kernel has booted and starts its first process.",
+    "preparing": "The runtime begins to make the sandbox.",
+    "sandbox": "What surrounds the workload stands (nothing does for a bare process); execve has succeeded.",
+    "exec": "The first instruction of the workload runs.",
+    "ready": "The workload is ready, as its scenario defines it: its first instruction or a line of output.",
+    "stopping": "The harness asks the instance to stop.",
+    "stopped": "The instance is gone and that was verified.",
+}
+
+_QUALIFIER_TEXTS = {
+    ("accel", "tcg"): TCG,
+    ("accel", "kvm"): KVM,
+    ("limits", "none"): "no limits applied",
+    ("isolation", "none"): "no isolation",
+    ("cgroup", "none"): "no cgroup of its own",
+    ("rootless", "yes"): "rootless",
+    ("image-ids", "unmapped"): "owners of the image’s files not mapped",
+    ("pretended", "yes"): "pretended, not measured",
+}
+UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind"})
+"""Recorded with every sample and listed under validity, but not beside each number."""
+CAVEAT_KEYS = frozenset({"accel", "degraded", "limits", "image-ids", "rootless", "pretended"})
+CAVEATS = frozenset({("cgroup", "none")})
+"""What changes the meaning of a number so much that no sentence may leave it out."""
+
+
+def target_order(name: str) -> tuple[int, str]:
+    """Sorting key: the known targets from bare to heavy, then the others by name."""
+    return (TARGET_ORDER.index(name) if name in TARGET_ORDER else len(TARGET_ORDER), name)
+
+
+def metric_order(name: str) -> tuple[int, str]:
+    """Sorting key: the known metrics as they are listed here, then the others by name."""
+    known = tuple(METRICS)
+    return (known.index(name) if name in known else len(known), name)
+
+
+def metric_text(name: str) -> MetricText:
+    """The metric's words; an unknown one is spoken of by its own name."""
+    if name in METRICS:
+        return METRICS[name]
+    label = one_line(name)
+    literal = label.replace("{", "{{").replace("}", "}}")
+    comparison = f"{literal} of {{high}} is {{ratio}} that of {{low}}"
+    return MetricText(
+        label,
+        "",
+        comparison,
+        comparison,
+        f"{literal} of {{target}} is {{value}}",
+    )
+
+
+def phase_name(metric: str) -> str:
+    """The last part of `startup.phase.<name>`."""
+    return metric.removeprefix(PHASE_PREFIX)
+
+
+def qualifier_text(key: str, value: str) -> str:
+    """One qualifier in words; TCG is always called TCG emulation."""
+    if (key, value) in _QUALIFIER_TEXTS:
+        return _QUALIFIER_TEXTS[key, value]
+    if key in {"degraded", "limits"}:
+        return f"{key}: {one_line(value, 120)}"
+    return f"{one_line(key)}={one_line(value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """The qualifiers of a cell in words: `caveats` belong beside every number, `details` into its table."""
+
+    caveats: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+
+
+def said(cells: Iterable[Mapping[str, str]]) -> Said:
+    """What must be said beside a number, from the qualifiers of all its samples.
+
+    A qualifier that some of the samples lack or that differs between them is said to be mixed.
+    """
+    samples = list(cells)
+    caveats: list[str] = []
+    details: list[str] = []
+    for key in sorted({key for qualifiers in samples for key in qualifiers} - UNSPOKEN_QUALIFIERS):
+        values = sorted({qualifiers[key] for qualifiers in samples if key in qualifiers})
+        words = [qualifier_text(key, value) for value in values]
+        if not all(key in qualifiers for qualifiers in samples):
+            words.append(f"no {one_line(key)}")
+        text = words[0] if len(words) == 1 else "mixed: " + ", ".join(words)
+        is_caveat = key in CAVEAT_KEYS or any((key, value) in CAVEATS for value in values)
+        (caveats if is_caveat else details).append(text)
+    return Said(tuple(caveats), tuple(details))
+
+
+def noun(target: str, caveats: Iterable[str] = ()) -> str:
+    """The target in a sentence with what must be said about it, e.g. `the VM (TCG emulation)`."""
+    remarks = "; ".join(caveats)
+    name = TARGET_NOUNS.get(target, one_line(target, 40))
+    return f"{name} ({remarks})" if remarks else name

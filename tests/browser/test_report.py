@@ -1,0 +1,265 @@
+"""The HTML report as people meet it: read, operated by keyboard, on a phone, on paper, and under attack."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
+
+if TYPE_CHECKING:
+    from conftest import Open
+    from playwright.sync_api import Page
+
+NOTHING_INTERESTING = re.compile(r"^(data:|blob:)")
+PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+
+
+def column(page: Page, number: int) -> list[str]:
+    """The texts of one column of the table of samples."""
+    return page.locator(f"#samples-table tbody tr td:nth-child({number})").all_inner_texts()
+
+
+def overflow(page: Page) -> int:
+    """By how many pixels the page is wider than its window."""
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def test_loads_in_silence_and_alone(open_report: Open, screenshots: Path) -> None:
+    """No message in the console, no request but for the file, and every figure is drawn."""
+    opened = open_report(make_run(), make_samples())
+    assert opened.problems == []
+    assert [url for url in opened.requests if not NOTHING_INTERESTING.match(url)] == [opened.page.url]
+    assert opened.page.locator(".drawing .main-svg").count() >= len(opened.page.locator(".drawing").all())
+    opened.page.screenshot(path=screenshots / "report-light.png", full_page=True)
+
+
+def test_answer_names_both_sides_and_the_emulation(open_report: Open) -> None:
+    """The first thing to read compares container and VM and says that the VM was emulated."""
+    page = open_report(make_run(), make_samples()).page
+    answer = page.locator(".answer").inner_text()
+    assert "a container starts" in answer
+    assert "TCG emulation" in answer
+    assert "n\u00a0=\u00a040 and 12" in answer
+    assert page.locator(".cautions").get_by_text("hold for hosts without KVM only").count() == 1
+
+
+def test_figures_name_the_emulation(open_report: Open) -> None:
+    """Wherever a figure shows the VM, its label says TCG emulation."""
+    page = open_report(make_run(), make_samples()).page
+    for figure in page.locator(".drawing").all():
+        assert "TCG emulation" in figure.text_content()
+
+
+def test_accessible(open_report: Open) -> None:
+    """axe-core finds no serious or critical violation in either theme."""
+    samples = [*make_samples(), failed_sample("vm", "not ready after 60 s\nlast line of its output")]
+    page = open_report(make_run("interrupted"), samples).page
+    for _ in range(2):
+        violations = Axe().run(page).response["violations"]
+        grave = [
+            (each["id"], each["nodes"][0]["html"])
+            for each in violations
+            if each["impact"] in {"serious", "critical"}
+        ]
+        assert grave == []
+        page.click("#theme")
+
+
+def test_headings_are_in_order(open_report: Open) -> None:
+    """One first heading, and no level is skipped on the way down."""
+    page = open_report(make_run(), [*make_samples(), failed_sample("vm", "x")]).page
+    levels = page.eval_on_selector_all(
+        "h1, h2, h3, h4", "nodes => nodes.map(node => Number(node.tagName[1]))"
+    )
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_skip_link_is_the_first_stop(open_report: Open) -> None:
+    """The first tab stop leads past the navigation to the answer."""
+    page = open_report(make_run(), make_samples()).page
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "answer"
+
+
+def test_sorts_by_keyboard(open_report: Open) -> None:
+    """Enter on a column's head sorts by it, again reverses it, and the head says which."""
+    page = open_report(make_run(), make_samples()).page
+    page.select_option("#samples select[name=metric]", "startup.ready")
+    page.select_option("#samples select[name=status]", "counted")
+    head = page.locator("#samples-table th[data-column=value]")
+    head.locator("button").focus()
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    assert column(page, 3)[0] == "process"
+    page.keyboard.press("Enter")
+    assert head.get_attribute("aria-sort") == "descending"
+    assert column(page, 3)[:12] == ["vm"] * 12
+    assert page.locator("#samples-table th[aria-sort]").count() == 1
+
+
+def test_filters_by_keyboard_and_says_how_many(open_report: Open) -> None:
+    """Typing into the search leaves the samples with all of its words; a live region tells their number."""
+    page = open_report(make_run(), make_samples()).page
+    page.focus("#samples-search")
+    page.keyboard.type("vm teardown")
+    assert set(column(page, 3)) == {"vm"}
+    assert set(column(page, 4)) == {"teardown"}
+    assert "of 13 found" in page.locator("#samples-status[role=status]").inner_text()
+    page.keyboard.type(" nowhere")
+    assert "No sample" in page.inner_text("#samples-status")
+
+
+def test_pages_through_all_samples(open_report: Open) -> None:
+    """Next and previous show every sample, and the focus is not lost at either end."""
+    samples = make_samples({"process": 20})
+    page = open_report(make_run(), samples).page
+    seen = len(column(page, 1))
+    page.focus("#samples-next")
+    while page.is_enabled("#samples-next"):
+        page.keyboard.press("Enter")
+        seen += len(column(page, 1))
+    assert seen == len(samples)
+    assert page.evaluate("document.activeElement.id") == "samples-previous"
+
+
+def test_downloads_what_was_found(open_report: Open, tmp_path: Path) -> None:
+    """The CSV holds the samples found; a text that a spreadsheet would take for a formula is quoted."""
+    page = open_report(make_run(), [*make_samples(), failed_sample("vm", "=1+1")]).page
+    page.select_option("#samples select[name=status]", "failed")
+    with page.expect_download() as waiting:
+        page.click("#samples-download")
+    waiting.value.save_as(tmp_path / "samples.csv")
+    header, row = (tmp_path / "samples.csv").read_text(encoding="utf-8").splitlines()
+    assert header.startswith("order,repetition,workload,target,metric,value,unit,status")
+    assert '"failed"' in row
+    assert not re.search(r'"[=+@-]', row)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_theme_follows_the_system_and_the_button(open_report: Open, screenshots: Path, scheme: str) -> None:
+    """The page takes the system's theme; the button switches page and figures to the other."""
+    page = open_report(make_run(), make_samples(), color_scheme=scheme).page
+    paper = "getComputedStyle(document.body).backgroundColor"
+    ink = "getComputedStyle(document.querySelector('.drawing .ytick text')).fill"
+    before = page.evaluate(paper), page.evaluate(ink)
+    assert page.inner_text("#theme") == ("Dark theme" if scheme == "light" else "Light theme")
+    page.focus("#theme")
+    page.keyboard.press("Enter")
+    after = page.evaluate(paper), page.evaluate(ink)
+    assert before[0] != after[0]
+    assert before[1] != after[1]
+    assert page.inner_text("#theme") == ("Light theme" if scheme == "light" else "Dark theme")
+    page.screenshot(path=screenshots / f"report-switched-from-{scheme}.png", full_page=True)
+
+
+def test_phone_scrolls_one_way(open_report: Open, screenshots: Path) -> None:
+    """At 390 pixels only tables scroll sideways, within themselves; the page does not."""
+    opened = open_report(make_run(), make_samples(), **PHONE)
+    assert overflow(opened.page) <= 0
+    assert opened.problems == []
+    opened.page.screenshot(path=screenshots / "report-phone.png", full_page=True)
+
+
+def test_prints(open_report: Open, screenshots: Path) -> None:
+    """Paper gets light figures that fit it and the numbers behind them, but no controls."""
+    page = open_report(make_run(), make_samples(), color_scheme="dark").page
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("details.print:not([open])").count() == 0
+    assert max(page.eval_on_selector_all(".main-svg", "nodes => nodes.map(node => node.clientWidth)")) <= 672
+    assert page.evaluate("getComputedStyle(document.querySelector('.ytick text')).fill") == "rgb(29, 31, 33)"
+    assert not page.is_visible("#theme")
+    assert not page.is_visible("#samples-table")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("details.print[open]").count() == 0
+    pdf = page.pdf(path=screenshots / "report.pdf", prefer_css_page_size=True)
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
+
+
+def test_useful_without_script(open_report: Open) -> None:
+    """With scripts off, answer and tables are there, and what needs a script says so."""
+    page = open_report(make_run(), make_samples(), drawn=False, java_script_enabled=False).page
+    assert "a container starts" in page.locator(".answer").inner_text()
+    assert page.locator("table.metric tbody tr").first.is_visible()
+    assert not page.locator("figure").first.is_visible()
+    assert page.get_by_text("This table needs a script").is_visible()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_hostile_strings_do_nothing(open_report: Open, screenshots: Path, width: int) -> None:
+    """Markup, direction overrides and endless lines from a guest, or in any name, are only shown."""
+    run = make_run(
+        "failed",
+        id=HOSTILE[:90],
+        scenario=HOSTILE[:300],
+        command=HOSTILE,
+        definition=HOSTILE,
+        started=HOSTILE[:50],
+    )
+    samples = [
+        *make_samples({"process": 20, "vm": 6}),
+        failed_sample("vm", HOSTILE),
+        failed_sample(HOSTILE[:150], HOSTILE, order=901, workload=HOSTILE[:150]),
+        value_sample(HOSTILE, 1.0, order=902, metric=HOSTILE[:120], accel=HOSTILE, degraded=HOSTILE),
+        value_sample("a" * 5000, 2.0, order=903),
+    ]
+    opened = open_report(run, samples, viewport={"width": width, "height": 900})
+    page = opened.page
+    assert page.title() != "owned"
+    assert opened.problems == []
+    assert [url for url in opened.requests if not NOTHING_INTERESTING.match(url)] == [page.url]
+    assert overflow(page) <= 0
+    assert page.locator("img, b:not(tspan)").count() == 0
+    assert "\u202e" not in page.content()
+    assert "\\u202e" in page.locator("#failures pre").first.inner_text()
+    page.screenshot(path=screenshots / f"report-hostile-{width}.png", full_page=True)
+
+
+def test_injected_script_is_refused(open_report: Open) -> None:
+    """Even markup that got into the page could not run a script of its own or fetch anything."""
+    opened = open_report(make_run(), make_samples({"process": 2}))
+    opened.page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "document.title = 'owned'";
+            document.body.append(script);
+            const image = new Image();
+            image.src = "https://example.invalid/x.png";
+            document.body.append(image);
+        }"""
+    )
+    assert opened.page.title() != "owned"
+    assert any("Content Security Policy" in problem for problem in opened.problems)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        pytest.param([], id="none"),
+        pytest.param([failed_sample("vm", "no")], id="only-failed"),
+        pytest.param([value_sample("vm", 2.0, accel="tcg")], id="one"),
+        pytest.param(
+            [value_sample("vm", 0.0), value_sample("process", 0.0), value_sample("floor", -1.0)], id="zero"
+        ),
+        pytest.param([value_sample("vm", 1.0, order=each) for each in range(30)], id="identical"),
+        pytest.param([value_sample("vm", float("nan"))], id="not-a-number"),
+        pytest.param(make_samples({"container": 12}, warmups=0), id="one-target"),
+    ],
+)
+def test_thin_runs_make_whole_pages(open_report: Open, samples: list) -> None:
+    """However little was measured, the page has an answer, no errors and no broken section."""
+    opened = open_report(make_run("interrupted"), samples)
+    assert opened.problems == []
+    assert opened.page.locator(".answer").inner_text().strip()
+    assert opened.page.locator("main > section:visible h2").count() >= 5
+    text = opened.page.inner_text("main")
+    assert not re.search(r"\b(nan|None|undefined|inf)\b", text)
