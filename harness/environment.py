@@ -183,7 +183,9 @@ def _distribution_version(name: str) -> str | None:
 
 def _libvirt_version() -> str | None:
     try:
-        import libvirt  # noqa: PLC0415 - loads a C library that only a virtual machine needs
+        # Loads a C library that only a virtual machine needs; imported through the package that
+        # keeps it from logging to standard error.
+        from pybench.runtime.vm.event_loop import libvirt  # noqa: PLC0415
     except ImportError:
         return None
     # Encoded as major * 1,000,000 + minor * 1,000 + release (virGetVersion).

@@ -13,7 +13,8 @@ from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.domain import MEBIBYTE
-from pybench.runtime.vm.machine import MachineSpec, VirtualMachine
+from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import pytest
@@ -27,7 +28,7 @@ MACHINE = Domain(
 )
 
 
-def describe(**changes: object) -> Xml.Element:
+def describe(**changes: Any) -> Xml.Element:
     """The parsed description of the machine with some parts changed."""
     return Xml.fromstring(dataclasses.replace(MACHINE, **changes).xml())  # noqa: S314 - our own text
 

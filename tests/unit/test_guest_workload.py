@@ -15,7 +15,7 @@ def test_record_holds_every_field_in_order() -> None:
     workload = GuestWorkload(
         command=("/bin/sh", "-c", "true"),
         environment={"A": "b c"},
-        directory="/tmp",  # noqa: S108 - a directory of the guest
+        directory="/tmp",
         host_name="guest",
         marking=True,
         limits={"pids.max": "8"},

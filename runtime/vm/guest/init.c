@@ -1,0 +1,431 @@
+/*
+ * The first process of a guest: one small static binary that gets from the kernel to the workload.
+ *
+ * It talks to the host over serial lines, the one device whose driver is built into every kernel:
+ *
+ *   ttyS0  the kernel's console; only diagnostics
+ *   ttyS1  lines to the host: `kernel`, `sandbox`, `exec` (from a marking workload) or `execve`,
+ *          `exit <status>`, `signal <number>`, `error <call> <subject>: <reason>`;
+ *          lines from the host: `stop`, `kill`
+ *   ttyS2  the workload's standard output and error
+ *
+ * What to run stands in /.pybench/workload (see runtime/vm/workload.py), which the host appended to
+ * the initramfs: the start needs no answer from the host.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/reboot.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <sys/io.h>
+#endif
+
+#define MODULES "/.pybench/modules"
+#define RECORD_PATH "/.pybench/workload"
+#define RECORD_MAGIC "pybench-workload-1"
+#define RECORD_MAXIMUM (256 * 1024)
+#define FIELDS_MAXIMUM 4096
+#define CGROUP_ROOT "/sys/fs/cgroup"
+#define CGROUP_WORKLOAD CGROUP_ROOT "/workload"
+#define COM2 0x2f8
+
+/* From <linux/capability.h>, which a musl tool chain does not bring along. */
+#define CAPABILITY_VERSION_3 0x20080522
+struct capability_header {
+    uint32_t version;
+    int process;
+};
+struct capability_data {
+    uint32_t effective, permitted, inheritable;
+};
+
+/* What the host asked for; every pointer points into the record. */
+struct workload {
+    const char *host_name;
+    const char *directory;
+    int marking;
+    char **limits; /* pairs of cgroup file and value, ended by NULL */
+    char **arguments;
+    char **environment; /* one free slot before the final NULL, for PYBENCH_MARK_FD */
+    size_t environment_count;
+};
+
+static int marks = -1;
+static int output = -1;
+
+/* In the child that becomes the workload: where a byte says that it did not. */
+static int failure = -1;
+
+/* One line to the host, in one write so that lines of different processes cannot mix. */
+static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void tell(const char *format, ...)
+{
+    char line[256];
+    va_list arguments;
+    va_start(arguments, format);
+    int length = vsnprintf(line, sizeof line - 1, format, arguments);
+    va_end(arguments);
+    if (length < 0)
+        return;
+    if ((size_t)length > sizeof line - 2)
+        length = (int)sizeof line - 2;
+    line[length] = '\n';
+    /* Nobody is left to be told about a failure of this very write. */
+    ssize_t ignored = write(marks, line, (size_t)length + 1);
+    (void)ignored;
+}
+
+/* The end of the guest. The kernel's own paths are taken: it stops its devices and then the machine. */
+static _Noreturn void power_off(void)
+{
+    tcdrain(output);
+    tcdrain(marks);
+    sync();
+    reboot(RB_POWER_OFF);
+    /* Without ACPI the kernel cannot switch off, but it can always reset; the domain ends on either. */
+    reboot(RB_AUTOBOOT);
+    for (;;)
+        pause();
+}
+
+static _Noreturn void fail(const char *call, const char *subject)
+{
+    tell("error %s %s: %s", call, subject, strerror(errno));
+    if (failure >= 0) {
+        ssize_t ignored = write(failure, "!", 1);
+        (void)ignored;
+        _exit(127);
+    }
+    power_off();
+}
+
+/*
+ * The mark `kernel`, before anything else is done. Writing to the port itself instead of the tty
+ * spares the start-up of the tty driver; the UART's holding register takes a byte whenever bit 5 of
+ * the line status register is set.
+ */
+static void mark_first_instruction(void)
+{
+#if defined(__x86_64__)
+    static const char line[] = "kernel\n";
+    if (ioperm(COM2, 8, 1) != 0)
+        return;
+    for (const char *byte = line; *byte; byte++) {
+        for (int tries = 0; tries < 10000 && !(inb(COM2 + 5) & 0x20); tries++)
+            ;
+        outb((unsigned char)*byte, COM2);
+    }
+    ioperm(COM2, 8, 0);
+#endif
+}
+
+/* A serial line that carries bytes as they are: no echo, no line editing, no CR translation. */
+static int open_serial(const char *path, int flags)
+{
+    int line = open(path, flags | O_NOCTTY | O_CLOEXEC);
+    if (line < 0)
+        return -1;
+    struct termios settings;
+    if (tcgetattr(line, &settings) == 0) {
+        cfmakeraw(&settings);
+        settings.c_cflag |= CLOCAL;
+        cfsetspeed(&settings, B115200);
+        tcsetattr(line, TCSANOW, &settings);
+    }
+    return line;
+}
+
+static void mount_at(const char *type, const char *path, unsigned long flags, const char *options)
+{
+    if (mkdir(path, 0755) != 0 && errno != EEXIST)
+        fail("mkdir", path);
+    if (mount(type, path, type, flags, options) != 0)
+        fail("mount", path);
+}
+
+static void mount_file_systems(void)
+{
+    const unsigned long inert = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    mount_at("proc", "/proc", inert, NULL);
+    mount_at("sysfs", "/sys", inert, NULL);
+    mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
+    mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
+    mount_at("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+}
+
+static void raise_loopback(void)
+{
+    struct ifreq request = {.ifr_name = "lo"};
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (control < 0)
+        fail("socket", "AF_INET");
+    if (ioctl(control, SIOCGIFFLAGS, &request) != 0)
+        fail("SIOCGIFFLAGS", "lo");
+    request.ifr_flags |= IFF_UP;
+    if (ioctl(control, SIOCSIFFLAGS, &request) != 0)
+        fail("SIOCSIFFLAGS", "lo");
+    close(control);
+}
+
+static char *next_field(char **position, const char *end)
+{
+    char *field = *position;
+    if (field >= end) {
+        errno = EBADMSG;
+        fail("read", RECORD_PATH);
+    }
+    *position += strlen(field) + 1;
+    return field;
+}
+
+/* A counted list of fields, ended by NULL, with `spare` free slots before the end. */
+static char **next_list(char **position, const char *end, size_t spare, size_t *count)
+{
+    *count = strtoul(next_field(position, end), NULL, 10);
+    if (*count > FIELDS_MAXIMUM) {
+        errno = E2BIG;
+        fail("read", RECORD_PATH);
+    }
+    char **list = calloc(*count + spare + 1, sizeof *list);
+    if (list == NULL)
+        fail("calloc", RECORD_PATH);
+    for (size_t index = 0; index < *count; index++)
+        list[index] = next_field(position, end);
+    return list;
+}
+
+static void read_workload(struct workload *workload)
+{
+    static char record[RECORD_MAXIMUM + 1];
+    int file = open(RECORD_PATH, O_RDONLY | O_CLOEXEC);
+    if (file < 0)
+        fail("open", RECORD_PATH);
+    ssize_t length = 0, got;
+    while (length < RECORD_MAXIMUM && (got = read(file, record + length, RECORD_MAXIMUM - (size_t)length)) > 0)
+        length += got;
+    close(file);
+    char *position = record;
+    const char *end = record + length;
+    if (strcmp(next_field(&position, end), RECORD_MAGIC) != 0) {
+        errno = EBADMSG;
+        fail("read", RECORD_PATH);
+    }
+    size_t count;
+    workload->host_name = next_field(&position, end);
+    workload->directory = next_field(&position, end);
+    workload->marking = strcmp(next_field(&position, end), "marking") == 0;
+    workload->limits = next_list(&position, end, 0, &count);
+    workload->arguments = next_list(&position, end, 0, &count);
+    workload->environment = next_list(&position, end, 1, &workload->environment_count);
+    if (workload->arguments[0] == NULL) {
+        errno = EBADMSG;
+        fail("read", RECORD_PATH);
+    }
+}
+
+static void write_file(const char *path, const char *value)
+{
+    int file = open(path, O_WRONLY | O_CLOEXEC);
+    if (file < 0)
+        fail("open", path);
+    if (write(file, value, strlen(value)) < 0)
+        fail("write", path);
+    close(file);
+}
+
+/* The image's kernel modules, if it has any, in the order that their dependences ask for. */
+static void load_modules(void)
+{
+    FILE *order = fopen(MODULES "/order", "re");
+    if (order == NULL)
+        return;
+    char path[256] = MODULES "/", *name = path + sizeof MODULES;
+    while (fgets(name, (int)(sizeof path - sizeof MODULES), order) != NULL) {
+        name[strcspn(name, "\n")] = '\0';
+        int module = open(path, O_RDONLY | O_CLOEXEC);
+        if (module < 0)
+            fail("open", path);
+        if (syscall(SYS_finit_module, module, "", 0) != 0 && errno != EEXIST)
+            fail("finit_module", path);
+        close(module);
+    }
+    fclose(order);
+}
+
+/* Limits below the size of the machine itself, such as half a processor, are a cgroup v2's. */
+static void apply_limits(char **limits)
+{
+    if (limits[0] == NULL)
+        return;
+    mount_at("cgroup2", CGROUP_ROOT, MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    if (mkdir(CGROUP_WORKLOAD, 0755) != 0)
+        fail("mkdir", CGROUP_WORKLOAD);
+    for (char **limit = limits; limit[0] != NULL && limit[1] != NULL; limit += 2) {
+        char path[128], controller[32];
+        snprintf(controller, sizeof controller, "+%.*s", (int)strcspn(limit[0], "."), limit[0]);
+        write_file(CGROUP_ROOT "/cgroup.subtree_control", controller);
+        snprintf(path, sizeof path, CGROUP_WORKLOAD "/%s", limit[0]);
+        write_file(path, limit[1]);
+    }
+}
+
+/*
+ * Root without any capability: with an empty bounding set not even execve as uid 0 gives one back
+ * (capabilities(7), "Capabilities and execution of programs by root").
+ */
+static void drop_privileges(void)
+{
+    for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
+            fail("prctl", "PR_CAPBSET_DROP");
+    struct capability_header header = {.version = CAPABILITY_VERSION_3};
+    struct capability_data none[2] = {{0, 0, 0}, {0, 0, 0}};
+    if (syscall(SYS_capset, &header, none) != 0)
+        fail("capset", "none");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        fail("prctl", "PR_SET_NO_NEW_PRIVS");
+}
+
+/* In the child: everything between fork and execve. */
+static _Noreturn void become_workload(struct workload *workload, const sigset_t *signals)
+{
+    char mark_variable[32];
+    int input = open("/dev/null", O_RDONLY);
+    setsid();
+    if (dup2(input, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0)
+        fail("dup2", "standard streams");
+    if (workload->marking) {
+        snprintf(mark_variable, sizeof mark_variable, "PYBENCH_MARK_FD=%d", fcntl(marks, F_DUPFD, 3));
+        workload->environment[workload->environment_count] = mark_variable;
+    }
+    if (workload->limits[0] != NULL)
+        write_file(CGROUP_WORKLOAD "/cgroup.procs", "0");
+    if (chdir(workload->directory) != 0)
+        fail("chdir", workload->directory);
+    drop_privileges();
+    sigprocmask(SIG_SETMASK, signals, NULL);
+    tell("sandbox");
+    execve(workload->arguments[0], workload->arguments, workload->environment);
+    fail("execve", workload->arguments[0]);
+}
+
+/*
+ * Starts the workload. That execve succeeded shows as the end of a close-on-exec pipe without a byte
+ * in it; the host is told so only about a workload that does not push a mark of its own.
+ */
+static pid_t start_workload(struct workload *workload)
+{
+    int gate[2];
+    if (pipe2(gate, O_CLOEXEC) != 0)
+        fail("pipe2", "gate");
+    sigset_t child_signal, original;
+    sigemptyset(&child_signal);
+    sigaddset(&child_signal, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child_signal, &original);
+    pid_t child = fork();
+    if (child < 0)
+        fail("fork", "workload");
+    if (child == 0) {
+        failure = gate[1];
+        become_workload(workload, &original);
+    }
+    close(gate[1]);
+    char byte;
+    if (read(gate[0], &byte, 1) == 0 && !workload->marking)
+        tell("execve");
+    close(gate[0]);
+    return child;
+}
+
+/* Reaps whatever ended; true once the workload itself has. */
+static int workload_ended(pid_t workload)
+{
+    int status, ended = 0;
+    pid_t child;
+    while ((child = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (child != workload)
+            continue;
+        ended = 1;
+        if (WIFSIGNALED(status))
+            tell("signal %d", WTERMSIG(status));
+        else
+            tell("exit %d", WEXITSTATUS(status));
+    }
+    return ended;
+}
+
+/* What the host said. Lines are short and few: one read brings whole ones. */
+static void obey(pid_t workload)
+{
+    char line[64];
+    ssize_t length = read(marks, line, sizeof line - 1);
+    if (length <= 0)
+        return;
+    line[length] = '\0';
+    if (strstr(line, "kill\n"))
+        kill(-workload, SIGKILL);
+    else if (strstr(line, "stop\n"))
+        kill(-workload, SIGTERM);
+}
+
+/* Waits for the workload's end or for a word from the host, whichever comes; SIGCHLD is blocked. */
+static _Noreturn void supervise(pid_t workload)
+{
+    sigset_t child_signal;
+    sigemptyset(&child_signal);
+    sigaddset(&child_signal, SIGCHLD);
+    int children = signalfd(-1, &child_signal, SFD_CLOEXEC);
+    if (children < 0)
+        fail("signalfd", "SIGCHLD");
+    struct pollfd events[] = {{.fd = children, .events = POLLIN}, {.fd = marks, .events = POLLIN}};
+    while (!workload_ended(workload)) {
+        if (poll(events, 2, -1) < 0)
+            continue;
+        if (events[0].revents) {
+            struct signalfd_siginfo information;
+            ssize_t ignored = read(children, &information, sizeof information);
+            (void)ignored;
+        }
+        if (events[1].revents)
+            obey(workload);
+    }
+    power_off();
+}
+
+int main(void)
+{
+    mark_first_instruction();
+    marks = open_serial("/dev/ttyS1", O_RDWR);
+#if !defined(__x86_64__)
+    tell("kernel");
+#endif
+    output = open_serial("/dev/ttyS2", O_WRONLY);
+    if (output < 0)
+        fail("open", "/dev/ttyS2");
+    mount_file_systems();
+    struct workload workload;
+    read_workload(&workload);
+    sethostname(workload.host_name, strlen(workload.host_name));
+    raise_loopback();
+    load_modules();
+    apply_limits(workload.limits);
+    supervise(start_workload(&workload));
+}

@@ -1,0 +1,335 @@
+"""One virtual machine: created through libvirt, watched until its workload is ready, stopped, verified gone.
+
+Nothing is polled with a sleep: one poll(2) waits for the guest's serial lines, for QEMU's pidfd and
+for libvirt's word, whichever comes first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import libvirt
+
+from pybench.runtime.errors import InstanceError, LeftoverError
+from pybench.runtime.marks import Mark
+from pybench.runtime.output import Tail
+from pybench.runtime.vm.channels import Channels, Line, Received
+from pybench.runtime.vm.domain import Domain
+from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
+
+if TYPE_CHECKING:
+    from pybench.runtime.vm.connection import Connection, LifecycleEvent
+
+KILL_PATIENCE: Final = 10.0
+"""Seconds until a killed QEMU must be gone, and until libvirt must have returned from creating it."""
+LOG_LINES: Final = 20
+_DRAINED: Final[tuple[Line, ...]] = ("console", "output")
+
+
+@dataclass(slots=True)
+class _Creation:
+    """The call of createXML, in a thread: it can be waited for, and a hanging one be reported."""
+
+    thread: threading.Thread | None = None
+    returned_at: int = 0
+    domain: Any = None
+    error: Exception | None = None
+
+
+@dataclass(slots=True)
+class VirtualMachine:
+    """One launch. `start` returns when it is ready; `stop` is idempotent and verifies the end."""
+
+    connection: Connection
+    spec: MachineSpec
+    marks: list[Mark] = field(default_factory=list)
+    name: str = field(default_factory=lambda: f"pybench-{os.urandom(5).hex()}")
+    _uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    _resources: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _channels: Channels | None = None
+    _creation: _Creation = field(default_factory=_Creation)
+    _wake: int = -1
+    _pidfd: int = -1
+    _ended_at: int = 0
+    _progress: Progress = field(init=False)
+    _problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._progress = Progress(self.spec)
+
+    @property
+    def exit_status(self) -> str:
+        """What init said of the workload's end: `exit 0`, `signal 15`; empty while it runs."""
+        return self._progress.exit_status
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """QEMU's pid while it runs."""
+        pid = self._channels.emulator if self._channels else None
+        return (pid,) if pid and self._pidfd >= 0 and not self._ended_at else ()
+
+    @property
+    def output(self) -> str:
+        """The last of what the workload printed, escaped."""
+        return self._channels.output.text if self._channels else ""
+
+    @property
+    def console(self) -> str:
+        """The last of what the guest's kernel printed, escaped."""
+        return self._channels.console.text if self._channels else ""
+
+    def start(self, timeout: float) -> None:
+        """Create the domain and wait until it is ready.
+
+        Raises:
+            InstanceError: it failed or was not ready after `timeout` seconds; nothing is left of it.
+        """
+        try:
+            self._mark("preparing", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
+            domain = self._prepare()
+            description = domain.xml()
+            requested_at = time.monotonic_ns()
+            self._mark("request", requested_at, "call", CLOCK_RESOLUTION)
+            deadline = requested_at + round(timeout * 1e9)
+            self._create(description)
+            while not self._progress.ready:
+                self._take_in(self._receive(deadline, timeout))
+        except BaseException:
+            self._abandon()
+            raise
+        self.marks += self._progress.marks(requested_at)
+        for line in _DRAINED:
+            self._hand_over(line)
+
+    def stop(self, timeout: float) -> None:
+        """Have init end the workload and switch off; kill QEMU after `timeout` seconds; verify.
+
+        Raises:
+            LeftoverError: QEMU survived, or libvirt never returned from creating the domain.
+        """
+        if self._channels is None or self._wake < 0:
+            return
+        for line in _DRAINED:
+            self._take_back(line)
+        self._mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
+        self._channels.send("stop")
+        self._await_end(timeout)
+        self._end()
+        if self._ended_at:
+            at = max(self._ended_at, self.marks[-1].at)
+            self._mark("stopped", at, "pidfd", CLOCK_RESOLUTION)
+
+    def _prepare(self) -> Domain:
+        """Everything that needs no clock: the sockets, the journal, the description."""
+        connection = self.connection
+        directory = connection.directory / self.name
+        directory.mkdir(mode=0o711)
+        self._resources.callback(directory.rmdir)
+        self._channels = self._resources.enter_context(Channels(directory))
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._resources.callback(self._close_wake)
+        self._channels.watch(self._wake)
+        self._resources.enter_context(connection.listening(self._uuid, self._on_lifecycle))
+        number = connection.journal.record(
+            "domain", name=self.name, uuid=self._uuid, uri=connection.uri, root=str(connection.root or "")
+        )
+        self._resources.callback(connection.journal.forget, number)
+        spec = self.spec
+        return Domain(
+            name=self.name,
+            uuid=self._uuid,
+            memory=spec.memory,
+            vcpus=spec.vcpus,
+            kernel=spec.kernel,
+            initramfs=spec.initramfs,
+            command_line=spec.command_line,
+            serials=self._channels.paths,
+            acceleration=spec.acceleration,
+            processor=spec.processor,
+            machine=spec.machine,
+            emulator=connection.emulator,
+        )
+
+    def _create(self, description: str) -> None:
+        creation = self._creation
+
+        def call() -> None:
+            try:
+                creation.domain = self.connection.handle.createXML(description, 0)
+            except libvirt.libvirtError as error:
+                creation.error = error
+            creation.returned_at = time.monotonic_ns()
+            os.eventfd_write(self._wake, 1)
+
+        creation.thread = threading.Thread(target=call, name=f"create-{self.name}", daemon=True)
+        creation.thread.start()
+
+    def _receive(self, deadline: int, timeout: float) -> Received:
+        if self._channels is None:
+            raise RuntimeError("not started")
+        received = self._channels.receive(deadline)
+        if received is None:
+            hint = "raise schedule.ready_timeout, or correct the workload's readiness"
+            raise self._error(f"not ready after {timeout:g} s: {self._progress.awaited}", hint)
+        return received
+
+    def _take_in(self, received: Received) -> None:
+        """Note what came; raise when it says that the machine will not become ready."""
+        self._note(received)
+        if self._creation.error:
+            raise self._error(f"libvirt could not create the domain: {self._creation.error}")
+        if self._progress.ready:
+            return
+        if self._ended_at or self._progress.ended:
+            self._await_last_words()
+            raise self._error(self._reason())
+        if self._problems:
+            raise self._error(self._problems[0])
+
+    def _note(self, received: Received) -> None:
+        if self._channels is None:
+            return
+        for at, text in received.lines:
+            self._progress.hear(text, at)
+        self._progress.print(received.printed, received.at)
+        if self._wake in received.woken:
+            os.eventfd_read(self._wake)
+            if self._creation.domain is not None:
+                self._progress.create(self._creation.returned_at)
+        if self._pidfd in received.woken:
+            self._ended_at = received.at
+            self._channels.forget(self._pidfd)
+        self._pin()
+
+    def _reason(self) -> str:
+        """Why it ended before it was ready, by the best evidence there is."""
+        panic = next((line for line in self.console.splitlines() if "Kernel panic" in line), "")
+        if self._progress.ended:
+            return self._progress.ended
+        if panic:
+            return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}"
+        if self._problems:
+            return self._problems[0]
+        last_words = self.connection.emulator_errors(self.name) or "killed from outside, or crashed"
+        return f"QEMU ended before the workload was ready: {last_words}"
+
+    def _mark(self, name: str, at: int, channel: str, resolution: float) -> None:
+        self.marks.append(Mark(name, at, channel, resolution))
+
+    def _on_lifecycle(self, event: LifecycleEvent) -> None:
+        """In the event loop's thread: note what the guest's lines cannot tell, and wake the poll up."""
+        if event.lost:
+            self._problems.append("the connection to libvirt was lost")
+        elif event.event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
+            self._problems.append("the guest crashed")
+        elif event.event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and self._creation.domain is not None:
+            self._problems.append("QEMU stopped the guest's processor")
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def _await_last_words(self) -> None:
+        """What tells the reason may come on several lines: take in what QEMU has still sent."""
+        if self._channels is not None:
+            for text in self._channels.drain():
+                self._progress.hear(text, 0)
+
+    def _error(self, message: str, hint: str = "") -> InstanceError:
+        self._await_last_words()
+        parts = [_last_lines(self.output)]
+        if console := _last_lines(self.console):
+            parts.append(f"-- the guest's console --\n{console}")
+        if emulator := _last_lines(self.connection.emulator_log(self.name)):
+            parts.append(f"-- QEMU --\n{emulator}")
+        return InstanceError(message, hint, log="\n".join(part for part in parts if part))
+
+    def _hand_over(self, line: Line) -> None:
+        """Let the connection's output thread empty a line from now on, so that the guest never blocks."""
+        if self._channels is None or (descriptor := self._channels.descriptor(line)) is None:
+            return
+        self._channels.forget(descriptor)
+        tail: Tail = self._channels.output if line == "output" else self._channels.console
+        self.connection.output.add(descriptor, tail)
+
+    def _take_back(self, line: Line) -> None:
+        if self._channels is None or (descriptor := self._channels.descriptor(line)) is None:
+            return
+        self.connection.output.remove(descriptor)
+        self._channels.watch(descriptor)
+
+    def _await_end(self, timeout: float) -> None:
+        """Take in what comes until QEMU has ended or `timeout` seconds are over."""
+        if self._channels is None:
+            return
+        deadline = time.monotonic_ns() + round(timeout * 1e9)
+        while self._pidfd >= 0 and not self._ended_at:
+            received = self._channels.receive(deadline)
+            if received is None:
+                return
+            self._note(received)
+
+    def _abandon(self) -> None:
+        """After a failed start: end it without grace; a leftover is the more important error."""
+        self._end()
+
+    def _end(self) -> None:
+        """Make sure that QEMU is gone, then release everything; the order is that of dependence.
+
+        Raises:
+            LeftoverError: QEMU survived, or libvirt did not return; the journal keeps the domain.
+        """
+        creation, channels = self._creation, self._channels
+        if channels is not None and creation.thread is not None:
+            # QEMU may come into being only while libvirt works on it.
+            deadline = time.monotonic_ns() + round(KILL_PATIENCE * 1e9)
+            while creation.thread.is_alive() and (received := channels.receive(deadline)) is not None:
+                self._note(received)
+            creation.thread.join(KILL_PATIENCE)
+            if creation.thread.is_alive():
+                raise LeftoverError(f"libvirt does not return from creating the domain {self.name}")
+            for text in channels.drain():
+                self._progress.hear(text, 0)
+            self._kill()
+        self._resources.close()
+
+    def _kill(self) -> None:
+        if self._creation.domain is None or self._ended_at:
+            return
+        self._pin()
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            # A daemon runs QEMU as another user: only the daemon may end it.
+            with contextlib.suppress(libvirt.libvirtError):
+                self._creation.domain.destroyFlags(0)
+        watcher = select.poll()
+        watcher.register(self._pidfd, select.POLLIN)
+        if not watcher.poll(KILL_PATIENCE * 1e3):
+            raise LeftoverError(f"QEMU of the domain {self.name} survived SIGKILL", "pybench clean")
+        self._ended_at = time.monotonic_ns()
+
+    def _pin(self) -> None:
+        """Hold QEMU by a pidfd from the moment its pid is known: it cannot become another process's."""
+        if self._pidfd < 0 and self._channels is not None and self._channels.emulator:
+            self._pidfd = os.pidfd_open(self._channels.emulator)
+            self._channels.watch(self._pidfd)
+
+    def _close_wake(self) -> None:
+        os.close(self._wake)
+        self._wake = -1
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.splitlines()[-LOG_LINES:])

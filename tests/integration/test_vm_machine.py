@@ -1,0 +1,163 @@
+"""Virtual machines through the real libvirt and QEMU."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
+
+from pybench.runtime.errors import InstanceError
+from pybench.runtime.journal import open_journal
+from pybench.runtime.output import TAIL_BYTES
+from pybench.runtime.vm.connection import Connection, open_connection
+from pybench.vm_images import Image
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """One embedded driver for the module; it must not leave anything in its journal."""
+    with open_journal(tmp_path_factory.mktemp("journal")) as journal:
+        with open_connection(journal) as opened:
+            yield opened
+        assert journal.entries == ()
+
+
+@pytest.fixture
+def guests(connection: Connection, image: Image) -> Iterator[Guests]:
+    """Machines of the image `minimal`, of which nothing may be left."""
+    made = Guests(connection, image)
+    yield made
+    assert made.traces() == []
+
+
+def test_marks_are_in_order_and_name_their_channels(guests: Guests) -> None:
+    """From request to stopped each mark comes after the one before, each over its own channel."""
+    with guests.running(WORKLOAD, "ready", line="ready") as machine:
+        assert machine.processes
+    names = [mark.name for mark in machine.marks]
+    instants = [mark.at for mark in machine.marks]
+    channels = {mark.name: mark.channel for mark in machine.marks}
+    assert names == [
+        "preparing",
+        "request",
+        "vmm",
+        "kernel",
+        "sandbox",
+        "exec",
+        "ready",
+        "stopping",
+        "stopped",
+    ]
+    assert instants == sorted(instants)
+    assert channels["vmm"] == "libvirt-call"
+    assert channels["exec"] == "isa-serial"
+    assert channels["stopped"] == "pidfd"
+    assert machine.output == "ready\n"
+    assert machine.processes == ()
+
+
+def test_guest_is_unprivileged_and_limited(guests: Guests) -> None:
+    """A command that cannot mark starts without capabilities, limited, on a host of its own name."""
+    script = (
+        "hostname; grep -E 'Cap|NoNewPrivs' /proc/self/status; cat /proc/self/cgroup;"
+        "cat /sys/fs/cgroup/workload/pids.max; ip -o address show lo | grep -q 127.0.0.1 && echo loopback;"
+        "echo done; exec sleep 1000"
+    )
+    with guests.running("/bin/sh", "-c", script, line="done", limits={"pids.max": "17"}) as machine:
+        lines = machine.output.splitlines()
+    assert lines[0] == "guest"
+    assert {line[-16:] for line in lines if line.startswith("Cap")} == {"0" * 16}
+    assert ["NoNewPrivs:", "1"] in [line.replace("\\t", " ").split() for line in lines]
+    assert {"0::/workload", "17", "loopback"} <= set(lines)
+    assert next(mark.channel for mark in machine.marks if mark.name == "exec") == "isa-serial:execve"
+    assert machine.exit_status == "signal 15"
+
+
+def test_exit_status_is_forwarded(guests: Guests) -> None:
+    """A workload that ends by itself switches the guest off and leaves its status."""
+    with guests.running(WORKLOAD, "exit", "3") as machine:
+        pass
+    assert machine.exit_status == "exit 3"
+
+
+def test_stubborn_workload_is_killed_after_the_grace(guests: Guests) -> None:
+    """A workload that ignores the request to stop does not outlive the grace."""
+    script = "trap '' TERM; echo deaf; while :; do sleep 1; done"
+    machine = guests.make("/bin/sh", "-c", script, line="deaf")
+    machine.start(BOOT_TIMEOUT)
+    machine.stop(0.3)
+    stopping, stopped = machine.marks[-2:]
+    assert 0.3 <= (stopped.at - stopping.at) / 1e9 < 5
+    machine.stop(0.3)
+    assert machine.marks[-1] == stopped
+
+
+def test_flood_is_bounded_and_does_not_block(guests: Guests) -> None:
+    """Output without end is read, kept within bounds, and does not keep the guest from stopping."""
+    with guests.running(WORKLOAD, "flood") as machine:
+        time.sleep(0.3)
+    assert machine.exit_status
+    assert len(machine.output) <= TAIL_BYTES
+
+
+def test_never_ready_reports_what_was_printed(guests: Guests) -> None:
+    """A workload that never prints its line fails after the timeout, with its output in the log."""
+    machine = guests.make("/bin/sh", "-c", "echo one line; sleep 1000", line="never")
+    with pytest.raises(InstanceError, match=r"not ready after 7 s: .*'never'") as caught:
+        machine.start(7)
+    assert "one line" in caught.value.log
+
+
+def test_end_before_ready_is_told_with_its_status(guests: Guests) -> None:
+    """A workload that ends before its line appears is reported at once, with the exit code."""
+    machine = guests.make("/bin/sh", "-c", "echo oops; exit 7", line="never")
+    with pytest.raises(InstanceError, match="exit code 7") as caught:
+        machine.start(BOOT_TIMEOUT)
+    assert "oops" in caught.value.log
+
+
+def test_command_that_cannot_start_is_told(guests: Guests) -> None:
+    """Init says which system call failed on what."""
+    machine = guests.make("/bin/nothing")
+    with pytest.raises(InstanceError, match=r"execve /bin/nothing: No such file"):
+        machine.start(BOOT_TIMEOUT)
+
+
+def test_panic_is_recognised(guests: Guests) -> None:
+    """A kernel without an init panics; the console's words are in the error."""
+    machine = guests.make(
+        WORKLOAD, "ready", command_line="console=ttyS0 quiet rdinit=/none panic=-1 root=none"
+    )
+    with pytest.raises(InstanceError, match="kernel panicked") as caught:
+        machine.start(BOOT_TIMEOUT)
+    assert "Kernel panic" in caught.value.log
+
+
+def test_killed_emulator_is_recognised_while_booting(guests: Guests) -> None:
+    """QEMU killed from outside during the boot fails the start at once."""
+    machine = guests.make(WORKLOAD, "ready")
+
+    def kill() -> None:
+        deadline = time.monotonic() + BOOT_TIMEOUT
+        while not machine.processes and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for pid in machine.processes:
+            os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(InstanceError, match="QEMU ended"):
+        machine.start(BOOT_TIMEOUT)
+    killer.join()
+
+
+def test_machine_libvirt_does_not_know_is_refused(guests: Guests) -> None:
+    """What libvirt says about an impossible machine is in the error."""
+    machine = guests.make(WORKLOAD, "ready", machine="nonsense")
+    with pytest.raises(InstanceError, match="nonsense"):
+        machine.start(BOOT_TIMEOUT)

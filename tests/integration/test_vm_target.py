@@ -1,0 +1,75 @@
+"""The target `vm` through the protocol that the runner uses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from pybench.harness.errors import InputError
+from pybench.harness.model import Readiness, Resources, TargetChoice, Workload
+from pybench.harness.targets import TargetContext, open_target
+from pybench.harness.targets.base import Target
+from pybench.runtime.journal import Journal
+from pybench.vm_images import Image
+
+READY = Workload(
+    "hello",
+    "minimal",
+    ("/bin/workload", "ready"),
+    readiness=Readiness("line", "ready"),
+    resources=Resources(pids=64),
+)
+
+
+@pytest.fixture
+def target(journal: Journal, tmp_path: Path) -> Iterator[Target]:
+    """A target on emulation, cleaned up at the end; the journal's fixture sees to it that nothing is left."""
+    choice = TargetChoice("vm", "vm", 1, {"accel": "tcg"})
+    opened = open_target(choice, TargetContext(journal, tmp_path))
+    yield opened
+    opened.cleanup()
+    opened.cleanup()
+
+
+def test_launch_gives_marks_memory_and_qualifiers(target: Target, image: Image) -> None:
+    """One launch: marks whose spans add up, QEMU's pid, and what must be said beside the numbers."""
+    target.prepare(READY, image)
+    instance = target.launch(60)
+    try:
+        marks = instance.marks
+        names = [mark.name for mark in marks]
+        assert names == ["preparing", "request", "vmm", "kernel", "sandbox", "exec", "ready"]
+        spans = [after.at - before.at for before, after in pairwise(marks)]
+        assert min(spans) >= 0
+        assert sum(spans[1:]) == marks[-1].at - marks[1].at
+        (pid,) = instance.processes
+        assert "qemu-system" in Path(f"/proc/{pid}/cmdline").read_text(encoding="utf-8")
+        assert instance.qualifiers["accel"] == "tcg"
+        assert instance.qualifiers["net"] == "none"
+        assert instance.qualifiers["vmm"].startswith("qemu ")
+        assert instance.output == "ready\n"
+    finally:
+        instance.stop(10)
+    assert instance.marks[-1].name == "stopped"
+    assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_command_outside_the_image_is_refused(target: Target, image: Image) -> None:
+    """A missing command is bad input, found before libvirt is asked for anything."""
+    with pytest.raises(InputError, match="/bin/none"):
+        target.prepare(Workload("x", "minimal", ("/bin/none",)), image)
+
+
+def test_guest_without_room_for_its_kernel_is_refused(journal: Journal, tmp_path: Path, image: Image) -> None:
+    """Memory that the image does not fit in is bad input with the least value in the hint."""
+    choice = TargetChoice("vm", "vm", 1, {"accel": "tcg", "memory": 32 * 2**20})
+    target = open_target(choice, TargetContext(journal, tmp_path))
+    try:
+        with pytest.raises(InputError, match="32 MiB") as caught:
+            target.prepare(READY, image)
+        assert "MiB" in caught.value.hint
+    finally:
+        target.cleanup()
