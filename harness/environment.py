@@ -183,14 +183,11 @@ def _distribution_version(name: str) -> str | None:
 
 def _libvirt_version() -> str | None:
     try:
-        # Loads a C library that only a virtual machine needs; imported through the package that
-        # keeps it from logging to standard error.
-        from pybench.runtime.vm.event_loop import libvirt  # noqa: PLC0415
+        # Loads a C library that only a virtual machine needs.
+        from pybench.runtime.vm.event_loop import library_version  # noqa: PLC0415
     except ImportError:
         return None
-    # Encoded as major * 1,000,000 + minor * 1,000 + release (virGetVersion).
-    number = libvirt.getVersion()
-    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
+    return library_version()
 
 
 def _qemu_version() -> str | None:

@@ -74,3 +74,10 @@ def running() -> Iterator[None]:
         yield
     finally:
         _loop.leave()
+
+
+def library_version() -> str:
+    """The version of libvirt's client library, e.g. `9.0.0`."""
+    # Encoded as major * 1,000,000 + minor * 1,000 + release (virGetVersion).
+    number = libvirt.getVersion()
+    return f"{number // 1_000_000}.{number // 1_000 % 1_000}.{number % 1_000}"
