@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -48,7 +49,7 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     """Write a report, open it, and wait until its figures are drawn."""
     contexts = []
 
-    def open_it(run: Run, samples: Sequence[Sample], *, drawn: bool = True, **options: object) -> Opened:
+    def open_it(run: Run, samples: Sequence[Sample], *, drawn: bool = True, **options: Any) -> Opened:
         path = write_report(tmp_path / "report.html", run, samples)
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)

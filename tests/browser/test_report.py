@@ -12,6 +12,7 @@ from axe_playwright_python.sync_playwright import Axe
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
 
 if TYPE_CHECKING:
+    from pybench.harness.model import Sample
     from conftest import Open
     from playwright.sync_api import Page
 
@@ -26,7 +27,7 @@ def column(page: Page, number: int) -> list[str]:
 
 def overflow(page: Page) -> int:
     """By how many pixels the page is wider than its window."""
-    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
 
 
 def test_loads_in_silence_and_alone(open_report: Open, screenshots: Path) -> None:
@@ -52,7 +53,7 @@ def test_figures_name_the_emulation(open_report: Open) -> None:
     """Wherever a figure shows the VM, its label says TCG emulation."""
     page = open_report(make_run(), make_samples()).page
     for figure in page.locator(".drawing").all():
-        assert "TCG emulation" in figure.text_content()
+        assert "TCG emulation" in (figure.text_content() or "")
 
 
 def test_accessible(open_report: Open) -> None:
@@ -255,7 +256,7 @@ def test_injected_script_is_refused(open_report: Open) -> None:
         pytest.param(make_samples({"container": 12}, warmups=0), id="one-target"),
     ],
 )
-def test_thin_runs_make_whole_pages(open_report: Open, samples: list) -> None:
+def test_thin_runs_make_whole_pages(open_report: Open, samples: list[Sample]) -> None:
     """However little was measured, the page has an answer, no errors and no broken section."""
     opened = open_report(make_run("interrupted"), samples)
     assert opened.problems == []
