@@ -12,9 +12,10 @@ from axe_playwright_python.sync_playwright import Axe
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
 
 if TYPE_CHECKING:
-    from pybench.harness.model import Sample
     from conftest import Open
     from playwright.sync_api import Page
+
+    from pybench.harness.model import Sample
 
 NOTHING_INTERESTING = re.compile(r"^(data:|blob:)")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
