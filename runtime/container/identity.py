@@ -77,8 +77,8 @@ def _take(lock: TextIO, path: Path) -> bool:
 def _ordinary_user_map() -> IdentityMap:
     uid, gid = os.geteuid(), os.getegid()
     commands = [
-        _map_command(program, Path(file), uid)
-        for program, file in (("newuidmap", "/etc/subuid"), ("newgidmap", "/etc/subgid"))
+        _map_command(program, Path(file), own)
+        for program, file, own in (("newuidmap", "/etc/subuid", uid), ("newgidmap", "/etc/subgid", gid))
     ]
     if all(commands):
         return IdentityMap(None, None, deny_setgroups=False, map_commands=tuple(filter(None, commands)))
@@ -86,13 +86,18 @@ def _ordinary_user_map() -> IdentityMap:
     return IdentityMap(f"0 {uid} 1", f"0 {gid} 1", deny_setgroups=True, label="single")
 
 
-def _map_command(name: str, ranges: Path, uid: int) -> tuple[bytes, ...] | None:
-    """The command that maps the user's subordinate range, without the pid; None if it cannot."""
-    program, granted = shutil.which(name), _subordinate(ranges, uid)
+def _map_command(name: str, ranges: Path, own: int) -> tuple[bytes, ...] | None:
+    """The command that maps the user's own id to 0 and its subordinate range to the ids above.
+
+    The user's own files, the image among them, thereby belong to the container's root. The pid is
+    left out. None if the program or the range is not there.
+    """
+    program, granted = shutil.which(name), _subordinate(ranges, os.geteuid())
     if not program or not granted:
         return None
     start, size = granted
-    return (program.encode(), b"0", str(start).encode(), str(size).encode())
+    words = (program, 0, own, 1, 1, start, size - 1)
+    return tuple(str(word).encode() for word in words)
 
 
 def _subordinate(file: Path, uid: int) -> tuple[int, int] | None:

@@ -1,0 +1,100 @@
+"""What an ordinary user gets: the same container, with what it must do without said."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from pybench.vm_images import Image
+
+NOBODY = 65534
+UNREACHABLE = 77
+
+# Privilege is dropped inside the process, because root's interpreter may be out of others' reach.
+SCRIPT = """
+    import ctypes, encodings.ascii, json, os, sys
+    from pathlib import Path
+    from pybench.harness.targets.container import ContainerTarget
+    from pybench.harness.targets import TargetContext, TargetSettings
+    from pybench.harness.model import Resources, Workload
+    from pybench.harness.targets.mock import MockImage
+    from pybench.runtime.journal import open_journal
+
+    folder = Path(sys.argv[1])
+    os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
+    # The kernel hides a process that has changed its ids from its own user, unlike one that was
+    # started by that user, until it says otherwise (PR_SET_DUMPABLE).
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+    if not os.access(folder / "rootfs/bin/busybox", os.R_OK):
+        sys.exit({unreachable})
+    image = MockImage("minimal", rootfs=folder / "rootfs")
+    script = "id; ls -ld /bin/busybox; touch /bin/x; ls /dev; cat /proc/self/uid_map; echo finished; sleep 60"
+    workload = Workload("shell", "minimal", ("/bin/sh", "-c", script), {{"PATH": "/bin"}},
+                        resources=Resources(memory=64 * 2**20, pids=16))
+    (folder / "state").mkdir()
+    with open_journal(folder / "state") as journal:
+        target = ContainerTarget(TargetSettings(), TargetContext(journal, folder))
+        target.prepare(workload, image)
+        instance = target.launch(10)
+        marks = [mark.name for mark in instance.marks]
+        while "finished" not in instance.output:
+            pass
+        output, qualifiers = instance.output, dict(instance.qualifiers)
+        instance.stop(2)
+        target.cleanup()
+        print(json.dumps({{"marks": marks, "output": output, "qualifiers": qualifiers}}))
+"""
+
+
+@pytest.fixture
+def answer(image: Image) -> dict[str, object]:
+    """What a container run by nobody has to say."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user; an ordinary user's other tests show it")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(image.rootfs, Path(folder, "rootfs"), symlinks=True)
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        script = textwrap.dedent(SCRIPT).format(nobody=NOBODY, unreachable=UNREACHABLE)
+        finished = subprocess.run(
+            [sys.executable, "-c", script, folder],
+            env={**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    if finished.returncode == UNREACHABLE:
+        pytest.skip("temporary files lie where other users may not enter")
+    assert finished.returncode == 0, finished.stderr
+    found: dict[str, object] = json.loads(finished.stdout)
+    return found
+
+
+def test_the_container_runs_with_its_own_root(answer: dict[str, object]) -> None:
+    """Inside, the user is root and owns the image, which is read-only; /dev is the minimum."""
+    output = str(answer["output"])
+    assert "uid=0" in output
+    assert "Read-only file system" in output
+    assert {"null", "zero", "full", "random", "urandom", "tty", "pts", "shm"} <= set(output.split())
+    assert answer["marks"] == ["preparing", "request", "sandbox", "exec", "ready"]
+
+
+def test_what_it_does_without_is_said(answer: dict[str, object]) -> None:
+    """The qualifiers name the missing limits and that the harness was no root."""
+    assert answer["qualifiers"] == {
+        "net": "none",
+        "ids": "single",
+        "cgroup": "none",
+        "limits": "without memory, pids",
+        "rootless": "yes",
+    }
