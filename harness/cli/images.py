@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pybench.runtime.errors import InputError
 
 if TYPE_CHECKING:
     from pybench.vm_images import Image
 
 app = typer.Typer(
-    help="Build images and show what is built.",
+    help="Build images and show what is built; import and export OCI images.",
     epilog="Example: pybench images build minimal",
     no_args_is_help=True,
 )
@@ -43,6 +46,43 @@ def build(
         f"{image.name} {image.content_hash[:_HASH_DIGITS]}, {image.size / _MEBIBYTE:.1f} MiB, "
         f"kernel {image.kernel_release}, in {image.folder}"
     )
+
+
+@app.command("import", epilog="Example: pybench images import debian.tar --name debian:12")
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="An OCI layout directory or archive, or what docker save wrote.")
+    ],
+    name: Annotated[str, typer.Option("--name", help="What to call it; by default what FILE calls it.")] = "",
+    reference: Annotated[str, typer.Option("--reference", help="Which image, if FILE holds several.")] = "",
+) -> None:
+    """Import an OCI image into the cache, where its layers are shared with other images."""
+    from pybench.runtime.container import image as oci  # noqa: PLC0415 - keeps the other verbs quick
+
+    store = oci.ImageStore(progress=lambda text: typer.echo(f"{text} …", err=True))
+    image = store.add(file, name, reference)
+    size = sum(layer.size for layer in image.layers)
+    typer.echo(f"{image.name}, {len(image.layers)} layers, {size / _MEBIBYTE:.1f} MiB, in {image.folder}")
+
+
+@app.command("export", epilog="Example: pybench images export minimal minimal.tar")
+def export(
+    name: Annotated[str, typer.Argument(help="An imported image, or one that is built from a recipe.")],
+    file: Annotated[Path, typer.Argument(help="The archive to write; docker load and skopeo read it.")],
+) -> None:
+    """Write an image as an OCI archive."""
+    from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.runtime.container import image as oci  # noqa: PLC0415
+
+    store = oci.ImageStore()
+    if name in store.names():
+        oci.export_image(store.image(name), file)
+    elif name in vm_images.recipes():
+        oci.export_tree(vm_images.find(name).rootfs, file, name, date=None)
+    else:
+        known = ", ".join([*store.names(), *vm_images.recipes()])
+        raise InputError(f"there is no image {name}", f"known are: {known}")
+    typer.echo(f"{file}, {file.stat().st_size / _MEBIBYTE:.1f} MiB")
 
 
 @app.command("list", epilog="Example: pybench images list --format json")
