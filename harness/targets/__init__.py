@@ -43,6 +43,13 @@ class TargetSettings(BaseModel):
     """Overrides the schedule's."""
 
 
+class ContainerSettings(TargetSettings):
+    """Options of our container."""
+
+    profile: Literal["default", "strict", "privileged"] = "default"
+    """How far it is confined; `privileged` is root of the host in namespaces of its own."""
+
+
 class VmSettings(TargetSettings):
     """Options of the virtual machine."""
 
@@ -108,7 +115,7 @@ KINDS: Final[dict[str, TargetKind]] = {
     "container": TargetKind(
         title="Container",
         description="our namespace-based container with cgroup limits and no capabilities",
-        settings=TargetSettings,
+        settings=ContainerSettings,
         class_path="pybench.harness.targets.container:ContainerTarget",
     ),
     "vm": TargetKind(

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 
 from pybench.harness.model import Mark, Workload
-from pybench.harness.targets import TargetContext, TargetSettings
+from pybench.harness.targets import ContainerSettings, TargetContext
 from pybench.harness.targets.base import ImageFiles
 from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.readiness import spawn_readiness
@@ -55,7 +55,8 @@ class ContainerInstance:
 class ContainerTarget:
     """One sandbox at a time, prepared for one workload."""
 
-    def __init__(self, settings: TargetSettings, context: TargetContext) -> None:  # noqa: ARG002
+    def __init__(self, settings: ContainerSettings, context: TargetContext) -> None:
+        self._settings = settings
         self._journal = context.journal
         self._resources = contextlib.ExitStack()
         self._spawner: Spawner | None = None
@@ -81,6 +82,7 @@ class ContainerTarget:
             readiness=spawn_readiness(workload, image),
             limits=Limits(asked.memory, asked.cpus, asked.pids or DEFAULT_LIMITS.pids),
             host_name=workload.name,
+            profile=self._settings.profile,
         )
         self._sandbox = self._sandbox_resources.enter_context(Sandbox(self._spawner, detect(), spec))
 

@@ -5,10 +5,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/if.h>
 #include <linux/keyctl.h>
 #include <linux/mount.h>
 #include <linux/sched.h>
+#include <linux/seccomp.h>
 #include <linux/sockios.h>
 #include <signal.h>
 #include <stddef.h>
@@ -226,6 +228,15 @@ static int limit_capabilities(const struct step *step)
     return (int)result;
 }
 
+static int install_filter(const struct step *step)
+{
+    struct sock_fprog program = {
+        .len = (unsigned short)(step->length[0] / sizeof(struct sock_filter)),
+        .filter = (struct sock_filter *)(uintptr_t)step->text[0],
+    };
+    return (int)CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, step->number[0], &program);
+}
+
 static int limit_resource(const struct step *step)
 {
     struct {
@@ -280,6 +291,8 @@ static int carry_out(struct child *child, const struct step *step)
         return limit_capabilities(step);
     case STEP_NO_NEW_PRIVILEGES:
         return (int)CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case STEP_FILTER:
+        return install_filter(step);
     case STEP_FILE_MODE_MASK:
         CALL(SYS_umask, step->number[0]);
         return 0;

@@ -35,6 +35,7 @@
     X(KEYRING)            /* join a new, anonymous session keyring */                              \
     X(CAPABILITIES)       /* bounding, effective, permitted, inheritable, ambient: bit sets */     \
     X(NO_NEW_PRIVILEGES)                                                                           \
+    X(FILTER)             /* seccomp flags; program (struct sock_filter[]) */                      \
     X(FILE_MODE_MASK)     /* umask */                                                              \
     X(DUPLICATE)          /* slot, descriptor number in the new program */                         \
     X(CLOSE_FROM)         /* first descriptor that the new program does not get */

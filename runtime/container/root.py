@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pybench.runtime.container.spawner import FIRST_FREE_SLOT
+from pybench.runtime.container.profiles import Profile, mask_steps
+from pybench.runtime.container.spawner import FIRST_FREE_SLOT, LAST_SLOT
 from pybench.runtime.container.stage import DEVICE_DIRECTORIES, DEVICE_LINKS, DEVICE_NODES
 from pybench.runtime.container.steps import (
     Attach,
@@ -97,7 +98,7 @@ class RootSource:
     devices: Devices
 
 
-def root_steps(source: RootSource, identity: Sequence[Step]) -> tuple[Step, ...]:
+def root_steps(source: RootSource, profile: Profile, identity: Sequence[Step]) -> tuple[Step, ...]:
     """From the host's tree to the image's; `identity` is taken in between.
 
     What needs no identity comes first and overlaps with the parent's writing of the id maps.
@@ -107,7 +108,7 @@ def root_steps(source: RootSource, identity: Sequence[Step]) -> tuple[Step, ...]
     """
     steps: list[Step] = [CopyTree(ROOT, str(source.place)), *source.devices.before_pivot(), Attach(ROOT, "/")]
     steps += (WaitForMaps(), *identity)
-    steps.append(MakeFilesystem(PROC, "proc", "hidepid=invisible", SEALED))
+    steps.append(MakeFilesystem(PROC, "proc", profile.proc_options, SEALED))
     steps.append(Pivot(ROOT))
     if not source.read_only:
         attributes = MOUNT_ATTR_RDONLY | NO_PRIVILEGE
@@ -127,4 +128,4 @@ def root_steps(source: RootSource, identity: Sequence[Step]) -> tuple[Step, ...]
         (RUN, "/run", "tmpfs", f"mode=755,size={TMPFS_SIZE}", NO_PRIVILEGE),
     ):
         steps += (MakeFilesystem(slot, kind, options, attributes), Attach(slot, path))
-    return tuple(steps)
+    return (*steps, *mask_steps(profile, LAST_SLOT))

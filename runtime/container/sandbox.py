@@ -23,6 +23,12 @@ from pybench.runtime.container import instance, leftovers, system_calls
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.identity import IdentityMap, reserve
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
+from pybench.runtime.container.profiles import (
+    PROFILES,
+    ProfileName,
+    confinement_steps,
+    filter_steps,
+)
 from pybench.runtime.container.root import OwnDevices, RootSource, StagedDevices, root_steps
 from pybench.runtime.container.spawner import (
     MARK_SLOT,
@@ -33,7 +39,6 @@ from pybench.runtime.container.spawner import (
 )
 from pybench.runtime.container.stage import Stage
 from pybench.runtime.container.steps import (
-    Capabilities,
     CloseFrom,
     DeathSignal,
     Duplicate,
@@ -42,8 +47,6 @@ from pybench.runtime.container.steps import (
     Identity,
     LoopbackUp,
     NewSession,
-    NewSessionKeyring,
-    NoNewPrivileges,
     ResourceLimit,
     Step,
 )
@@ -76,6 +79,7 @@ class SandboxSpec:
     readiness: Readiness
     limits: Limits = DEFAULT_LIMITS
     host_name: str = "container"
+    profile: ProfileName = "default"
 
 
 def stdio_steps(marking: bool) -> tuple[Step, ...]:
@@ -111,7 +115,9 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self._identity = stack.enter_context(reserve())
+            profile = PROFILES[self._spec.profile]
+            if not profile.namespaces_left_out & system_calls.CLONE_NEWUSER:
+                self._identity = stack.enter_context(reserve())
             source, mapped = self._root_source(stack, self._identity)
             self._program = self._compile(source, self._identity)
             self._resources = stack.pop_all()
@@ -126,7 +132,9 @@ class Sandbox:
             container.stop(0)
         self._resources.close()
 
-    def _root_source(self, stack: contextlib.ExitStack, identity: IdentityMap) -> tuple[RootSource, bool]:
+    def _root_source(
+        self, stack: contextlib.ExitStack, identity: IdentityMap | None
+    ) -> tuple[RootSource, bool]:
         stage = self._spawner.stage
         if stage is None:
             # An ordinary user's files are the container root's own: the user's id is mapped to 0.
@@ -135,40 +143,46 @@ class Sandbox:
         stack.callback(self._spawner.call, lambda: stage.remove_image(place))
         return RootSource(place, read_only=True, devices=StagedDevices(stage.devices)), mapped
 
-    def _stage_image(self, stage: Stage, identity: IdentityMap) -> tuple[Path, bool]:
+    def _stage_image(self, stage: Stage, identity: IdentityMap | None) -> tuple[Path, bool]:
+        if identity is None:
+            place, _ = stage.add_image(self._spec.rootfs, None)
+            return place, True
         with user_namespace(self._spawner, identity) as namespace:
             return stage.add_image(self._spec.rootfs, namespace)
 
-    def _compile(self, source: RootSource, identity: IdentityMap) -> Program:
+    def _compile(self, source: RootSource, identity: IdentityMap | None) -> Program:
         marking = self._spec.readiness.marking
+        profile = PROFILES[self._spec.profile]
+        keep_groups = identity is not None and identity.deny_setgroups
         return Program.compile(
             (
                 *root_steps(
                     source,
-                    (
-                        Identity(keep_groups=identity.deny_setgroups),
-                        DeathSignal(signal.SIGKILL),
-                        NewSession(),
-                    ),
+                    profile,
+                    (Identity(keep_groups=keep_groups), DeathSignal(signal.SIGKILL), NewSession()),
                 ),
                 LoopbackUp(),
                 HostName(self._spec.host_name),
                 FileModeMask(0o022),
                 ResourceLimit(resource.RLIMIT_CORE, 0, 0),
-                NewSessionKeyring(),
-                Capabilities(),
-                NoNewPrivileges(),
+                *confinement_steps(profile),
                 *stdio_steps(marking),
+                *filter_steps(profile),
             ),
             self._spec.command,
             mark_environment(self._spec.environment, marking),
-            NAMESPACES,
+            NAMESPACES & ~profile.namespaces_left_out,
         )
 
-    def _describe(self, identity: IdentityMap, mapped: bool) -> dict[str, str]:
+    def _describe(self, identity: IdentityMap | None, mapped: bool) -> dict[str, str]:
         """What must be said beside every number, degradations first of all."""
         missing = self._controller.unavailable(self._spec.limits)
-        said = {"net": "none", "ids": identity.label, "cgroup": self._controller.label}
+        said = {
+            "net": "none",
+            "ids": identity.label if identity else "host",
+            "cgroup": self._controller.label,
+            "profile": self._spec.profile,
+        }
         if missing:
             said["limits"] = f"without {', '.join(missing)}"
         if not mapped:

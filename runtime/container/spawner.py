@@ -30,6 +30,7 @@ FAILED_IN_PARENT = -2
 
 STDIN_SLOT, OUTPUT_SLOT, MARK_SLOT, FIRST_FREE_SLOT = 0, 1, 2, 3
 """The descriptors every launch passes; steps may fill the slots from the last one on."""
+LAST_SLOT = _spawn.SLOTS - 1
 
 CALIBRATION_ROUNDS = 64
 

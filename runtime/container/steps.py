@@ -287,6 +287,22 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Install a filter on system calls; it needs NoNewPrivileges or CAP_SYS_ADMIN before it."""
+
+    program: bytes
+    """An array of struct sock_filter."""
+    flags: int = 0
+    """Flags of seccomp(SECCOMP_SET_MODE_FILTER)."""
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.FILTER, self.flags, self.program)
+
+    def describe(self) -> str:
+        return f"seccomp with a filter of {len(self.program) // 8} instructions"
+
+
+@dataclass(frozen=True, slots=True)
 class FileModeMask:
     """Set the umask, which is otherwise the harness's own."""
 

@@ -18,6 +18,7 @@ from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import NoGroups, detect
 from pybench.runtime.container.identity import FIRST_ID, RANGE_SIZE, reserve
 from pybench.runtime.container.instance import Readiness
+from pybench.runtime.container.profiles import ProfileName
 from pybench.runtime.container.sandbox import Container, Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
 from pybench.runtime.errors import InstanceError
@@ -133,7 +134,9 @@ def test_the_hosts_root_is_out_of_reach(journal: Journal, image: Image) -> None:
     root, above, mounts = seen.split("\n", 2)
     assert root == above
     points = {line.split()[4] for line in mounts.splitlines()}
-    assert points == {"/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/tmp", "/run"}
+    masks = {point for point in points if point.startswith("/proc/")}
+    assert points - masks == {"/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/tmp", "/run"}
+    assert "/proc/sys" in masks
 
 
 def test_devices_are_the_minimum(journal: Journal, image: Image) -> None:
@@ -362,3 +365,61 @@ def test_without_control_groups_the_degradation_is_said(journal: Journal, image:
         finally:
             container.stop(2)
         assert sandbox.qualifiers["limits"] == "without memory, cpu, pids"
+
+
+CURIOUS = (
+    "for file in /proc/keys /proc/kallsyms /proc/key-users /proc/cmdline;"
+    "do { wc -c < $file; } 2>/dev/null || echo absent; done;"
+    "ls /proc/acpi 2>/dev/null | wc -l; { echo x > /proc/sys/kernel/hostname; } 2>/dev/null || echo refused;"
+    "grep -E '^(Seccomp|NoNewPrivs|CapBnd):' /proc/self/status;"
+    "unshare -U true 2>/dev/null || echo no user namespace"
+)
+
+
+def ask(journal: Journal, image: Image, profile: ProfileName) -> tuple[str, dict[str, str]]:
+    """What a curious script finds out under a profile, and the profile's qualifiers."""
+    command = ("/bin/sh", "-c", f"{CURIOUS}; echo finished; sleep 60")
+    readiness = Readiness(marking=False, line="finished")
+    spec = SandboxSpec(image.rootfs, command, {"PATH": "/bin"}, readiness, LIMITS, "box", profile)
+    with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
+        container = sandbox.start(10)
+        try:
+            return container.output, sandbox.qualifiers
+        finally:
+            container.stop(0)
+
+
+def test_the_default_profile_masks_and_filters(journal: Journal, image: Image) -> None:
+    """What tells of the host is empty, sysctls are read-only, and a filter forbids new namespaces."""
+    output, qualifiers = ask(journal, image, "default")
+    lines = output.split("\n")
+    assert lines[:5] == ["0", "0", "0", "0", "0"]
+    assert lines[5] == "refused"
+    assert "Seccomp:\t2" in output
+    assert "NoNewPrivs:\t1" in output
+    assert "no user namespace" in output
+    assert qualifiers["profile"] == "default"
+
+
+def test_the_strict_profile_shows_processes_only(journal: Journal, image: Image) -> None:
+    """The files of /proc that are no process's do not exist."""
+    output, _ = ask(journal, image, "strict")
+    assert output.split("\n")[:4] == ["absent"] * 4
+    assert "Seccomp:\t2" in output
+
+
+def test_the_privileged_profile_is_what_the_others_prevent(journal: Journal, image: Image) -> None:
+    """The same questions are answered where nothing is masked or filtered: the control of the two above."""
+    script = "wc -c < /proc/kallsyms; grep -E '^Seccomp:' /proc/self/status; echo finished; sleep 60"
+    command = ("/bin/sh", "-c", script)
+    readiness = Readiness(marking=False, line="finished")
+    spec = SandboxSpec(image.rootfs, command, {"PATH": "/bin"}, readiness, LIMITS, "box", "privileged")
+    with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
+        container = sandbox.start(10)
+        output = container.output
+        user_namespace = Path(f"/proc/{container.pid}/ns/user").readlink()
+        container.stop(0)
+    assert int(output.split("\n")[0]) > 100_000
+    assert "Seccomp:\t0" in output
+    assert user_namespace == Path("/proc/self/ns/user").readlink()
+    assert sandbox.qualifiers["ids"] == "host"
