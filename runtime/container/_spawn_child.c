@@ -230,9 +230,14 @@ static int limit_capabilities(const struct step *step)
 
 static int install_filter(const struct step *step)
 {
+    /* The kernel only reads it, but its header says so by a comment alone. */
+    union {
+        const char *text;
+        struct sock_filter *filter;
+    } bytes = {.text = step->text[0]};
     struct sock_fprog program = {
         .len = (unsigned short)(step->length[0] / sizeof(struct sock_filter)),
-        .filter = (struct sock_filter *)(uintptr_t)step->text[0],
+        .filter = bytes.filter,
     };
     return (int)CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, step->number[0], &program);
 }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
-from pybench.runtime.container.cgroup.base import REMOVAL_PATIENCE, Group, read_pids, remove_directory
+from pybench.runtime.container.cgroup.base import REMOVAL_PATIENCE
+from pybench.runtime.container.cgroup.detect import open_group
 
 POLL_INTERVAL = 0.002
 """Seconds between looks at what is dying; never within a measured span."""
@@ -29,18 +29,6 @@ def kill_processes(pids: tuple[int, ...]) -> None:
                 os.close(pidfd)
 
 
-def kill_group(group: Group) -> None:
-    """Kill whatever still runs inside a control group; forks during the sweep are caught by the next."""
-    _kill_until_empty(group.processes)
-
-
-def _kill_until_empty(processes: Callable[[], tuple[int, ...]]) -> None:
-    deadline = time.monotonic() + REMOVAL_PATIENCE
-    while (pids := processes()) and time.monotonic() < deadline:
-        kill_processes(pids)
-        time.sleep(POLL_INTERVAL)
-
-
 def remove_cgroup(details: Mapping[str, str | int]) -> str:
     """Kill what is inside a journalled control group and remove it.
 
@@ -50,8 +38,9 @@ def remove_cgroup(details: Mapping[str, str | int]) -> str:
     directory = Path(str(details["path"]))
     if not directory.is_dir():
         return ""
-    _kill_until_empty(lambda: read_pids(directory / "cgroup.procs"))
-    remove_directory(directory)
+    group = open_group((directory,))
+    group.kill()
+    group.remove()
     return f"removed control group {directory}"
 
 

@@ -229,11 +229,11 @@ class Sandbox:
         self._count += 1
         name = f"pybench-{os.getpid()}-{threading.get_native_id()}-{self._count}"
         journal = self._spawner.journal
-        for directory in self._controller.directories(name):
+        for directory in self._controller.directories(name, self._spec.limits):
             stack.callback(journal.forget, journal.record("cgroup", path=str(directory)))
         group = self._controller.create(name, self._spec.limits)
         stack.callback(group.remove)
-        stack.callback(leftovers.kill_group, group)
+        stack.callback(group.kill)
         return group
 
 

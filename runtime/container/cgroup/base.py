@@ -5,27 +5,39 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
+import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from pybench.runtime.container.cgroup.limits import DeviceLimits, HugePageLimit, Limits
+from pybench.runtime.container.cgroup.readings import Pressure, Usage, read_pids
 from pybench.runtime.errors import LeftoverError
+
+__all__ = [
+    "REMOVAL_PATIENCE",
+    "Controller",
+    "DeviceLimits",
+    "Group",
+    "HugePageLimit",
+    "Limits",
+    "Pressure",
+    "Usage",
+    "kill_and_wait",
+    "processes_beneath",
+    "read_pids",
+    "remove_directory",
+]
 
 REMOVAL_PATIENCE = 2.0
 """Seconds until a group must be empty: a dying process leaves it a moment after it is reaped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one group may use; None means no limit."""
-
-    memory: int | None = None
-    """Bytes, with no swap beyond them."""
-    cpus: float | None = None
-    pids: int | None = None
+FREEZE_PATIENCE = 5.0
+"""Seconds until every thread must have stopped; one in an uninterruptible wait stops after it."""
+_AWAITED_AT_ONCE = 256
+"""Descriptors held open while processes die: a process may have 1024 by default."""
 
 
 class Group(Protocol):
@@ -33,7 +45,7 @@ class Group(Protocol):
 
     @property
     def directories(self) -> tuple[Path, ...]:
-        """Every directory it consists of: one on v2, one per controller on v1."""
+        """Every directory it consists of: one on v2, one per hierarchy on v1; enough for `open_group`."""
         ...
 
     @property
@@ -42,7 +54,11 @@ class Group(Protocol):
         ...
 
     def spawning(self) -> AbstractContextManager[None]:
-        """Within it, a child that this thread clones starts inside the group."""
+        """Within it, a child that this thread clones starts inside the group.
+
+        Raises:
+            HostError: the group vanished, or is frozen and would stop this thread.
+        """
         ...
 
     def memory_charged(self) -> int | None:
@@ -53,8 +69,36 @@ class Group(Protocol):
         """How many processes the limit has killed."""
         ...
 
+    def usage(self) -> Usage:
+        """What it uses and has used."""
+        ...
+
+    def pressure(self) -> Pressure | None:
+        """How long it had to wait for resources; None where the kernel does not say so per group."""
+        ...
+
     def processes(self) -> tuple[int, ...]:
-        """Pids inside, in the reader's pid namespace."""
+        """Pids inside, groups beneath included, in the reader's pid namespace."""
+        ...
+
+    def freeze(self) -> None:
+        """Stop every thread inside, and return once they have stopped. Idempotent.
+
+        Raises:
+            HostError: this host cannot, or a thread did not stop in time; then all run again.
+        """
+        ...
+
+    def thaw(self) -> None:
+        """Let them run again. Idempotent."""
+        ...
+
+    def kill(self) -> None:
+        """End every process inside, so that none can fork past it, and return once they are gone.
+
+        Raises:
+            LeftoverError: one did not end in time.
+        """
         ...
 
     def remove(self) -> None:
@@ -79,48 +123,52 @@ class Controller(Protocol):
         ...
 
     def create(self, name: str, limits: Limits) -> Group:
-        """Make a group with these limits.
+        """Make a group with those of the limits that can be held.
 
         Raises:
-            HostError: the kernel refused a limit.
+            HostError: there is a group of that name, or the kernel refused a limit; nothing was left.
         """
         ...
 
-    def directories(self, name: str) -> tuple[Path, ...]:
-        """What `create` will make, so that it can be journalled first."""
+    def directories(self, name: str, limits: Limits | None = None) -> tuple[Path, ...]:
+        """What `create` will make, so that it can be journalled first; without limits, the most it could."""
         ...
 
 
-def read_pids(file: Path) -> tuple[int, ...]:
-    """Pids of a cgroup.procs file; none if the group is gone."""
-    try:
-        return tuple(int(line) for line in file.read_text(encoding="ascii").split())
-    except FileNotFoundError:
-        return ()
+def processes_beneath(directory: Path) -> tuple[int, ...]:
+    """Pids in a group and in the groups beneath it, in order."""
+    pids: set[int] = set()
+    for group in _with_groups_beneath(directory):
+        pids.update(read_pids(group / "cgroup.procs"))
+    return tuple(sorted(pids))
 
 
-def read_number(file: Path, key: str | None = None) -> int | None:
-    """A single number, or the value of a key in a flat keyed file."""
-    try:
-        text = file.read_text(encoding="ascii")
-    except OSError:
-        return None
-    if key is None:
-        return int(text) if text.strip().isdigit() else None
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if name == key:
-            return int(value)
-    return None
+def _with_groups_beneath(directory: Path) -> list[Path]:
+    """The group and all beneath it, the deepest last."""
+    groups = [directory]
+    for group in groups:
+        try:
+            # A directory has a link of its own, one from above and one from each one in it: most
+            # groups have none beneath, and their some fifty files need not be listed.
+            if group.stat().st_nlink > 2:  # noqa: PLR2004
+                groups += [Path(entry) for entry in os.scandir(group) if entry.is_dir(follow_symlinks=False)]
+        except FileNotFoundError:
+            continue
+    return groups
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove one group's directory, waiting for its last process to leave.
+    """Remove a group's directory and what was made beneath it, waiting for the last process to leave.
 
     Raises:
         LeftoverError: something is still inside.
     """
     deadline = time.monotonic() + REMOVAL_PATIENCE
+    for group in reversed(_with_groups_beneath(directory)):
+        _remove_one(group, deadline)
+
+
+def _remove_one(directory: Path, deadline: float) -> None:
     while True:
         try:
             directory.rmdir()
@@ -138,11 +186,54 @@ def remove_directory(directory: Path) -> None:
             return
 
 
-@contextlib.contextmanager
-def open_directory(directory: Path) -> Iterator[int]:
-    """A descriptor of a directory."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def kill_and_wait(
+    processes: Callable[[], tuple[int, ...]], still: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """SIGKILL everything while it is held still, then wait until it is gone; bounded by REMOVAL_PATIENCE.
+
+    Through pidfds: what is signalled is what is awaited, and the end of each is pushed.
+
+    Raises:
+        LeftoverError: something did not end.
+    """
+    deadline = time.monotonic() + REMOVAL_PATIENCE
+    while processes():
+        if time.monotonic() > deadline:
+            raise LeftoverError(
+                f"processes {processes()} do not end", "one may be in an uninterruptible wait"
+            )
+        with contextlib.ExitStack() as stack:
+            with still():
+                dying = _kill_all(processes(), stack)
+            _await_ends(dying, deadline)
+
+
+def _kill_all(pids: tuple[int, ...], stack: contextlib.ExitStack) -> list[int]:
+    """The first of them as descriptors that the stack closes, to wait for."""
+    dying: list[int] = []
+    for pid in pids:
+        # EINVAL: 0, as which a process shows that is not in our pid namespace.
+        with contextlib.suppress(ProcessLookupError, OSError):
+            pidfd = os.pidfd_open(pid)
+            if len(dying) < _AWAITED_AT_ONCE:
+                dying.append(pidfd)
+                stack.callback(os.close, pidfd)
+            try:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                if pidfd not in dying:
+                    os.close(pidfd)
+    return dying
+
+
+def _await_ends(pidfds: list[int], deadline: float) -> None:
+    poller = select.poll()
+    for pidfd in pidfds:
+        poller.register(pidfd, select.POLLIN)
+    left = len(pidfds)
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        for pidfd, _ in poller.poll(remaining * 1000):
+            poller.unregister(pidfd)
+            left -= 1
+    if not pidfds:
+        time.sleep(0.001)
