@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pybench.runtime.container.leftovers import end_session, remove_cgroup, remove_mount_point
+from pybench.runtime.container.network.leftovers import remove_link, remove_table
 from pybench.runtime.errors import LeftoverError, PybenchError
 from pybench.runtime.journal import Detail, Entry, journals, state_directory, take_abandoned
 from pybench.runtime.vm.leftovers import remove_domain
@@ -31,6 +32,8 @@ REMOVERS: Mapping[str, Remover] = {
     "mount-point": remove_mount_point,
     "directory": _remove_directory,
     "domain": remove_domain,
+    "link": remove_link,
+    "nftables": remove_table,
 }
 """By kind of journal entry; each says in one line what it did, or nothing if there was nothing to do."""
 

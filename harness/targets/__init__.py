@@ -48,6 +48,8 @@ class ContainerSettings(TargetSettings):
 
     profile: Literal["default", "strict", "privileged"] = "default"
     """How far it is confined; `privileged` is root of the host in namespaces of its own."""
+    network: Literal["none", "bridge"] = "none"
+    """`bridge`: an interface and address of its own, from a pool made ahead; `none`: loopback alone."""
 
 
 class VmSettings(TargetSettings):

@@ -12,8 +12,13 @@ from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import detect
+from pybench.runtime.container.network.bridge import Bridge
+from pybench.runtime.container.network.pool import NetworkPool
 from pybench.runtime.container.sandbox import DEFAULT_LIMITS, Container, Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
+
+POOL_SIZE = 2
+"""Networks kept ready: one to take, and one for a start that comes before the pool is full again."""
 
 
 class ContainerInstance:
@@ -62,6 +67,7 @@ class ContainerTarget:
         self._spawner: Spawner | None = None
         self._sandbox_resources = contextlib.ExitStack()
         self._sandbox: Sandbox | None = None
+        self._pool: NetworkPool | None = None
 
     def prepare(self, workload: Workload, image: ImageFiles) -> None:
         """Reserve ids, stage the image, compile the steps.
@@ -83,8 +89,17 @@ class ContainerTarget:
             limits=Limits(asked.memory, asked.cpus, asked.pids or DEFAULT_LIMITS.pids),
             host_name=workload.name,
             profile=self._settings.profile,
+            network=self._network_pool(),
         )
         self._sandbox = self._sandbox_resources.enter_context(Sandbox(self._spawner, detect(), spec))
+
+    def _network_pool(self) -> NetworkPool | None:
+        if self._settings.network == "none":
+            return None
+        if self._pool is None:
+            bridge = self._resources.enter_context(Bridge(self._journal))
+            self._pool = self._resources.enter_context(NetworkPool(bridge, POOL_SIZE))
+        return self._pool
 
     def launch(self, timeout: float) -> ContainerInstance:
         """Start one.
@@ -98,7 +113,7 @@ class ContainerTarget:
 
     def cleanup(self) -> None:
         """Release the sandbox and end the spawning thread."""
-        self._sandbox = self._spawner = None
+        self._sandbox = self._spawner = self._pool = None
         try:
             self._sandbox_resources.close()
         finally:

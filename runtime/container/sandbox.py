@@ -23,8 +23,10 @@ from pybench.runtime.container import instance, leftovers, system_calls
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.identity import IdentityMap, reserve
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
+from pybench.runtime.container.network.pool import Lease, NetworkPool
 from pybench.runtime.container.profiles import (
     PROFILES,
+    Profile,
     ProfileName,
     confinement_steps,
     filter_steps,
@@ -80,6 +82,8 @@ class SandboxSpec:
     limits: Limits = DEFAULT_LIMITS
     host_name: str = "container"
     profile: ProfileName = "default"
+    network: NetworkPool | None = None
+    """Where each container gets its interface and address from; None: loopback alone."""
 
 
 def stdio_steps(marking: bool) -> tuple[Step, ...]:
@@ -161,7 +165,8 @@ class Sandbox:
                     profile,
                     (Identity(keep_groups=keep_groups), DeathSignal(signal.SIGKILL), NewSession()),
                 ),
-                LoopbackUp(),
+                # A network from the pool has its loopback up, and is not the container's to change.
+                *((LoopbackUp(),) if self._spec.network is None else ()),
                 HostName(self._spec.host_name),
                 FileModeMask(0o022),
                 ResourceLimit(resource.RLIMIT_CORE, 0, 0),
@@ -171,14 +176,19 @@ class Sandbox:
             ),
             self._spec.command,
             mark_environment(self._spec.environment, marking),
-            NAMESPACES & ~profile.namespaces_left_out,
+            self._new_namespaces(profile),
         )
+
+    def _new_namespaces(self, profile: Profile) -> int:
+        """What clone3 makes; a network from the pool is entered by the spawning thread instead."""
+        ready_made = system_calls.CLONE_NEWNET if self._spec.network else 0
+        return NAMESPACES & ~profile.namespaces_left_out & ~ready_made
 
     def _describe(self, identity: IdentityMap | None, mapped: bool) -> dict[str, str]:
         """What must be said beside every number, degradations first of all."""
         missing = self._controller.unavailable(self._spec.limits)
         said = {
-            "net": "none",
+            **(self._spec.network.bridge.qualifiers if self._spec.network else {"net": "none"}),
             "ids": identity.label if identity else "host",
             "cgroup": self._controller.label,
             "profile": self._spec.profile,
@@ -206,7 +216,11 @@ class Sandbox:
         preparing = Mark("preparing", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
         with contextlib.ExitStack() as stack:
             group = self._make_group(stack)
-            with group.spawning() if group else contextlib.nullcontext():
+            lease = self._lease_network(stack)
+            with (
+                group.spawning() if group else contextlib.nullcontext(),
+                lease.entered() if lease else contextlib.nullcontext(),
+            ):
                 started = instance.launch(
                     self._spawner,
                     self._program,
@@ -217,11 +231,21 @@ class Sandbox:
                     group=group,
                 )
             started.marks.insert(0, preparing)
-            container = Container(started, group, stack.pop_all())
+            container = Container(started, group, lease, stack.pop_all())
             container.on_stop(lambda: self._running.remove(container))
             # In the spawning thread, where no signal can come in between.
             self._running.append(container)
             return container
+
+    def _lease_network(self, stack: contextlib.ExitStack) -> Lease | None:
+        """A network made ahead; what its pool still does in the background is waited for first."""
+        pool = self._spec.network
+        if pool is None:
+            return None
+        pool.settle()
+        lease = pool.lease()
+        stack.callback(pool.release, lease)
+        return lease
 
     def _make_group(self, stack: contextlib.ExitStack) -> Group | None:
         if self._controller.label == "none":
@@ -271,8 +295,16 @@ def user_namespace(spawner: Spawner, identity: IdentityMap) -> Iterator[int]:
 class Container:
     """One running container."""
 
-    def __init__(self, started: Instance, group: Group | None, resources: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        started: Instance,
+        group: Group | None,
+        network: Lease | None,
+        resources: contextlib.ExitStack,
+    ) -> None:
         self._instance = started
+        self.network = network
+        """Its interface and address, or None where it has loopback alone."""
         self.group = group
         """Its control group, or None where none can be made."""
         self._resources = resources

@@ -18,6 +18,8 @@ from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import NoGroups, detect
 from pybench.runtime.container.identity import FIRST_ID, RANGE_SIZE, reserve
 from pybench.runtime.container.instance import Readiness
+from pybench.runtime.container.network.bridge import Bridge
+from pybench.runtime.container.network.pool import NetworkPool
 from pybench.runtime.container.profiles import ProfileName
 from pybench.runtime.container.sandbox import Container, Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
@@ -423,3 +425,41 @@ def test_the_privileged_profile_is_what_the_others_prevent(journal: Journal, ima
     assert "Seccomp:\t0" in output
     assert user_namespace == Path("/proc/self/ns/user").readlink()
     assert sandbox.qualifiers["ids"] == "host"
+
+
+def test_a_network_from_the_pool_is_its_own(journal: Journal, image: Image) -> None:
+    """Two containers at once have an interface and an address each, and both may have port 80."""
+    script = (
+        "ip -4 addr show eth0; echo hello | nc -l -p 80 > /dev/null &"
+        "sleep 0.2; netstat -tln; echo finished; wait"
+    )
+    readiness = Readiness(marking=False, line="finished")
+    with (
+        Bridge(journal) as bridge,
+        NetworkPool(bridge, 2) as pool,
+        Spawner(journal) as spawner,
+        Sandbox(
+            spawner,
+            detect(),
+            SandboxSpec(
+                image.rootfs,
+                ("/bin/sh", "-c", script),
+                {"PATH": "/bin"},
+                readiness,
+                LIMITS,
+                "box",
+                network=pool,
+            ),
+        ) as sandbox,
+    ):
+        containers = [sandbox.start(10), sandbox.start(10)]
+        try:
+            for container in containers:
+                assert container.network is not None
+                assert str(container.network.address) in container.output
+                assert ":80 " in container.output
+            assert len({str(container.network) for container in containers}) == 2
+        finally:
+            for container in containers:
+                container.stop(0)
+        assert sandbox.qualifiers["net"] == "bridge"
