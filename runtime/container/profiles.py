@@ -132,8 +132,8 @@ def filter_steps(profile: Profile) -> tuple[Step, ...]:
     if not profile.confined:
         return ()
     # Imported here: what is cached needs no libseccomp, and `privileged` needs none of it.
-    from pybench.runtime.container.seccomp import compile_filter, filter_flags  # noqa: PLC0415
-    from pybench.runtime.container.seccomp_default import DEFAULT, STRICT  # noqa: PLC0415
+    from pybench.runtime.container.seccomp.compile import compile_filter, filter_flags  # noqa: PLC0415
+    from pybench.runtime.container.seccomp.profiles import DEFAULT, STRICT  # noqa: PLC0415
 
     rules = STRICT if profile.name == "strict" else DEFAULT
     return (Filter(compile_filter(rules), filter_flags(rules)),)

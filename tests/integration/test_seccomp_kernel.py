@@ -18,8 +18,8 @@ from typing import Any
 import pyseccomp
 import pytest
 
-from pybench.runtime.container.seccomp import compile_filter
-from pybench.runtime.container.seccomp_default import DEFAULT, DENIED, NOT_WHEN_STRICT, STRICT
+from pybench.runtime.container.seccomp.compile import compile_filter
+from pybench.runtime.container.seccomp.profiles import DEFAULT, DENIED, NOT_WHEN_STRICT, STRICT
 from pybench.runtime.container.specification.decode import decode
 from pybench.runtime.container.specification.seccomp import SeccompProfile
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from pybench.runtime.container.seccomp import equals, everything_but, without_bits
-from pybench.runtime.container.specification.seccomp import Condition, Rule, SeccompProfile
+from pybench.runtime.container.seccomp.policy import Clause, Policy, outcome
+from pybench.runtime.container.specification.seccomp import Condition
 
 FILES: Final = """
     access chdir chmod chown close close_range copy_file_range creat dup dup2 dup3 faccessat faccessat2
@@ -122,106 +122,108 @@ _INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 _STRICT_PROTOCOLS: Final = (0, socket.IPPROTO_TCP, socket.IPPROTO_UDP)
 
 
-def _allow(names: str, *conditions: Condition) -> Rule:
-    return Rule(names=tuple(names.split()), action="SCMP_ACT_ALLOW", args=conditions)
+_ALLOW: Final = outcome("SCMP_ACT_ALLOW")
 
 
-def _refuse(error: int, names: str, *conditions: Condition) -> Rule:
-    return Rule(names=tuple(names.split()), action="SCMP_ACT_ERRNO", errno_ret=error, args=conditions)
+def _error(number: int) -> int:
+    return outcome("SCMP_ACT_ERRNO", number)
 
 
-def _common_rules() -> Iterator[Rule]:
-    yield Rule(names=ALWAYS, action="SCMP_ACT_ALLOW")
-    yield _allow("clone", without_bits(0, CLONE_NAMESPACES))
-    # A filter cannot look behind its pointer; C libraries fall back to clone.
-    yield _refuse(errno.ENOSYS, "clone3")
-    for condition in everything_but(1, frozenset({TIOCSTI, TIOCLINUX})):
-        yield _allow("ioctl", condition)
-    # The kernel gives the same answer for a file system that does not know the flag.
-    yield _allow("preadv2", without_bits(5, RWF_NOWAIT))
-    yield _refuse(errno.EOPNOTSUPP, "preadv2", _has_bit(5, RWF_NOWAIT))
-    yield _allow("socketpair", equals(0, socket.AF_UNIX))
-    for condition in everything_but(0, frozenset({socket.AF_UNIX})):
-        yield _refuse(errno.EAFNOSUPPORT, "socketpair", condition)
-    yield _allow("socket", equals(0, socket.AF_UNIX))
-    for names in DENIED.values():
-        yield _refuse(errno.EPERM, names)
+def _equals(index: int, value: int) -> Condition:
+    """The low 32 bits of an argument are `value`.
+
+    The kernel takes these arguments as 32-bit numbers and ignores the upper half of the register, so a
+    comparison of all 64 bits can be evaded by setting one of those (CVE-2019-7303).
+    """
+    return Condition(index=index, op="SCMP_CMP_MASKED_EQ", value=0xFFFFFFFF, value_two=value)
 
 
-def _default_rules() -> Iterator[Rule]:
-    yield from _common_rules()
-    for names in NOT_WHEN_STRICT.values():
-        yield _allow(names)
-    for value in HARMLESS_PERSONALITIES:
-        yield _allow("personality", equals(0, value))
-    # The type 0 is a regular file too.
-    for kind in (0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK):
-        yield _allow("mknod", _file_type(1, kind))
-        yield _allow("mknodat", _file_type(2, kind))
-    for family in _INTERNET:
-        yield _allow("socket", equals(0, family))
-    route = Condition(index=2, op="SCMP_CMP_EQ", value=NETLINK_ROUTE)
-    others = Condition(index=2, op="SCMP_CMP_NE", value=NETLINK_ROUTE)
-    yield _allow("socket", equals(0, socket.AF_NETLINK), route)
-    # By this error libaudit, and with it PAM and shadow, sees that there is no audit; EPERM is fatal to it.
-    yield _refuse(errno.EPROTONOSUPPORT, "socket", equals(0, socket.AF_NETLINK), others)
-    families = {socket.AF_UNIX, socket.AF_NETLINK, *_INTERNET}
-    for condition in everything_but(0, frozenset(map(int, families))):
-        yield _refuse(errno.EAFNOSUPPORT, "socket", condition)
+def _masked(index: int, mask: int, value: int) -> Condition:
+    return Condition(index=index, op="SCMP_CMP_MASKED_EQ", value=mask, value_two=value)
 
 
-def _strict_rules() -> Iterator[Rule]:
-    yield from _common_rules()
-    for names in NOT_WHEN_STRICT.values():
-        yield _refuse(errno.EPERM, names)
-    yield _refuse(errno.EPERM, "mknod mknodat personality")
-    for family in _INTERNET:
-        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-            for protocol in _STRICT_PROTOCOLS:
-                yield _allow("socket", equals(0, family), _socket_type(kind), equals(2, protocol))
-    for condition in everything_but(0, frozenset(map(int, {socket.AF_UNIX, *_INTERNET}))):
-        yield _refuse(errno.EAFNOSUPPORT, "socket", condition)
+def _one_of(index: int, values: tuple[int, ...]) -> tuple[Clause, ...]:
+    return tuple(Clause(_ALLOW, (_equals(index, value),)) for value in values)
 
 
-def _has_bit(index: int, bit: int) -> Condition:
-    return Condition(index=index, op="SCMP_CMP_MASKED_EQ", value=bit, value_two=bit)
+# The type 0 is a regular file too.
+_FILE_TYPES: Final = (0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
+
+_COMMON: Final[Mapping[str, tuple[Clause, ...]]] = MappingProxyType(
+    {
+        "clone": (Clause(_ALLOW, (_masked(0, CLONE_NAMESPACES, 0),)),),
+        # A filter cannot look behind its pointer; C libraries fall back to clone.
+        "clone3": (Clause(_error(errno.ENOSYS)),),
+        "ioctl": (
+            Clause(_error(errno.EPERM), (_equals(1, TIOCSTI),)),
+            Clause(_error(errno.EPERM), (_equals(1, TIOCLINUX),)),
+            Clause(_ALLOW),
+        ),
+        # The kernel gives the same answer for a file system that does not know the flag.
+        "preadv2": (Clause(_error(errno.EOPNOTSUPP), (_masked(5, RWF_NOWAIT, RWF_NOWAIT),)), Clause(_ALLOW)),
+        "socketpair": (*_one_of(0, (socket.AF_UNIX,)), Clause(_error(errno.EAFNOSUPPORT))),
+    }
+)
+_DEFAULT_ONLY: Final[Mapping[str, tuple[Clause, ...]]] = MappingProxyType(
+    {
+        "personality": _one_of(0, HARMLESS_PERSONALITIES),
+        "mknod": tuple(Clause(_ALLOW, (_masked(1, stat.S_IFMT(0xFFFF), kind),)) for kind in _FILE_TYPES),
+        "mknodat": tuple(Clause(_ALLOW, (_masked(2, stat.S_IFMT(0xFFFF), kind),)) for kind in _FILE_TYPES),
+        "socket": (
+            *_one_of(0, (socket.AF_UNIX, *_INTERNET)),
+            Clause(_ALLOW, (_equals(0, socket.AF_NETLINK), _equals(2, NETLINK_ROUTE))),
+            # By this error libaudit, and with it PAM and shadow, sees that there is no audit; EPERM is
+            # fatal to it.
+            Clause(_error(errno.EPROTONOSUPPORT), (_equals(0, socket.AF_NETLINK),)),
+            Clause(_error(errno.EAFNOSUPPORT)),
+        ),
+    }
+)
+_STRICT_ONLY: Final[Mapping[str, tuple[Clause, ...]]] = MappingProxyType(
+    {
+        **{name: (Clause(_error(errno.EPERM)),) for name in ("mknod", "mknodat", "personality")},
+        "socket": (
+            *_one_of(0, (socket.AF_UNIX,)),
+            *(
+                # A type of socket, whatever SOCK_CLOEXEC and SOCK_NONBLOCK say.
+                Clause(_ALLOW, (_equals(0, family), _masked(1, SOCKET_TYPE_BITS, kind), _equals(2, protocol)))
+                for family in _INTERNET
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)
+                for protocol in _STRICT_PROTOCOLS
+            ),
+            *(Clause(_error(errno.EPERM), (_equals(0, family),)) for family in _INTERNET),
+            Clause(_error(errno.EAFNOSUPPORT)),
+        ),
+    }
+)
 
 
-def _file_type(index: int, kind: int) -> Condition:
-    return Condition(index=index, op="SCMP_CMP_MASKED_EQ", value=stat.S_IFMT(0xFFFF), value_two=kind)
+def _named(texts: Iterator[str], clause: Clause) -> dict[str, tuple[Clause, ...]]:
+    return {name: (clause,) for text in texts for name in text.split()}
 
 
-def _socket_type(kind: int) -> Condition:
-    """A type of socket, whatever SOCK_CLOEXEC and SOCK_NONBLOCK say."""
-    return Condition(index=1, op="SCMP_CMP_MASKED_EQ", value=SOCKET_TYPE_BITS, value_two=kind)
-
-
-def _profile(rules: Iterator[Rule]) -> SeccompProfile:
-    return SeccompProfile(
-        default_action="SCMP_ACT_ERRNO", default_errno_ret=errno.EPERM, syscalls=tuple(rules)
+def _policy(not_when_strict: Clause, own: Mapping[str, tuple[Clause, ...]]) -> Policy:
+    refused = Clause(_error(errno.EPERM))
+    return Policy(
+        _error(errno.EPERM),
+        {
+            **_named(iter(ALWAYS), Clause(_ALLOW)),
+            **_named(iter(NOT_WHEN_STRICT.values()), not_when_strict),
+            **_named(iter(DENIED.values()), refused),
+            **_COMMON,
+            **own,
+        },
     )
 
 
-DEFAULT: Final = _profile(_default_rules())
-STRICT: Final = _profile(_strict_rules())
-PROFILES: Final[Mapping[str, SeccompProfile | None]] = MappingProxyType(
+DEFAULT: Final = _policy(Clause(_ALLOW), _DEFAULT_ONLY)
+STRICT: Final = _policy(Clause(_error(errno.EPERM)), _STRICT_ONLY)
+PROFILES: Final[Mapping[str, Policy | None]] = MappingProxyType(
     {"default": DEFAULT, "strict": STRICT, "privileged": None}
 )
 
 
-def with_listener(profile: SeccompProfile, names: frozenset[str], listener_path: str) -> SeccompProfile:
-    """The same profile with these calls, which it must allow unconditionally, answered by a listener.
-
-    Args:
-        profile: one of ours.
-        names: the calls, such as `sysinfo`, which no mask of a file can hide.
-        listener_path: where the listener is handed over, see seccomp(2), SECCOMP_FILTER_FLAG_NEW_LISTENER.
-    """
-    kept = tuple(
-        dataclasses.replace(rule, names=tuple(name for name in rule.names if name not in names))
-        for rule in profile.syscalls
-    )
-    notify = Rule(names=tuple(sorted(names)), action="SCMP_ACT_NOTIFY")
-    return dataclasses.replace(
-        profile, listener_path=listener_path, syscalls=(*(rule for rule in kept if rule.names), notify)
-    )
+def with_listener(policy: Policy, names: frozenset[str]) -> Policy:
+    """The same policy with these calls answered by a listener, such as `sysinfo`, which no mask can hide."""
+    notify = (Clause(outcome("SCMP_ACT_NOTIFY")),)
+    return dataclasses.replace(policy, calls={**policy.calls, **dict.fromkeys(sorted(names), notify)})

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from pybench.runtime.cache import cache_directory
+from pybench.runtime.container.seccomp.policy import Policy
 from pybench.runtime.container.specification.seccomp import SeccompProfile
 from pybench.runtime.errors import HostError
 
@@ -29,15 +30,15 @@ _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Entry:
-    """The place of one profile's filter; a context manager that keeps new content.
+    """The place of one filter; a context manager that keeps new content.
 
     `content` is None where there is none yet. A cache that cannot be used is not an error: the
     filter is then translated again next time.
     """
 
-    def __init__(self, profile: SeccompProfile) -> None:
+    def __init__(self, source: SeccompProfile | Policy) -> None:
         self.content: bytes | None = None
-        self._key = _key(profile)
+        self._key = _key(source)
         self._directory = cache_directory() / "seccomp"
         self._path = self._directory / f"{self._key.hex()}.bpf"
         self._found: bytes | None = None
@@ -111,12 +112,13 @@ def library_version() -> tuple[int, int, int]:
     return version.major, version.minor, version.micro
 
 
-def _key(profile: SeccompProfile) -> bytes:
-    """Everything the translation depends on: profile, library, architecture and the translator."""
-    facts = (profile, library_version(), os.uname().machine, _translator())
+def _key(source: SeccompProfile | Policy) -> bytes:
+    """Everything the translation depends on: its source, library, architecture and the translator."""
+    facts = (source, library_version(), os.uname().machine, _translator())
     return hashlib.sha256(repr(facts).encode()).digest()
 
 
 @functools.cache
 def _translator() -> str:
-    return hashlib.sha256(Path(__file__).with_name("seccomp.py").read_bytes()).hexdigest()
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(module.read_bytes() for module in modules)).hexdigest()
