@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
@@ -102,7 +101,7 @@ def _decisions(policy: Policy, architecture: str) -> list[Interval]:
     base = _X32_BIT if architecture == _X32 else 0
     points = sorted(numbered)
     intervals = [Interval(base, default)]
-    for point, following in pairwise([*points, None]):
+    for point, following in zip(points, [*points[1:], None], strict=True):
         intervals.append(Interval(point, numbered[point]))
         if following != point + 1:
             intervals.append(Interval(point + 1, newer if following is None else default))
@@ -112,7 +111,7 @@ def _decisions(policy: Policy, architecture: str) -> list[Interval]:
 def _merged(intervals: list[Interval]) -> Iterator[Interval]:
     """Without those that begin where the next one does, or decide as the one before."""
     decided: Clauses | None = None
-    for interval, following in pairwise([*intervals, None]):
+    for interval, following in zip(intervals, [*intervals[1:], None], strict=True):
         empty = following is not None and following.first == interval.first
         if not empty and interval.clauses != decided:
             decided = interval.clauses

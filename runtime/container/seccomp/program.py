@@ -72,7 +72,7 @@ class _Writer:
 
     def write(self, architectures: Mapping[int, Sequence[Interval]], otherwise: int) -> bytes:
         unknown = self._return(otherwise)
-        for architecture, intervals in reversed(architectures.items()):
+        for architecture, intervals in architectures.items():
             found = self._architecture(intervals)
             unknown = self._test(_JUMP_EQUAL, architecture, found, unknown)
         self._append(_LOAD_WORD, _OFFSET_ARCHITECTURE)
