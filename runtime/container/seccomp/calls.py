@@ -99,21 +99,22 @@ def _decisions(policy: Policy, architecture: str) -> list[Interval]:
     if policy.refuses_unnamed and numbered:
         newer = (Clause(NO_SUCH_CALL),)
     base = _X32_BIT if architecture == _X32 else 0
-    points = sorted(numbered)
     intervals = [Interval(base, default)]
-    for point, following in zip(points, [*points[1:], None], strict=True):
-        intervals.append(Interval(point, numbered[point]))
-        if following != point + 1:
-            intervals.append(Interval(point + 1, newer if following is None else default))
+    for point in sorted(numbered):
+        if point > intervals[-1].first:
+            intervals.append(Interval(point, numbered[point]))
+        else:
+            intervals[-1] = Interval(point, numbered[point])
+        intervals.append(Interval(point + 1, default))
+    intervals[-1] = Interval(intervals[-1].first, newer)
     return list(_merged(intervals))
 
 
 def _merged(intervals: list[Interval]) -> Iterator[Interval]:
-    """Without those that begin where the next one does, or decide as the one before."""
+    """Without those that decide as the one before."""
     decided: Clauses | None = None
-    for interval, following in zip(intervals, [*intervals[1:], None], strict=True):
-        empty = following is not None and following.first == interval.first
-        if not empty and interval.clauses != decided:
+    for interval in intervals:
+        if interval.clauses != decided:
             decided = interval.clauses
             yield interval
 
