@@ -28,8 +28,16 @@ setup(
                 "runtime/container/_pipe_latency.c",
                 "runtime/container/_spawn.c",
                 "runtime/container/_spawn_child.c",
+                "runtime/container/_spawn_process.c",
+                "runtime/container/_spawn_tree.c",
             ],
-            depends=["runtime/container/_pipe_latency.h", "runtime/container/_spawn_child.h"],
+            depends=[
+                "runtime/container/_pipe_latency.h",
+                "runtime/container/_raw_call.h",
+                "runtime/container/_spawn_child.h",
+                "runtime/container/_spawn_process.h",
+                "runtime/container/_spawn_tree.h",
+            ],
             extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"],
         )
     ],

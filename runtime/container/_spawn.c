@@ -40,6 +40,7 @@ typedef struct {
     char **arguments;
     char **environment;
     void *stack;
+    struct child *child; /* in memory that a child shares even if it has a copy of all the rest */
     bool busy;
 } Program;
 
@@ -79,18 +80,32 @@ static int fill_step(struct step *step, PyObject *item)
 
 static int check_slots(const struct step *step)
 {
+    int slots = 0; /* the first numbers of a step, where they are slots */
     switch (step->code) {
+    case STEP_WAIT_FOR_START:
+        slots = 3;
+        break;
+    case STEP_COPY_SLOT:
+        slots = 2;
+        break;
     case STEP_FILESYSTEM:
     case STEP_TREE:
     case STEP_ATTACH:
+    case STEP_SLOT_ATTRIBUTES:
     case STEP_PIVOT:
     case STEP_DUPLICATE:
-        if (step->number[0] < 0 || step->number[0] >= SLOTS)
-            return PyErr_SetString(PyExc_ValueError, "a slot out of range"), -1;
-        return 0;
+    case STEP_JOIN:
+    case STEP_CONSOLE:
+    case STEP_HOOK:
+        slots = 1;
+        break;
     default:
-        return 0;
+        break;
     }
+    for (int i = 0; i < slots; i++)
+        if (step->number[i] < 0 || step->number[i] >= SLOTS)
+            return PyErr_SetString(PyExc_ValueError, "a slot out of range"), -1;
+    return 0;
 }
 
 static char **string_vector(PyObject *sequence)
@@ -138,6 +153,11 @@ static int program_init(Program *self, PyObject *args, PyObject *kwargs)
     }
     if (!(self->arguments = string_vector(arguments)) || !(self->environment = string_vector(environment)))
         return -1;
+    self->child = mmap(NULL, sizeof(*self->child), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (self->child == MAP_FAILED) {
+        self->child = NULL;
+        return PyErr_SetFromErrno(PyExc_OSError), -1;
+    }
     self->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_POPULATE, -1, 0);
     if (self->stack == MAP_FAILED) {
@@ -151,6 +171,8 @@ static void program_dealloc(Program *self)
 {
     if (self->stack)
         munmap(self->stack, STACK_SIZE);
+    if (self->child)
+        munmap(self->child, sizeof(*self->child));
     PyMem_Free(self->steps);
     PyMem_Free(self->arguments);
     PyMem_Free(self->environment);
@@ -174,6 +196,8 @@ struct request {
     int watched_count;
     int awaited; /* how many of them, from the first, must have spoken before spawn returns */
     int cancel;  /* becomes readable when nobody wants the result any more; -1: never */
+    bool detached;      /* the child has a copy of our memory, and may outlive us */
+    PyObject *on_clone; /* called with the pid while the child waits for the go-ahead; or NULL */
     int64_t timeout;
 };
 
@@ -242,6 +266,17 @@ static const char *write_maps(const struct request *request, pid_t pid)
     return NULL;
 }
 
+/* Between clone and go-ahead, with the interpreter's lock; an exception stays set and ends the spawn. */
+static int call_on_clone(PyObject *function, pid_t pid)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *result = PyObject_CallFunction(function, "i", (int)pid);
+    int failed = result ? 0 : -1;
+    Py_XDECREF(result);
+    PyGILState_Release(state);
+    return failed;
+}
+
 static bool all_awaited(const struct request *request, const struct outcome *outcome)
 {
     for (int i = 0; i < request->awaited; i++)
@@ -256,6 +291,8 @@ static void watch(const struct request *request, struct outcome *outcome, int li
     int64_t deadline = outcome->requested_at + request->timeout;
     bool ended = false;
     while (!outcome->executed_at || (!ended && !all_awaited(request, outcome))) {
+        if (request->detached && request->awaited > 0 && all_awaited(request, outcome))
+            return; /* it waits to be started */
         struct pollfd polled[FIXED + WATCHED_MAX];
         polled[0] = (struct pollfd){.fd = outcome->executed_at ? -1 : link, .events = POLLIN};
         polled[1] = (struct pollfd){.fd = outcome->executed_at ? outcome->pidfd : -1, .events = POLLIN};
@@ -300,18 +337,46 @@ static void fail_in_parent(struct outcome *outcome, const char *call)
     outcome->failed_call = call;
 }
 
+/* A child that joined namespaces has left its work to a second one, whose parent we are as well. */
+static int follow_second(struct outcome *outcome, const struct child *child)
+{
+    reap(outcome);
+    if (child->second <= 0)
+        return child->failed_step >= 0 ? 0 : (errno = ECHILD, -1);
+    outcome->pid = (pid_t)child->second;
+    outcome->pidfd = (int)syscall(SYS_pidfd_open, outcome->pid, 0);
+    return outcome->pidfd < 0 ? -1 : 0;
+}
+
+static bool joins(const Program *program)
+{
+    for (int i = 0; i < program->step_count; i++)
+        if (program->steps[i].code == STEP_JOIN)
+            return program->steps[i].number[1] & CLONE_NEWPID;
+    return false;
+}
+
 static void follow_child(const struct request *request, struct outcome *outcome, struct child *child)
 {
     const char *failed_call = write_maps(request, outcome->pid);
     if (failed_call)
         fail_in_parent(outcome, failed_call);
     outcome->maps_written_at = monotonic_ns();
+    if (!failed_call && request->on_clone && call_on_clone(request->on_clone, outcome->pid) < 0)
+        fail_in_parent(outcome, failed_call = "prepare");
     if (!failed_call && write(child->parent_link, "", 1) < 0 && errno != EPIPE)
         fail_in_parent(outcome, "write the go-ahead");
-    if (outcome->failed_step == -1)
+    if (outcome->failed_step == -1 && joins(request->program) && follow_second(outcome, child) < 0)
+        fail_in_parent(outcome, "pidfd_open");
+    if (outcome->failed_step == -1 && outcome->pidfd >= 0)
         watch(request, outcome, child->parent_link);
+    bool created = request->detached && request->awaited > 0 && all_awaited(request, outcome);
+    if (created) {
+        outcome->maps_seen_at = child->maps_seen_at;
+        return;
+    }
     /* Until execve the child runs on our memory: it must be gone before that is reused. */
-    if (!outcome->executed_at || outcome->failed_step != -1)
+    if (outcome->pidfd >= 0 && (!outcome->executed_at || outcome->failed_step != -1))
         syscall(SYS_pidfd_send_signal, outcome->pidfd, SIGKILL, NULL, 0);
     if (outcome->failed_step == -1 && child->failed_step >= 0) {
         outcome->failed_step = child->failed_step;
@@ -322,7 +387,7 @@ static void follow_child(const struct request *request, struct outcome *outcome,
     }
     outcome->maps_seen_at = child->maps_seen_at;
     outcome->execve_at = child->execve_at;
-    if (outcome->failed_step != -1)
+    if (outcome->failed_step != -1 && outcome->pidfd >= 0)
         reap(outcome);
 }
 
@@ -336,7 +401,8 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
         fail_in_parent(outcome, "socketpair");
         return;
     }
-    struct child child = {
+    struct child *child = request->program->child;
+    *child = (struct child){
         .steps = request->program->steps,
         .step_count = request->program->step_count,
         .path = request->program->path,
@@ -344,11 +410,12 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
         .environment = request->program->environment,
         .link = link[1],
         .parent_link = link[0],
+        .report = -1,
         .failed_step = -1,
     };
-    memcpy(child.slots, request->slots, sizeof(child.slots));
+    memcpy(child->slots, request->slots, sizeof(child->slots));
     struct clone_args arguments = {
-        .flags = request->flags | CLONE_VM | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+        .flags = request->flags | (request->detached ? 0 : CLONE_VM) | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
         .pidfd = (uint64_t)(uintptr_t)&outcome->pidfd,
         .exit_signal = SIGCHLD,
         .stack = (uint64_t)(uintptr_t)request->program->stack,
@@ -364,7 +431,7 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    long pid = clone_child(&arguments, &child);
+    long pid = clone_child(&arguments, child);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     outcome->cloned_at = monotonic_ns();
     close(link[1]);
@@ -373,7 +440,7 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
         fail_in_parent(outcome, "clone3");
     } else {
         outcome->pid = (pid_t)pid;
-        follow_child(request, outcome, &child);
+        follow_child(request, outcome, child);
         if (dumpable >= 0 && prctl(PR_GET_DUMPABLE) != dumpable)
             prctl(PR_SET_DUMPABLE, dumpable);
     }
@@ -474,19 +541,23 @@ static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
     (void)module;
     static char *names[] = {"program",      "flags",          "descriptors",  "uid_map", "gid_map",
                             "time_offsets", "deny_setgroups", "map_commands", "cgroup",  "watched",
-                            "awaited",      "cancel",         "timeout",      NULL};
+                            "awaited",      "cancel",         "timeout",      "detached", "on_clone", NULL};
     struct request request = {0};
     struct outcome outcome = {0};
     unsigned long long flags;
     PyObject *descriptors, *map_commands, *watched;
-    int deny_setgroups;
+    int deny_setgroups, detached = 0;
     long long timeout;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiL", names, program_type,
+    PyObject *on_clone = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiL|pO", names, program_type,
                                      &request.program, &flags, &PyTuple_Type, &descriptors,
                                      &request.uid_map, &request.gid_map, &request.time_offsets,
                                      &deny_setgroups, &PyTuple_Type, &map_commands, &request.cgroup,
-                                     &PyTuple_Type, &watched, &request.awaited, &request.cancel, &timeout))
+                                     &PyTuple_Type, &watched, &request.awaited, &request.cancel, &timeout,
+                                     &detached, &on_clone))
         return NULL;
+    request.detached = detached;
+    request.on_clone = on_clone == Py_None ? NULL : on_clone;
     request.flags = flags;
     request.deny_setgroups = deny_setgroups;
     request.timeout = timeout;
@@ -507,6 +578,8 @@ static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
     spawn_child(&request, &outcome);
     Py_END_ALLOW_THREADS
     request.program->busy = false;
+    if (PyErr_Occurred())
+        return NULL; /* of on_clone; the child has been reaped */
     return outcome_tuple(&request, &outcome);
 }
 

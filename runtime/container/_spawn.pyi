@@ -1,5 +1,6 @@
 """The C extension that starts programs; all instants are CLOCK_MONOTONIC nanoseconds."""
 
+from collections.abc import Callable
 from typing import final
 
 SLOTS: int
@@ -10,22 +11,33 @@ SESSION: int
 FILESYSTEM: int
 TREE: int
 ATTACH: int
+COPY_SLOT: int
+SLOT_ATTRIBUTES: int
 ATTRIBUTES: int
 DIRECTORY: int
 EMPTY_FILE: int
 SYMLINK: int
 PIVOT: int
 WORKING_DIRECTORY: int
+NODE: int
+WRITE: int
 HOST_NAME: int
 LIMIT: int
 LOOPBACK: int
 KEYRING: int
+BOUNDING: int
 CAPABILITIES: int
 NO_NEW_PRIVILEGES: int
 FILTER: int
 FILE_MODE_MASK: int
 DUPLICATE: int
 CLOSE_FROM: int
+JOIN: int
+CONSOLE: int
+PROGRAM: int
+WAIT_FOR_START: int
+HOOK: int
+CALL: int
 
 @final
 class Program:
@@ -53,11 +65,16 @@ def spawn(
     awaited: int,
     cancel: int,
     timeout: int,
+    detached: bool = False,
+    on_clone: Callable[[int], None] | None = None,
 ) -> tuple[int, int, int, int, int, int, int, int, tuple[int, ...], int, int, str]:
     """Clone, write the id maps, wait for execve and for the first `awaited` watched descriptors.
 
     `timeout` is in nanoseconds from the request; `cgroup` is a descriptor or -1;
-    so is `cancel`, which ends the wait when it becomes readable.
+    so is `cancel`, which ends the wait when it becomes readable. A `detached` child has a copy of
+    this process's memory and may outlive it; for such a child the wait also ends when the awaited
+    descriptors have spoken before execve. `on_clone` is called with the pid while the child waits for
+    the go-ahead; what it raises is raised here, and the child is gone then.
 
     Returns:
         pid, pidfd, requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at,

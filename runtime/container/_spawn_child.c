@@ -2,6 +2,10 @@
 #define _GNU_SOURCE
 #include "_spawn_child.h"
 
+#include "_raw_call.h"
+#include "_spawn_process.h"
+#include "_spawn_tree.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -20,30 +24,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#ifndef __x86_64__
-#error "clone_child and raw_call are written for x86-64; another processor needs its own two functions"
-#endif
-
 #define FIRST_SAFE_DESCRIPTOR 64 /* above every number a DUPLICATE step may name */
 #define DETACH_OLD_ROOT 2        /* MNT_DETACH; <sys/mount.h> and <linux/mount.h> exclude each other */
-
-/* No libc wrapper: they store errno in memory that belongs to the parent's thread. */
-static long raw_call(long number, long a, long b, long c, long d, long e, long f)
-{
-    long result;
-    register long r10 __asm__("r10") = d;
-    register long r8 __asm__("r8") = e;
-    register long r9 __asm__("r9") = f;
-    __asm__ volatile("syscall"
-                     : "=a"(result)
-                     : "0"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-                     : "rcx", "r11", "memory");
-    return result;
-}
-
-#define CALL_6(n, a, b, c, d, e, f, ...) \
-    raw_call((n), (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-#define CALL(...) CALL_6(__VA_ARGS__, 0, 0, 0, 0, 0, 0, 0)
 
 long clone_child(struct clone_args *arguments, struct child *child)
 {
@@ -113,7 +95,7 @@ static int set_death_signal(struct child *child, const struct step *step)
 /* Splits options in place on a copy, because fsconfig takes them one at a time. */
 static int configure(int context, const char *options, uint32_t length)
 {
-    char buffer[512];
+    char buffer[4096];
     if (length >= sizeof(buffer))
         return -E2BIG;
     for (uint32_t i = 0; i < length; i++)
@@ -200,11 +182,11 @@ static int bring_loopback_up(void)
     return (int)result;
 }
 
-static int limit_capabilities(const struct step *step)
+static int limit_bounding_set(const struct step *step)
 {
-    const uint64_t bounding = (uint64_t)step->number[0], ambient = (uint64_t)step->number[4];
+    const uint64_t kept = (uint64_t)step->number[0];
     for (int capability = 0; capability < 64; capability++) {
-        if (bounding >> capability & 1)
+        if (kept >> capability & 1)
             continue;
         long result = CALL(SYS_prctl, PR_CAPBSET_DROP, capability, 0, 0, 0);
         if (result == -EINVAL)
@@ -212,12 +194,18 @@ static int limit_capabilities(const struct step *step)
         if (result < 0)
             return (int)result;
     }
+    return 0;
+}
+
+static int set_capabilities(const struct step *step)
+{
+    const uint64_t ambient = (uint64_t)step->number[3];
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[2];
     for (int half = 0; half < 2; half++) {
-        data[half].effective = (uint32_t)((uint64_t)step->number[1] >> 32 * half);
-        data[half].permitted = (uint32_t)((uint64_t)step->number[2] >> 32 * half);
-        data[half].inheritable = (uint32_t)((uint64_t)step->number[3] >> 32 * half);
+        data[half].effective = (uint32_t)((uint64_t)step->number[0] >> 32 * half);
+        data[half].permitted = (uint32_t)((uint64_t)step->number[1] >> 32 * half);
+        data[half].inheritable = (uint32_t)((uint64_t)step->number[2] >> 32 * half);
     }
     long result = CALL(SYS_capset, &header, data);
     if (result == 0)
@@ -268,8 +256,11 @@ static int carry_out(struct child *child, const struct step *step)
     case STEP_TREE:
         return copy_tree(child, step);
     case STEP_ATTACH:
-        return (int)CALL(SYS_move_mount, child->slots[step->number[0]], "", AT_FDCWD, step->text[0],
-                         MOVE_MOUNT_F_EMPTY_PATH);
+        return attach(child, step);
+    case STEP_COPY_SLOT:
+        return copy_slot(child, step);
+    case STEP_SLOT_ATTRIBUTES:
+        return set_slot_attributes(child, step);
     case STEP_ATTRIBUTES:
         return set_attributes(step);
     case STEP_DIRECTORY:
@@ -281,7 +272,11 @@ static int carry_out(struct child *child, const struct step *step)
     case STEP_PIVOT:
         return pivot(child, step);
     case STEP_WORKING_DIRECTORY:
-        return (int)CALL(SYS_chdir, step->text[0]);
+        return enter_directory(step);
+    case STEP_NODE:
+        return make_node(step);
+    case STEP_WRITE:
+        return write_file(step);
     case STEP_HOST_NAME:
         return (int)CALL(SYS_sethostname, step->text[0], step->length[0]);
     case STEP_LIMIT:
@@ -292,8 +287,10 @@ static int carry_out(struct child *child, const struct step *step)
         long keyring = CALL(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
         return keyring < 0 ? (int)keyring : 0;
     }
+    case STEP_BOUNDING:
+        return limit_bounding_set(step);
     case STEP_CAPABILITIES:
-        return limit_capabilities(step);
+        return set_capabilities(step);
     case STEP_NO_NEW_PRIVILEGES:
         return (int)CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     case STEP_FILTER:
@@ -309,6 +306,18 @@ static int carry_out(struct child *child, const struct step *step)
     case STEP_CLOSE_FROM:
         /* Marked, not closed: the link must stay open until execve to tell of a failure. */
         return (int)CALL(SYS_close_range, step->number[0], ~0U, 4 /* CLOSE_RANGE_CLOEXEC */);
+    case STEP_JOIN:
+        return join_namespaces(child, step);
+    case STEP_CONSOLE:
+        return open_console(child, step);
+    case STEP_PROGRAM:
+        return find_program(child, step);
+    case STEP_WAIT_FOR_START:
+        return wait_for_start(child, step);
+    case STEP_HOOK:
+        return run_hook(child, step);
+    case STEP_CALL:
+        return make_call(step);
     case STEP_COUNT:
         break;
     }
@@ -337,7 +346,7 @@ static int move_descriptors_up(struct child *child)
 }
 
 /* CLONE_CLEAR_SIGHAND leaves ignored signals ignored, and Python ignores SIGPIPE and SIGXFSZ. */
-static void reset_signals(void)
+void reset_signals(void)
 {
     struct {
         void (*handler)(int);
@@ -371,6 +380,7 @@ void child_main(void *argument)
     }
     child->failed_step = index;
     child->failed_errno = -result;
+    report_failure(child);
     for (;;)
         CALL(SYS_exit_group, 127);
 }

@@ -9,9 +9,10 @@
 
 #include <stdint.h>
 
-#define STEP_NUMBERS 5
+#define STEP_NUMBERS 7
 #define STEP_TEXTS 4
-#define SLOTS 24
+#define SLOTS 64
+#define CALL_ARGUMENTS 5
 
 /* Every step, with its numbers and its texts in order. A slot is an index into the table of
  * descriptors: the first ones are given to spawn(), later ones are filled by steps. */
@@ -22,23 +23,38 @@
     X(SESSION)            /* a session of its own */                                               \
     X(FILESYSTEM)         /* slot, mount attributes; type, options separated by commas */          \
     X(TREE)               /* slot, recursive; path: a detached copy of a mount */                  \
-    X(ATTACH)             /* slot; path: put a detached mount there */                             \
+    X(ATTACH)             /* slot, enum make; path: put a detached mount there */                  \
+    X(COPY_SLOT)          /* slot, slot of the mount that is copied */                             \
+    X(SLOT_ATTRIBUTES)    /* slot, set, clear, propagation, recursive */                           \
     X(ATTRIBUTES)         /* set, clear, propagation, recursive; path */                           \
     X(DIRECTORY)          /* mode; path */                                                         \
     X(EMPTY_FILE)         /* path */                                                               \
     X(SYMLINK)            /* target, path */                                                       \
     X(PIVOT)              /* slot of the mount that becomes the root; the old one is detached */   \
-    X(WORKING_DIRECTORY)  /* path */                                                               \
+    X(WORKING_DIRECTORY)  /* whether to make it; path */                                           \
+    X(NODE)               /* mode with type, device, uid, gid; path */                             \
+    X(WRITE)              /* path, text: into a file that is there */                              \
     X(HOST_NAME)          /* name */                                                               \
     X(LIMIT)              /* resource, soft, hard */                                               \
     X(LOOPBACK)           /* bring lo up */                                                        \
     X(KEYRING)            /* join a new, anonymous session keyring */                              \
-    X(CAPABILITIES)       /* bounding, effective, permitted, inheritable, ambient: bit sets */     \
+    X(BOUNDING)           /* capabilities to keep within reach: a bit set */                       \
+    X(CAPABILITIES)       /* effective, permitted, inheritable, ambient: bit sets */               \
     X(NO_NEW_PRIVILEGES)                                                                           \
     X(FILTER)             /* seccomp flags; program (struct sock_filter[]) */                      \
     X(FILE_MODE_MASK)     /* umask */                                                              \
     X(DUPLICATE)          /* slot, descriptor number in the new program */                         \
-    X(CLOSE_FROM)         /* first descriptor that the new program does not get */
+    X(CLOSE_FROM)         /* first descriptor that the new program does not get */                 \
+    X(JOIN)               /* slot of a pidfd, CLONE_NEW* flags: into that process's namespaces */  \
+    X(CONSOLE)            /* slot of the socket that takes the master, rows, columns,              \
+                           * whether at /dev/console too, owner */                                 \
+    X(PROGRAM)            /* paths, each ended by a null byte: the first that is there */          \
+    X(WAIT_FOR_START)     /* slots of the pipes "created", "start" and "failed" */                 \
+    X(HOOK)               /* slot of its input, seconds or 0; path, arguments, environment */      \
+    X(CALL)               /* system call, set of the arguments that are texts, arguments; texts */
+
+/* What ATTACH makes where nothing is: missing mount points of an image. */
+enum make { MAKE_NOTHING, MAKE_DIRECTORY, MAKE_FILE };
 
 enum step_code {
 #define X(name) STEP_##name,
@@ -65,6 +81,8 @@ struct child {
     int link;        /* the child's end: "go" comes in, its closing tells of execve or death */
     int parent_link; /* the parent's end, to be closed, or the parent's death would go unseen */
 
+    int report; /* where a failure is told when the parent does not wait any more; or -1 */
+    int second; /* pid of the child of this child that goes on in its place; or 0 */
     int failed_step; /* -1: none; step_count: execve itself */
     int failed_errno;
     int64_t maps_seen_at; /* CLOCK_MONOTONIC, ns */
@@ -79,5 +97,8 @@ struct clone_args;
 long clone_child(struct clone_args *arguments, struct child *child);
 
 int64_t monotonic_ns(void);
+
+/* Standard dispositions and an empty mask, as every new program should find them. */
+void reset_signals(void);
 
 #endif

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from pybench.runtime.container.steps import (
     Attach,
+    BoundingSet,
     Capabilities,
     CopyTree,
     Filter,
@@ -120,7 +121,7 @@ def confinement_steps(profile: Profile) -> tuple[Step, ...]:
     """Give up privileges; the filter comes with `filter_steps`, after everything it would forbid."""
     if not profile.confined:
         return ()
-    return (NewSessionKeyring(), Capabilities(), NoNewPrivileges())
+    return (NewSessionKeyring(), BoundingSet(), Capabilities(), NoNewPrivileges())
 
 
 def filter_steps(profile: Profile) -> tuple[Step, ...]:

@@ -75,13 +75,13 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """A child that has executed its program; instants in nanoseconds of CLOCK_MONOTONIC."""
+    """A child that has executed its program or waits to be started; instants in ns of CLOCK_MONOTONIC."""
 
     pid: int
     pidfd: int
     requested_at: int
     execve_at: int
-    """Just before execve: the sandbox is complete. Read from memory shared with the child."""
+    """Just before execve: the sandbox is complete. Read from memory shared with the child; 0 if it waits."""
     executed_at: int
     """execve succeeded, seen as a close-on-exec descriptor closing."""
     watched_at: tuple[int, ...]
@@ -150,14 +150,21 @@ class Spawner:
         identity: IdentityMap | None = None,
         time_offsets: str | None = None,
         cgroup: int = -1,
+        detached: bool = False,
+        on_clone: Callable[[int], None] | None = None,
     ) -> Spawned:
         """Start a program; call it in the spawning thread (through `call`).
 
         Returns once the first `awaited` of the watched descriptors have spoken, the child has
         ended, or `timeout` seconds have passed since the request.
 
+        A `detached` child has a copy of this process's memory, so it may join namespaces, wait to be
+        started, and outlive this process. `on_clone` is called with the pid before the child does
+        anything that needs its id maps.
+
         Raises:
-            InstanceError: it did not get as far as executing its program; nothing is left of it.
+            InstanceError: it did not get as far as executing its program, or as waiting to be started;
+                nothing is left of it. Whatever `on_clone` raises is raised again.
         """
         (pid, pidfd, requested_at, _, _, _, execve_at, executed_at, watched_at, failed, number, call) = (
             _spawn.spawn(
@@ -174,14 +181,17 @@ class Spawner:
                 awaited=awaited,
                 cancel=self._cancel,
                 timeout=round(timeout * 1e9),
+                detached=detached,
+                on_clone=on_clone,
             )
         )
         if failed != -1:
-            raise _spawn_error(program, failed, number, call)
+            raise spawn_error(program, failed, number, call)
         return Spawned(pid, pidfd, requested_at, execve_at, executed_at, watched_at)
 
 
-def _spawn_error(program: Program, failed: int, number: int, call: str) -> InstanceError:
+def spawn_error(program: Program, failed: int, number: int, call: str) -> InstanceError:
+    """What kept a child from executing its program, in words: the step by its own description."""
     reason = os.strerror(number)
     if failed == FAILED_IN_PARENT:
         hint = "raise /proc/sys/user/max_*_namespaces" if number == errno.ENOSPC else ""

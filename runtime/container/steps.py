@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol, get_args
 
 from pybench.runtime.container import _spawn
 
@@ -143,18 +143,54 @@ class CopyTree:
         return f"open_tree of {self.path}"
 
 
+MountPoint = Literal["", "directory", "file"]
+
+
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Attach the detached mount in a slot at a path."""
+    """Attach the detached mount in a slot at a path; if nothing is there, `make` it."""
 
     slot: int
     path: str
+    make: MountPoint = ""
 
     def encode(self) -> EncodedStep:
-        return (_spawn.ATTACH, self.slot, os.fsencode(self.path))
+        return (_spawn.ATTACH, self.slot, get_args(MountPoint).index(self.make), os.fsencode(self.path))
 
     def describe(self) -> str:
         return f"move_mount to {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyMount:
+    """Keep in a slot a detached copy of the mount in another one."""
+
+    slot: int
+    source: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.COPY_SLOT, self.slot, self.source)
+
+    def describe(self) -> str:
+        return "open_tree of a detached mount"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAttributes:
+    """Set and clear flags, and set the propagation, of the detached mount in a slot."""
+
+    slot: int
+    set: int = 0
+    clear: int = 0
+    propagation: int = 0
+    recursive: bool = False
+
+    def encode(self) -> EncodedStep:
+        flags = (self.set, self.clear, self.propagation, int(self.recursive))
+        return (_spawn.SLOT_ATTRIBUTES, self.slot, *flags)
+
+    def describe(self) -> str:
+        return "mount_setattr of a detached mount"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,15 +265,48 @@ class Pivot:
 
 @dataclass(frozen=True, slots=True)
 class WorkingDirectory:
-    """Change the working directory."""
+    """Change the working directory, by no link that stands for a descriptor; make it if it is missing."""
 
     path: str
+    make: bool = False
 
     def encode(self) -> EncodedStep:
-        return (_spawn.WORKING_DIRECTORY, os.fsencode(self.path))
+        return (_spawn.WORKING_DIRECTORY, int(self.make), os.fsencode(self.path))
 
     def describe(self) -> str:
         return f"chdir {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeNode:
+    """Make a device node or a FIFO, in the place of what is there."""
+
+    path: str
+    mode: int
+    """With its type, as in stat(2)."""
+    device: int = 0
+    uid: int = 0
+    gid: int = 0
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.NODE, self.mode, self.device, self.uid, self.gid, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"mknod {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFile:
+    """Write a text into a file that exists."""
+
+    path: str
+    text: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.WRITE, os.fsencode(self.path), os.fsencode(self.text))
+
+    def describe(self) -> str:
+        return f"write {self.text!r} to {self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,21 +338,32 @@ class ResourceLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class BoundingSet:
+    """Keep only these capabilities, a bit set, within reach of any later execve."""
+
+    kept: int = 0
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.BOUNDING, self.kept)
+
+    def describe(self) -> str:
+        return "prctl(PR_CAPBSET_DROP)"
+
+
+@dataclass(frozen=True, slots=True)
 class Capabilities:
     """Keep only these capabilities, as bit sets; none by default."""
 
-    bounding: int = 0
     effective: int = 0
     permitted: int = 0
     inheritable: int = 0
     ambient: int = 0
 
     def encode(self) -> EncodedStep:
-        sets = (self.bounding, self.effective, self.permitted, self.inheritable, self.ambient)
-        return (_spawn.CAPABILITIES, *sets)
+        return (_spawn.CAPABILITIES, self.effective, self.permitted, self.inheritable, self.ambient)
 
     def describe(self) -> str:
-        return "capset and prctl(PR_CAPBSET_DROP)"
+        return "capset and prctl(PR_CAP_AMBIENT)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,3 +420,107 @@ class CloseFrom:
 
     def describe(self) -> str:
         return f"close_range from {self.first}"
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Enter namespaces of the process whose pidfd is in a slot; only a detached child can."""
+
+    slot: int
+    namespaces: int
+    """CLONE_NEW… flags."""
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.JOIN, self.slot, self.namespaces)
+
+    def describe(self) -> str:
+        return f"setns with the flags {self.namespaces:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Make a terminal of the container's own devpts input, output and errors; send the master away."""
+
+    slot: int
+    """A connected Unix socket."""
+    rows: int = 0
+    columns: int = 0
+    at_dev_console: bool = True
+    owner: int = 0
+
+    def encode(self) -> EncodedStep:
+        size = (self.rows, self.columns)
+        return (_spawn.CONSOLE, self.slot, *size, int(self.at_dev_console), self.owner)
+
+    def describe(self) -> str:
+        return "open a terminal of /dev/pts/ptmx"
+
+
+@dataclass(frozen=True, slots=True)
+class FindProgram:
+    """Execute the first of these files that is there, instead of the program's path."""
+
+    candidates: tuple[str, ...]
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.PROGRAM, b"".join(os.fsencode(path) + b"\0" for path in self.candidates))
+
+    def describe(self) -> str:
+        return f"execve {', '.join(self.candidates)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitForStart:
+    """Say through one pipe that the sandbox is made, and wait for a byte from another one.
+
+    From then on a failure is told through the third, by the index of the step and the error number, as two
+    32-bit integers.
+    """
+
+    created: int
+    start: int
+    failed: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.WAIT_FOR_START, self.created, self.start, self.failed)
+
+    def describe(self) -> str:
+        return "wait to be started"
+
+
+@dataclass(frozen=True, slots=True)
+class RunHook:
+    """Run a program to its end before going on; its input is the file in a slot."""
+
+    slot: int
+    path: str
+    arguments: tuple[str, ...]
+    environment: tuple[str, ...] = ()
+    timeout: int = 0
+    """Seconds; 0: no limit."""
+
+    def encode(self) -> EncodedStep:
+        words = (self.arguments or (self.path,), self.environment)
+        texts = (b"".join(os.fsencode(word) + b"\0" for word in part) for part in words)
+        return (_spawn.HOOK, self.slot, self.timeout, os.fsencode(self.path), *texts)
+
+    def describe(self) -> str:
+        return f"run the hook {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCall:
+    """Make one system call, for what needs no step of its own; texts are passed as pointers."""
+
+    name: str
+    number: int
+    arguments: tuple[int | bytes, ...]
+
+    def encode(self) -> EncodedStep:
+        texts = sum(1 << place for place, value in enumerate(self.arguments) if isinstance(value, bytes))
+        numbers = (0 if isinstance(value, bytes) else value for value in self.arguments)
+        pointed = (value for value in self.arguments if isinstance(value, bytes))
+        return (_spawn.CALL, self.number, texts, *numbers, *pointed)
+
+    def describe(self) -> str:
+        return self.name

@@ -1,0 +1,138 @@
+#define _GNU_SOURCE
+#include "_spawn_tree.h"
+
+#include "_raw_call.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/mount.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define LONGEST_PATH 4096
+
+/* An image's symbolic links lead nowhere but into the image once it is the root; the links in /proc
+ * that stand for our own descriptors would lead out, and are refused. */
+static long open_inside(const char *path, uint64_t flags)
+{
+    struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = RESOLVE_NO_MAGICLINKS};
+    return CALL(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+}
+
+/* mkdir -p of everything before the last slash of `path`, and of the whole where `whole`. */
+static int make_directories(const char *path, int whole)
+{
+    char prefix[LONGEST_PATH];
+    uint32_t length = 0;
+    for (; path[length]; length++) {
+        if (length + 1 >= sizeof(prefix))
+            return -ENAMETOOLONG;
+        if (path[length] == '/' && length > 0) {
+            prefix[length] = '\0';
+            long result = CALL(SYS_mkdir, prefix, 0755);
+            if (result < 0 && result != -EEXIST)
+                return (int)result;
+        }
+        prefix[length] = path[length];
+    }
+    if (!whole)
+        return 0;
+    prefix[length] = '\0';
+    long result = CALL(SYS_mkdir, prefix, 0755);
+    return result < 0 && result != -EEXIST ? (int)result : 0;
+}
+
+static long open_mount_point(const char *path, int64_t make)
+{
+    long place = open_inside(path, O_PATH);
+    if (place != -ENOENT || make == MAKE_NOTHING)
+        return place;
+    long result = make_directories(path, make == MAKE_DIRECTORY);
+    if (result == 0 && make == MAKE_FILE)
+        result = CALL(SYS_mknod, path, S_IFREG | 0644, 0);
+    return result < 0 ? result : open_inside(path, O_PATH);
+}
+
+int attach(const struct child *child, const struct step *step)
+{
+    long place = open_mount_point(step->text[0], step->number[1]);
+    if (place < 0)
+        return (int)place;
+    long result = CALL(SYS_move_mount, child->slots[step->number[0]], "", place, "",
+                       MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    CALL(SYS_close, place);
+    return (int)result;
+}
+
+int copy_slot(struct child *child, const struct step *step)
+{
+    long result = CALL(SYS_open_tree, child->slots[step->number[1]], "",
+                       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    if (result < 0)
+        return (int)result;
+    child->slots[step->number[0]] = (int)result;
+    return 0;
+}
+
+int set_slot_attributes(const struct child *child, const struct step *step)
+{
+    struct mount_attr attributes = {
+        .attr_set = (uint64_t)step->number[1],
+        .attr_clr = (uint64_t)step->number[2],
+        .propagation = (uint64_t)step->number[3],
+    };
+    unsigned flags = AT_EMPTY_PATH | (step->number[4] ? AT_RECURSIVE : 0);
+    return (int)CALL(SYS_mount_setattr, child->slots[step->number[0]], "", flags, &attributes,
+                     sizeof(attributes));
+}
+
+int write_file(const struct step *step)
+{
+    long file = open_inside(step->text[0], O_WRONLY);
+    if (file < 0)
+        return (int)file;
+    long written = CALL(SYS_write, file, step->text[1], step->length[1]);
+    CALL(SYS_close, file);
+    if (written < 0)
+        return (int)written;
+    return written == (long)step->length[1] ? 0 : -EIO;
+}
+
+int enter_directory(const struct step *step)
+{
+    long directory = open_inside(step->text[0], O_PATH | O_DIRECTORY);
+    if (directory == -ENOENT && step->number[0]) {
+        long made = make_directories(step->text[0], 1);
+        if (made < 0)
+            return (int)made;
+        directory = open_inside(step->text[0], O_PATH | O_DIRECTORY);
+    }
+    if (directory < 0)
+        return (int)directory;
+    long result = CALL(SYS_fchdir, directory);
+    CALL(SYS_close, directory);
+    return (int)result;
+}
+
+int make_node(const struct step *step)
+{
+    const char *path = step->text[0];
+    long result = make_directories(path, 0);
+    if (result == 0)
+        result = CALL(SYS_mknod, path, step->number[0], step->number[1]);
+    if (result == -EEXIST) /* an image may have its own; it is replaced, whatever it is */
+        result = CALL(SYS_unlink, path);
+    else if (result == 0)
+        goto made;
+    if (result == 0)
+        result = CALL(SYS_mknod, path, step->number[0], step->number[1]);
+    if (result < 0)
+        return (int)result;
+made:
+    /* The mask of file modes is the harness's; and by lchown no link is followed. */
+    result = CALL(SYS_lchown, path, step->number[2], step->number[3]);
+    if (result == 0)
+        result = CALL(SYS_chmod, path, step->number[0] & 07777);
+    return (int)result;
+}

@@ -1,0 +1,14 @@
+/* Steps about the file tree that take a path inside an image, or a mount that is not attached yet. */
+#ifndef PYBENCH_SPAWN_TREE_H
+#define PYBENCH_SPAWN_TREE_H
+
+#include "_spawn_child.h"
+
+int attach(const struct child *child, const struct step *step);
+int copy_slot(struct child *child, const struct step *step);
+int set_slot_attributes(const struct child *child, const struct step *step);
+int write_file(const struct step *step);
+int enter_directory(const struct step *step);
+int make_node(const struct step *step);
+
+#endif
