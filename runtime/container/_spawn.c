@@ -86,6 +86,7 @@ static int check_slots(const struct step *step)
         slots = 3;
         break;
     case STEP_COPY_SLOT:
+    case STEP_MASK:
         slots = 2;
         break;
     case STEP_FILESYSTEM:

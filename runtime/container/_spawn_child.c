@@ -263,6 +263,10 @@ static int carry_out(struct child *child, const struct step *step)
         return set_slot_attributes(child, step);
     case STEP_ATTRIBUTES:
         return set_attributes(step);
+    case STEP_MASK:
+        return mask(child, step);
+    case STEP_READ_ONLY:
+        return make_read_only(step);
     case STEP_DIRECTORY:
         return (int)CALL(SYS_mkdir, step->text[0], step->number[0]);
     case STEP_EMPTY_FILE:

@@ -27,6 +27,8 @@
     X(COPY_SLOT)          /* slot, slot of the mount that is copied */                             \
     X(SLOT_ATTRIBUTES)    /* slot, set, clear, propagation, recursive */                           \
     X(ATTRIBUTES)         /* set, clear, propagation, recursive; path */                           \
+    X(MASK)               /* slots of the null device and of an empty directory; path to hide */    \
+    X(READ_ONLY)          /* flags to set; path, with what is mounted beneath */                   \
     X(DIRECTORY)          /* mode; path */                                                         \
     X(EMPTY_FILE)         /* path */                                                               \
     X(SYMLINK)            /* target, path */                                                       \

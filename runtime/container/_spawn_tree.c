@@ -65,10 +65,14 @@ int attach(const struct child *child, const struct step *step)
     return (int)result;
 }
 
+static long clone_mount(int mount, const char *path, unsigned flags)
+{
+    return CALL(SYS_open_tree, mount, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | flags);
+}
+
 int copy_slot(struct child *child, const struct step *step)
 {
-    long result = CALL(SYS_open_tree, child->slots[step->number[1]], "",
-                       OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+    long result = clone_mount(child->slots[step->number[1]], "", 0);
     if (result < 0)
         return (int)result;
     child->slots[step->number[0]] = (int)result;
@@ -85,6 +89,48 @@ int set_slot_attributes(const struct child *child, const struct step *step)
     unsigned flags = AT_EMPTY_PATH | (step->number[4] ? AT_RECURSIVE : 0);
     return (int)CALL(SYS_mount_setattr, child->slots[step->number[0]], "", flags, &attributes,
                      sizeof(attributes));
+}
+
+/* A file gets a copy of the null device on top of it, a directory one of the empty directory. */
+int mask(const struct child *child, const struct step *step)
+{
+    struct stat state;
+    long place = open_inside(step->text[0], O_PATH);
+    if (place == -ENOENT || place == -ENOTDIR)
+        return 0; /* nothing to hide */
+    if (place < 0)
+        return (int)place;
+    long result = CALL(SYS_newfstatat, place, "", &state, AT_EMPTY_PATH);
+    if (result == 0)
+        result = clone_mount(child->slots[step->number[S_ISDIR(state.st_mode) ? 1 : 0]], "", 0);
+    if (result >= 0) {
+        int cover = (int)result;
+        result = CALL(SYS_move_mount, cover, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+        CALL(SYS_close, cover);
+    }
+    CALL(SYS_close, place);
+    return (int)result;
+}
+
+/* A read-only copy of what is there on top of itself. */
+int make_read_only(const struct step *step)
+{
+    long place = open_inside(step->text[0], O_PATH);
+    if (place == -ENOENT || place == -ENOTDIR)
+        return 0; /* nothing to protect */
+    if (place < 0)
+        return (int)place;
+    struct mount_attr attributes = {.attr_set = (uint64_t)step->number[0]};
+    long result = clone_mount((int)place, "", AT_RECURSIVE);
+    if (result >= 0) {
+        int tree = (int)result;
+        result = CALL(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof(attributes));
+        if (result == 0)
+            result = CALL(SYS_move_mount, tree, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+        CALL(SYS_close, tree);
+    }
+    CALL(SYS_close, place);
+    return (int)result;
 }
 
 int write_file(const struct step *step)

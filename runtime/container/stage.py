@@ -8,9 +8,12 @@ When the thread ends the kernel removes the namespace and everything in it.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import stat
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pybench.runtime.container import system_calls
@@ -24,6 +27,8 @@ from pybench.runtime.container.system_calls import (
 )
 from pybench.runtime.errors import HostError
 from pybench.runtime.journal import Journal, state_directory
+
+NO_PRIVILEGE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
 DEVICE_NODES = {
     "null": (1, 3),
@@ -65,7 +70,9 @@ class Stage:
             raise HostError(f"cannot make a private mount namespace: {error}") from error
         self.devices = self._directory / "dev"
         self._make_devices()
-        self._images = 0
+        self._count = 0
+        self._own: set[Path] = set()
+        """Places that hold files of the stage's own instead of a mount."""
 
     def remove(self) -> None:
         """Take everything down while the thread still lives; idempotent."""
@@ -90,44 +97,124 @@ class Stage:
         """Mount a root filesystem read-only, its ids mapped as in a user namespace (a descriptor).
 
         Returns:
+            Where it is, and whether its ids are mapped, as `add_tree` says.
+
+        Raises:
+            HostError: it cannot be mounted at all.
+        """
+        return self.add_tree(rootfs, set_=MOUNT_ATTR_RDONLY | NO_PRIVILEGE, user_namespace=user_namespace)
+
+    def add_tree(
+        self,
+        source: Path,
+        *,
+        set_: int = 0,
+        clear: int = 0,
+        recursive: bool = False,
+        user_namespace: int | None = None,
+    ) -> tuple[Path, bool]:
+        """Mount a directory or a file, with these MOUNT_ATTR_… flags set and cleared.
+
+        Returns:
             Where it is, and whether its ids are mapped: a filesystem may not support that
             (mount_setattr(2), "ID-mapped mounts"), and then its files belong to nobody inside.
 
         Raises:
             HostError: it cannot be mounted at all.
         """
-        self._images += 1
-        place = self._directory / f"image-{self._images}"
-        place.mkdir()
-        attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
+        flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC
         try:
-            flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC
-            tree = system_calls.open_tree(AT_FDCWD, str(rootfs), flags)
+            tree = system_calls.open_tree(
+                AT_FDCWD, str(source), flags | (system_calls.AT_RECURSIVE if recursive else 0)
+            )
             try:
-                mapped = _set_image_attributes(tree, attributes, user_namespace)
+                place = self._place(directory=source.is_dir())
+                mapped = _set_attributes(tree, set_, clear, recursive, user_namespace)
                 system_calls.move_mount(tree, str(place))
             finally:
                 os.close(tree)
         except OSError as error:
-            raise HostError(f"cannot mount the image {rootfs}: {error}") from error
+            raise HostError(f"cannot mount {source}: {error}") from error
         return place, mapped
 
-    def remove_image(self, place: Path) -> None:
-        """Unmount what `add_image` returned."""
-        system_calls.umount(str(place), system_calls.MNT_DETACH)
-        place.rmdir()
+    def add_file(self, content: bytes) -> Path:
+        """A file of the stage's own, for `add_tree` to mount."""
+        place = self._place(directory=False)
+        place.write_bytes(content)
+        place.chmod(0o444)
+        self._own.add(place)
+        return place
 
+    def add_skeleton(self, directories: Iterable[str], files: Iterable[str]) -> Path:
+        """A directory with empty directories and files at these absolute paths: mount points for an image."""
+        place = self._place(directory=True)
+        for path in directories:
+            (place / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
+        for path in files:
+            file = place / path.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        self._own.add(place)
+        return place
 
-def _set_image_attributes(tree: int, attributes: int, user_namespace: int | None) -> bool:
-    if user_namespace is not None:
+    def add_overlay(self, lower: Sequence[Path]) -> Path:
+        """Merge places of this stage into one read-only tree, the topmost first.
+
+        Raises:
+            HostError: overlayfs refuses.
+        """
+        place = self._place(directory=True)
+        # Relative, because mount(2) takes one page of options, and fsconfig(2) 256 bytes of each.
+        names = [path.name for path in lower]
+        before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            system_calls.mount_setattr(tree, "", set_=attributes | MOUNT_ATTR_IDMAP, userns=user_namespace)
-        except OSError:
-            pass
+            # Only this thread's: it has unshared CLONE_FS.
+            os.chdir(self._directory)
+            flags = system_calls.MS_RDONLY | system_calls.MS_NOSUID | system_calls.MS_NODEV
+            system_calls.mount("overlay", place.name, "overlay", flags, f"lowerdir={':'.join(names)}")
+        except OSError as error:
+            raise HostError(f"overlayfs cannot merge {len(names)} layers: {error}") from error
+        finally:
+            os.fchdir(before)
+            os.close(before)
+        return place
+
+    def remove_place(self, place: Path) -> None:
+        """Unmount and remove what an `add_…` function returned."""
+        if place in self._own:
+            # Never what is mounted: only directories that were made here are emptied.
+            self._own.discard(place)
+            shutil.rmtree(place) if place.is_dir() else place.unlink()
+            return
+        system_calls.umount(str(place), system_calls.MNT_DETACH)
+        place.rmdir() if place.is_dir() else place.unlink()
+
+    def _place(self, *, directory: bool) -> Path:
+        self._count += 1
+        # Short: overlayfs takes the names of all layers in one page.
+        place = self._directory / str(self._count)
+        if directory:
+            place.mkdir()
         else:
-            return True
-    system_calls.mount_setattr(tree, "", set_=attributes)
-    return False
+            place.touch()
+        return place
+
+
+def _set_attributes(tree: int, set_: int, clear: int, recursive: bool, user_namespace: int | None) -> bool:
+    def change(extra: int, namespace: int) -> None:
+        system_calls.mount_setattr(
+            tree, "", set_=set_ | extra, clear=clear, userns=namespace, recursive=recursive
+        )
+
+    if user_namespace is None:
+        change(0, 0)
+        return True
+    try:
+        change(MOUNT_ATTR_IDMAP, user_namespace)
+    except OSError:
+        change(0, 0)
+        return False
+    return True
 
 
 def _mount_tmpfs(place: Path, *, attributes: int, size: str) -> None:

@@ -210,6 +210,37 @@ class SetMountAttributes:
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """Cover a path, if it is there: a file with the null device, a directory with an empty one."""
+
+    null: int
+    """Slot of a detached mount of the null device."""
+    empty: int
+    """Slot of a detached mount of an empty directory."""
+    path: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.MASK, self.null, self.empty, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Protect:
+    """Make a path, if it is there, and all mounts beneath it read-only."""
+
+    path: str
+    attributes: int
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.READ_ONLY, self.attributes, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"make {self.path} read-only"
+
+
+@dataclass(frozen=True, slots=True)
 class MakeDirectory:
     """Make a directory."""
 

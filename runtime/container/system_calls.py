@@ -33,6 +33,9 @@ FSCONFIG_CMD_CREATE = 6
 MNT_DETACH = 2
 RESOLVE_IN_ROOT = 0x10
 
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
 MS_PRIVATE = 1 << 18
 
 MOUNT_ATTR_RDONLY = 0x01
@@ -115,13 +118,27 @@ def fsmount(context: int, attributes: int) -> int:
 
 
 def mount_setattr(
-    mount: int, path: str, *, set_: int = 0, propagation: int = 0, userns: int = 0, recursive: bool = False
+    mount: int,
+    path: str,
+    *,
+    set_: int = 0,
+    clear: int = 0,
+    propagation: int = 0,
+    userns: int = 0,
+    recursive: bool = False,
 ) -> None:
     """mount_setattr(2): flags, propagation and id map of a mount; an empty path means `mount` itself."""
-    attributes = _MountAttributes(set_, 0, propagation, userns)
+    attributes = _MountAttributes(set_, clear, propagation, userns)
     flags = (AT_RECURSIVE if recursive else 0) | (0 if path else AT_EMPTY_PATH)
     size = ctypes.sizeof(attributes)
     _call("mount_setattr", _SYS_MOUNT_SETATTR, mount, os.fsencode(path), flags, attributes, size)
+
+
+def mount(source: str, path: str, kind: str, flags: int, options: str) -> None:
+    """mount(2): the only way to hand overlayfs relative paths."""
+    texts = (os.fsencode(text) for text in (source, path, kind))
+    result = _libc.mount(*texts, ctypes.c_ulong(flags), os.fsencode(options))
+    _checked("mount", result)
 
 
 def umount(path: str, flags: int = 0) -> None:

@@ -81,7 +81,7 @@ def try_mapped_mounts(journal: Journal, directory: Path) -> Trial:
         def attempt() -> bool:
             with user_namespace(spawner, identity) as namespace:
                 place, mapped = stage.add_image(directory, namespace)
-                stage.remove_image(place)
+                stage.remove_place(place)
             return mapped
 
         try:

@@ -1,0 +1,1 @@
+"""From a specification to the steps that a container's child carries out."""

@@ -1,0 +1,185 @@
+"""A whole container as a program to spawn: its file tree, then its process, in the one order that works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pybench.runtime.container.assembly.devices import add_devices
+from pybench.runtime.container.assembly.mounts import MapIds, MountMaker, MountSteps
+from pybench.runtime.container.assembly.process import attribute_steps, program_step, right_steps
+from pybench.runtime.container.assembly.slots import Slots
+from pybench.runtime.container.seccomp.policy import Policy
+from pybench.runtime.container.specification.model import Process, Specification
+from pybench.runtime.container.specification.mounts import parse_propagation
+from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
+from pybench.runtime.container.specification.seccomp import SeccompProfile
+from pybench.runtime.container.spawner import Program
+from pybench.runtime.container.steps import (
+    Attach,
+    CopyTree,
+    HostName,
+    Identity,
+    LoopbackUp,
+    MakeFilesystem,
+    Mask,
+    NewSessionKeyring,
+    Pivot,
+    Protect,
+    SetMountAttributes,
+    Step,
+    SystemCall,
+    WaitForMaps,
+    WriteFile,
+)
+from pybench.runtime.container.system_calls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+)
+from pybench.runtime.errors import InputError
+
+_SETDOMAINNAME: Final = 171
+"""setdomainname(2) on x86-64."""
+_SEALED: Final = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+
+
+def no_groups() -> Iterable[tuple[str, Path]]:
+    """The group directories of a container without a control group."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a container needs that its specification does not say."""
+
+    root: Path
+    """Its root filesystem, as the child finds it before the pivot."""
+    bundle: Path
+    """What relative paths are relative to."""
+    slots: Slots
+    map_ids: MapIds
+    group_directories: Callable[[], Iterable[tuple[str, Path]]] = no_groups
+    policy: SeccompProfile | Policy | None = None
+    """In the place of the specification's own filter."""
+    keep_groups: bool = False
+    """setgroups is denied in its user namespace."""
+    own_devices: bool = True
+    """/dev is to be filled; false where something complete is mounted there."""
+    entered: frozenset[str] = frozenset()
+    """Namespaces that the spawning thread enters, so that the child is born inside."""
+    early: Sequence[Step] = ()
+    """Once the child is the container's root."""
+    stdio: Sequence[Step] = ()
+    """Once /dev is complete."""
+    waiting: Sequence[Step] = ()
+    """When all is made: waiting to be started, hooks."""
+    last: Sequence[Step] = ()
+    """Just before the filter that comes before execve."""
+
+
+@dataclass(slots=True)
+class _Parts:
+    tree: MountSteps = field(default_factory=MountSteps)
+    covers: list[Step] = field(default_factory=list)
+
+
+def assemble(specification: Specification, surroundings: Surroundings) -> Program:
+    """The program that is the container.
+
+    Raises:
+        InputError: something cannot be made as it is written; starts with the path of the key.
+        HostError: a part of the host cannot be mounted, or libseccomp is missing.
+    """
+    process = specification.process
+    if process is None:
+        raise InputError("process: is required to run a container", "`runc spec` writes an example")
+    kinds = {namespace.type for namespace in specification.linux.namespaces}
+    if "mount" not in kinds:
+        raise InputError("linux.namespaces: a mount namespace is required, or the host's tree would change")
+    parts = _file_tree(specification, surroundings, own_user="user" in kinds)
+    root = surroundings.slots.take()
+    steps: list[Step] = [CopyTree(root, str(surroundings.root), recursive=True), *parts.tree.outside]
+    steps += (Attach(root, "/"), WaitForMaps())
+    if "user" in kinds:
+        steps.append(Identity(keep_groups=surroundings.keep_groups))
+    steps += surroundings.early
+    steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
+    steps += (*parts.tree.identified, Pivot(root), *parts.tree.inside)
+    steps += _network_and_names(specification, surroundings.entered)
+    # The terminal's place and missing mount points are made before the root becomes read-only.
+    steps += (*surroundings.stdio, *parts.covers)
+    steps += _root_attributes(specification)
+    steps += process_steps(process, specification, surroundings)
+    return Program.compile(
+        steps,
+        process.args,
+        dict(variable.split("=", 1) for variable in process.env),
+        clone_flags(specification.linux.namespaces),
+        path=process.args[0],
+    )
+
+
+def process_steps(
+    process: Process, specification: Specification, surroundings: Surroundings
+) -> tuple[Step, ...]:
+    """From the complete file tree to execve, for the container's first process and for those that join."""
+    linux = specification.linux
+    personality = linux.personality.domain if linux.personality else None
+    rights, last = right_steps(
+        process, surroundings.policy or linux.seccomp, keep_groups=surroundings.keep_groups
+    )
+    return (
+        NewSessionKeyring(),
+        *attribute_steps(process, personality),
+        *rights,
+        program_step(process),
+        *surroundings.waiting,
+        *surroundings.last,
+        *last,
+    )
+
+
+def _file_tree(specification: Specification, surroundings: Surroundings, *, own_user: bool) -> _Parts:
+    parts = _Parts()
+    slots = surroundings.slots
+    maker = MountMaker(surroundings.bundle, slots, surroundings.map_ids, surroundings.group_directories)
+    for number, mount in enumerate(specification.mounts):
+        maker.add(parts.tree, mount, f"mounts[{number}]")
+    if surroundings.own_devices:
+        add_devices(parts.tree, specification.linux.devices, slots, may_make_nodes=not own_user)
+    parts.covers += (Protect(path, MOUNT_ATTR_RDONLY) for path in specification.linux.readonly_paths)
+    if specification.linux.masked_paths:
+        null, empty = slots.take(), slots.take()
+        # From outside, since the container's own may be anything (CVE-2025-31133).
+        parts.tree.outside.append(CopyTree(null, "/dev/null"))
+        parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
+        parts.covers += (Mask(null, empty, path) for path in specification.linux.masked_paths)
+    return parts
+
+
+def _sysctls(specification: Specification) -> Iterable[tuple[str, str]]:
+    return specification.linux.sysctl.items()
+
+
+def _network_and_names(specification: Specification, entered: frozenset[str]) -> Iterable[Step]:
+    made = {namespace.type for namespace in specification.linux.namespaces if not namespace.path} - entered
+    if "network" in made:
+        yield LoopbackUp()
+    if specification.hostname:
+        yield HostName(specification.hostname)
+    if specification.domainname:
+        text = specification.domainname.encode()
+        yield SystemCall(f"setdomainname {specification.domainname}", _SETDOMAINNAME, (text, len(text)))
+
+
+def _root_attributes(specification: Specification) -> Iterable[Step]:
+    root = specification.root
+    if root is not None and root.readonly:
+        yield SetMountAttributes("/", MOUNT_ATTR_RDONLY)
+    propagation = parse_propagation(specification.linux.rootfs_propagation)
+    if propagation is not None and propagation.flag != FLAGS["mount"]:
+        yield SetMountAttributes("/", 0, recursive=propagation.recursive, propagation=propagation.flag)
