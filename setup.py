@@ -25,11 +25,18 @@ setup(
         Extension(
             "pybench.runtime.container._spawn",
             sources=[
+                "runtime/container/_listener.c",
                 "runtime/container/_pipe_latency.c",
+                "runtime/container/_shared_memory.c",
                 "runtime/container/_spawn.c",
                 "runtime/container/_spawn_child.c",
             ],
-            depends=["runtime/container/_pipe_latency.h", "runtime/container/_spawn_child.h"],
+            depends=[
+                "runtime/container/_listener.h",
+                "runtime/container/_pipe_latency.h",
+                "runtime/container/_shared_memory.h",
+                "runtime/container/_spawn_child.h",
+            ],
             extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror"],
         )
     ],

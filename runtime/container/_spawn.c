@@ -6,7 +6,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "_listener.h"
 #include "_pipe_latency.h"
+#include "_shared_memory.h"
 #include "_spawn_child.h"
 
 #include <errno.h>
@@ -174,18 +176,27 @@ struct request {
     int watched_count;
     int awaited; /* how many of them, from the first, must have spoken before spawn returns */
     int cancel;  /* becomes readable when nobody wants the result any more; -1: never */
+    int listener, supervisor; /* see take_listener; -1: the child's filter has none */
     int64_t timeout;
 };
 
 struct outcome {
     pid_t pid;
     int pidfd;
+    bool sharing; /* the child runs on our memory */
     int64_t requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at;
     int64_t watched_at[WATCHED_MAX];
     int failed_step;  /* -1: none; step_count: execve; -2: the parent's own part; -3: it was killed */
     int failed_errno;
     const char *failed_call; /* of the parent's own part */
 };
+
+static void stop_sharing(struct outcome *outcome)
+{
+    if (outcome->sharing)
+        stop_sharing_memory();
+    outcome->sharing = false;
+}
 
 static int write_proc(pid_t pid, const char *name, const char *text)
 {
@@ -250,14 +261,23 @@ static bool all_awaited(const struct request *request, const struct outcome *out
     return true;
 }
 
+static void fail_in_parent(struct outcome *outcome, const char *call)
+{
+    outcome->failed_step = -2;
+    outcome->failed_errno = errno;
+    outcome->failed_call = call;
+}
+
 /* Wait for execve (the link closes) and for the first byte on each awaited descriptor. */
 static void watch(const struct request *request, struct outcome *outcome, int link)
 {
     int64_t deadline = outcome->requested_at + request->timeout;
     bool ended = false;
-    while (!outcome->executed_at || (!ended && !all_awaited(request, outcome))) {
+    while (outcome->failed_step == -1 &&
+           (!outcome->executed_at || (!ended && !all_awaited(request, outcome)))) {
         struct pollfd polled[FIXED + WATCHED_MAX];
-        polled[0] = (struct pollfd){.fd = outcome->executed_at ? -1 : link, .events = POLLIN};
+        /* No events: its closing is told all the same, and a listener sent on it wakes nobody. */
+        polled[0] = (struct pollfd){.fd = outcome->executed_at ? -1 : link};
         polled[1] = (struct pollfd){.fd = outcome->executed_at ? outcome->pidfd : -1, .events = POLLIN};
         polled[2] = (struct pollfd){.fd = request->cancel, .events = POLLIN};
         for (int i = 0; i < request->watched_count; i++)
@@ -275,8 +295,14 @@ static void watch(const struct request *request, struct outcome *outcome, int li
         for (int i = 0; i < request->watched_count; i++)
             if (polled[FIXED + i].revents)
                 outcome->watched_at[i] = polled[FIXED + i].revents & POLLIN ? now : -now;
-        if (polled[0].revents)
+        if (polled[0].revents) {
             outcome->executed_at = now;
+            stop_sharing(outcome);
+            const char *failed_call =
+                request->listener < 0 ? NULL : take_listener(link, request->listener, request->supervisor);
+            if (failed_call)
+                fail_in_parent(outcome, failed_call);
+        }
         if (polled[1].revents)
             ended = true;
         if (polled[2].revents)
@@ -291,13 +317,6 @@ static void reap(struct outcome *outcome)
         continue;
     close(outcome->pidfd);
     outcome->pidfd = -1;
-}
-
-static void fail_in_parent(struct outcome *outcome, const char *call)
-{
-    outcome->failed_step = -2;
-    outcome->failed_errno = errno;
-    outcome->failed_call = call;
 }
 
 static void follow_child(const struct request *request, struct outcome *outcome, struct child *child)
@@ -358,11 +377,10 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = (uint64_t)request->cgroup;
     }
-    /* A change of identity in the child clears the dumpable flag of the memory that both share
-     * (commit_creds in the kernel's cred.c), which would make our own /proc/self root's. */
-    int dumpable = prctl(PR_GET_DUMPABLE);
     sigset_t all, before;
     sigfillset(&all);
+    share_memory();
+    outcome->sharing = true;
     pthread_sigmask(SIG_SETMASK, &all, &before);
     long pid = clone_child(&arguments, &child);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -374,9 +392,8 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
     } else {
         outcome->pid = (pid_t)pid;
         follow_child(request, outcome, &child);
-        if (dumpable >= 0 && prctl(PR_GET_DUMPABLE) != dumpable)
-            prctl(PR_SET_DUMPABLE, dumpable);
     }
+    stop_sharing(outcome);
     close(link[0]);
 }
 
@@ -472,20 +489,22 @@ static PyTypeObject *program_type;
 static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     (void)module;
-    static char *names[] = {"program",      "flags",          "descriptors",  "uid_map", "gid_map",
-                            "time_offsets", "deny_setgroups", "map_commands", "cgroup",  "watched",
-                            "awaited",      "cancel",         "timeout",      NULL};
+    static char *names[] = {"program",      "flags",          "descriptors",  "uid_map",  "gid_map",
+                            "time_offsets", "deny_setgroups", "map_commands", "cgroup",   "watched",
+                            "awaited",      "cancel",         "timeout",      "listener", "supervisor",
+                            NULL};
     struct request request = {0};
     struct outcome outcome = {0};
     unsigned long long flags;
     PyObject *descriptors, *map_commands, *watched;
     int deny_setgroups;
     long long timeout;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiL", names, program_type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiLii", names, program_type,
                                      &request.program, &flags, &PyTuple_Type, &descriptors,
                                      &request.uid_map, &request.gid_map, &request.time_offsets,
                                      &deny_setgroups, &PyTuple_Type, &map_commands, &request.cgroup,
-                                     &PyTuple_Type, &watched, &request.awaited, &request.cancel, &timeout))
+                                     &PyTuple_Type, &watched, &request.awaited, &request.cancel, &timeout,
+                                     &request.listener, &request.supervisor))
         return NULL;
     request.flags = flags;
     request.deny_setgroups = deny_setgroups;

@@ -53,11 +53,15 @@ def spawn(
     awaited: int,
     cancel: int,
     timeout: int,
+    listener: int,
+    supervisor: int,
 ) -> tuple[int, int, int, int, int, int, int, int, tuple[int, ...], int, int, str]:
     """Clone, write the id maps, wait for execve and for the first `awaited` watched descriptors.
 
     `timeout` is in nanoseconds from the request; `cgroup` is a descriptor or -1;
-    so is `cancel`, which ends the wait when it becomes readable.
+    so is `cancel`, which ends the wait when it becomes readable. The listener of the child's
+    filter, if it makes one, replaces the descriptor `listener` and is added to the epoll descriptor
+    `supervisor` before any wait for a watched one; both are -1 where there is none.
 
     Returns:
         pid, pidfd, requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at,

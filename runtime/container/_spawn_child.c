@@ -228,7 +228,26 @@ static int limit_capabilities(const struct step *step)
     return (int)result;
 }
 
-static int install_filter(const struct step *step)
+/* Closed by execve, for which it is marked. The filter is in force already: sendmsg must be allowed. */
+static int send_descriptor(int link, int descriptor)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr aligned;
+    } control = {.aligned = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                             .cmsg_level = SOL_SOCKET,
+                             .cmsg_type = SCM_RIGHTS}};
+    *(int *)(void *)CMSG_DATA(&control.aligned) = descriptor;
+    struct iovec content = {.iov_base = &(char){0}, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &content,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control.bytes)};
+    long sent = CALL(SYS_sendmsg, link, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent < 0 ? (int)sent : 0;
+}
+
+static int install_filter(const struct child *child, const struct step *step)
 {
     /* The kernel only reads it, but its header says so by a comment alone. */
     union {
@@ -239,7 +258,10 @@ static int install_filter(const struct step *step)
         .len = (unsigned short)(step->length[0] / sizeof(struct sock_filter)),
         .filter = bytes.filter,
     };
-    return (int)CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, step->number[0], &program);
+    long result = CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, step->number[0], &program);
+    if (result < 0 || !(step->number[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER))
+        return (int)result;
+    return send_descriptor(child->link, (int)result);
 }
 
 static int limit_resource(const struct step *step)
@@ -297,7 +319,7 @@ static int carry_out(struct child *child, const struct step *step)
     case STEP_NO_NEW_PRIVILEGES:
         return (int)CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     case STEP_FILTER:
-        return install_filter(step);
+        return install_filter(child, step);
     case STEP_FILE_MODE_MASK:
         CALL(SYS_umask, step->number[0]);
         return 0;

@@ -35,7 +35,7 @@
     X(KEYRING)            /* join a new, anonymous session keyring */                              \
     X(CAPABILITIES)       /* bounding, effective, permitted, inheritable, ambient: bit sets */     \
     X(NO_NEW_PRIVILEGES)                                                                           \
-    X(FILTER)             /* seccomp flags; program (struct sock_filter[]) */                      \
+    X(FILTER)             /* seccomp flags; program (struct sock_filter[]); a listener is sent */  \
     X(FILE_MODE_MASK)     /* umask */                                                              \
     X(DUPLICATE)          /* slot, descriptor number in the new program */                         \
     X(CLOSE_FROM)         /* first descriptor that the new program does not get */
@@ -62,7 +62,8 @@ struct child {
     char *const *arguments;
     char *const *environment;
     int slots[SLOTS];
-    int link;        /* the child's end: "go" comes in, its closing tells of execve or death */
+    int link;        /* the child's end: "go" comes in, the listener of a filter goes out, and its
+                      * closing tells of execve or death */
     int parent_link; /* the parent's end, to be closed, or the parent's death would go unseen */
 
     int failed_step; /* -1: none; step_count: execve itself */

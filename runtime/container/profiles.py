@@ -30,6 +30,7 @@ from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
 )
+from pybench.runtime.container.system_information import ANSWERED_CALLS
 
 ProfileName = Literal["default", "strict", "privileged"]
 
@@ -59,6 +60,8 @@ MASKED_PATHS: Final = (
 READ_ONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """Visible but not writable inside, as in runc."""
 
+_LINK: Final = "/"
+"""The vocabulary names a socket that the listener is sent to; ours goes the way that every child has."""
 _SEALED: Final = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
 
@@ -123,8 +126,11 @@ def confinement_steps(profile: Profile) -> tuple[Step, ...]:
     return (NewSessionKeyring(), Capabilities(), NoNewPrivileges())
 
 
-def filter_steps(profile: Profile) -> tuple[Step, ...]:
+def filter_steps(profile: Profile, *, supervised: bool) -> tuple[Step, ...]:
     """The filter on system calls, compiled once and cached; the last step before execve.
+
+    If `supervised`, the calls of `ANSWERED_CALLS` are handed over. Otherwise `default` leaves them to the
+    kernel, whose answers are the host's, and `strict` refuses them.
 
     Raises:
         HostError: libseccomp is missing or too old.
@@ -133,7 +139,16 @@ def filter_steps(profile: Profile) -> tuple[Step, ...]:
         return ()
     # Imported here: what is cached needs no libseccomp, and `privileged` needs none of it.
     from pybench.runtime.container.seccomp import compile_filter, filter_flags  # noqa: PLC0415
-    from pybench.runtime.container.seccomp_default import DEFAULT, STRICT  # noqa: PLC0415
+    from pybench.runtime.container.seccomp_default import (  # noqa: PLC0415
+        DEFAULT,
+        STRICT,
+        refusing,
+        with_listener,
+    )
 
     rules = STRICT if profile.name == "strict" else DEFAULT
+    if supervised:
+        rules = with_listener(rules, ANSWERED_CALLS, _LINK)
+    elif profile.name == "strict":
+        rules = refusing(rules, ANSWERED_CALLS)
     return (Filter(compile_filter(rules), filter_flags(rules)),)

@@ -217,11 +217,18 @@ def with_listener(profile: SeccompProfile, names: frozenset[str], listener_path:
         names: the calls, such as `sysinfo`, which no mask of a file can hide.
         listener_path: where the listener is handed over, see seccomp(2), SECCOMP_FILTER_FLAG_NEW_LISTENER.
     """
-    kept = tuple(
-        dataclasses.replace(rule, names=tuple(name for name in rule.names if name not in names))
+    notify = Rule(names=tuple(sorted(names)), action="SCMP_ACT_NOTIFY")
+    return dataclasses.replace(_replacing(profile, notify), listener_path=listener_path)
+
+
+def refusing(profile: SeccompProfile, names: frozenset[str]) -> SeccompProfile:
+    """The same profile with these calls, which it must allow unconditionally, answering EPERM."""
+    return _replacing(profile, _refuse(errno.EPERM, " ".join(sorted(names))))
+
+
+def _replacing(profile: SeccompProfile, new: Rule) -> SeccompProfile:
+    kept = (
+        dataclasses.replace(rule, names=tuple(name for name in rule.names if name not in new.names))
         for rule in profile.syscalls
     )
-    notify = Rule(names=tuple(sorted(names)), action="SCMP_ACT_NOTIFY")
-    return dataclasses.replace(
-        profile, listener_path=listener_path, syscalls=(*(rule for rule in kept if rule.names), notify)
-    )
+    return dataclasses.replace(profile, syscalls=(*(rule for rule in kept if rule.names), new))

@@ -288,7 +288,11 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Install a filter on system calls; it needs NoNewPrivileges or CAP_SYS_ADMIN before it."""
+    """Install a filter on system calls; it needs NoNewPrivileges or CAP_SYS_ADMIN before it.
+
+    If its flags ask for a listener, that is handed to whoever called `Spawner.spawn`; so the filter
+    must let sendmsg through, and this step comes while the link to the parent is still open.
+    """
 
     program: bytes
     """An array of struct sock_filter."""

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pybench.runtime.container import system_calls
+from pybench.runtime.container import notify, system_calls
 from pybench.runtime.container.identity import reserve
 from pybench.runtime.container.instance import Readiness, launch
 from pybench.runtime.container.sandbox import stdio_steps, user_namespace
@@ -115,6 +115,12 @@ def try_landlock() -> Trial:
     if version < 0:
         return Trial("landlock", "missing", os.strerror(ctypes.get_errno()))
     return Trial("landlock", f"interface version {version}")
+
+
+def try_supervision() -> Trial:
+    """Make a listener for system calls, as every container does whose sysinfo(2) tells its own limits."""
+    problem = notify.unavailable()
+    return Trial("system calls answered", "no" if problem else "sysinfo", problem)
 
 
 def try_seccomp() -> Trial:
