@@ -1,6 +1,6 @@
 /* The dumpable flag of the memory that parent and children share.
  *
- * A change of identity (commit_creds in the kernel's cred.c), clears it. While it
+ * HIDE_EXECUTABLE, or a change of identity (commit_creds in the kernel's cred.c), clears it. While it
  * is clear, our own /proc/self is root's, and no process of a container can open a child's
  * /proc/<pid>/exe, which is our interpreter until execve (CVE-2019-5736). So it is put back when the
  * last child has left our memory, no sooner.

@@ -4,6 +4,7 @@ from typing import final
 
 SLOTS: int
 WAIT_FOR_MAPS: int
+HIDE_EXECUTABLE: int
 IDENTITY: int
 DEATH_SIGNAL: int
 SESSION: int
@@ -22,6 +23,7 @@ LOOPBACK: int
 KEYRING: int
 CAPABILITIES: int
 NO_NEW_PRIVILEGES: int
+SCOPES: int
 FILTER: int
 FILE_MODE_MASK: int
 DUPLICATE: int

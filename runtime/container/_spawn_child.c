@@ -247,6 +247,20 @@ static int send_descriptor(int link, int descriptor)
     return sent < 0 ? (int)sent : 0;
 }
 
+/* <linux/landlock.h> of Linux 6.12: the headers to compile with may be older than the kernel to run on. */
+static int restrict_scopes(const struct step *step)
+{
+    struct {
+        uint64_t file_system, network, scopes;
+    } rules = {.scopes = (uint64_t)step->number[0]};
+    long ruleset = CALL(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
+    if (ruleset < 0)
+        return (int)ruleset;
+    long result = CALL(SYS_landlock_restrict_self, ruleset, 0);
+    CALL(SYS_close, ruleset);
+    return (int)result;
+}
+
 static int install_filter(const struct child *child, const struct step *step)
 {
     /* The kernel only reads it, but its header says so by a comment alone. */
@@ -277,6 +291,8 @@ static int carry_out(struct child *child, const struct step *step)
     switch (step->code) {
     case STEP_WAIT_FOR_MAPS:
         return wait_for_maps(child);
+    case STEP_HIDE_EXECUTABLE:
+        return (int)CALL(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     case STEP_IDENTITY:
         return take_identity(step);
     case STEP_DEATH_SIGNAL:
@@ -318,6 +334,8 @@ static int carry_out(struct child *child, const struct step *step)
         return limit_capabilities(step);
     case STEP_NO_NEW_PRIVILEGES:
         return (int)CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case STEP_SCOPES:
+        return restrict_scopes(step);
     case STEP_FILTER:
         return install_filter(child, step);
     case STEP_FILE_MODE_MASK:

@@ -17,6 +17,7 @@
  * descriptors: the first ones are given to spawn(), later ones are filled by steps. */
 #define STEPS(X)                                                                                   \
     X(WAIT_FOR_MAPS)      /* until the parent has written the id maps */                           \
+    X(HIDE_EXECUTABLE)    /* no one without privilege over the host may look at this process */    \
     X(IDENTITY)           /* uid, gid, keep_groups; groups (gid_t[]) */                            \
     X(DEATH_SIGNAL)       /* signal when the spawning thread ends */                               \
     X(SESSION)            /* a session of its own */                                               \
@@ -35,6 +36,7 @@
     X(KEYRING)            /* join a new, anonymous session keyring */                              \
     X(CAPABILITIES)       /* bounding, effective, permitted, inheritable, ambient: bit sets */     \
     X(NO_NEW_PRIVILEGES)                                                                           \
+    X(SCOPES)             /* Landlock scopes: a bit set */                                         \
     X(FILTER)             /* seccomp flags; program (struct sock_filter[]); a listener is sent */  \
     X(FILE_MODE_MASK)     /* umask */                                                              \
     X(DUPLICATE)          /* slot, descriptor number in the new program */                         \

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from pybench.runtime.container.landlock import scope_steps
 from pybench.runtime.container.steps import (
     Attach,
     Capabilities,
@@ -123,7 +124,7 @@ def confinement_steps(profile: Profile) -> tuple[Step, ...]:
     """Give up privileges; the filter comes with `filter_steps`, after everything it would forbid."""
     if not profile.confined:
         return ()
-    return (NewSessionKeyring(), Capabilities(), NoNewPrivileges())
+    return (NewSessionKeyring(), Capabilities(), NoNewPrivileges(), *scope_steps())
 
 
 def filter_steps(profile: Profile, *, supervised: bool) -> tuple[Step, ...]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pybench.runtime.container import instance, leftovers, notify, system_calls
+from pybench.runtime.container import instance, landlock, leftovers, notify, system_calls
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.identity import IdentityMap, reserve
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
@@ -45,6 +45,7 @@ from pybench.runtime.container.steps import (
     DeathSignal,
     Duplicate,
     FileModeMask,
+    HideExecutable,
     HostName,
     Identity,
     LoopbackUp,
@@ -166,6 +167,7 @@ class Sandbox:
                     source,
                     profile,
                     (
+                        HideExecutable(),
                         Identity(keep_groups=keep_groups),
                         DeathSignal(signal.SIGKILL),
                         NewSession(),
@@ -203,8 +205,11 @@ class Sandbox:
             said["limits"] = f"without {', '.join(missing)}"
         if not mapped:
             said["image-ids"] = "unmapped"
-        if PROFILES[self._spec.profile].confined and not self._supervised:
-            said["sysinfo"] = "refused" if self._spec.profile == "strict" else "host"
+        if PROFILES[self._spec.profile].confined:
+            if not self._supervised:
+                said["sysinfo"] = "refused" if self._spec.profile == "strict" else "host"
+            if len(landlock.available_scopes()) < len(landlock.SCOPES):
+                said["scopes"] = "without " + ", ".join(landlock.SCOPES.keys() - landlock.available_scopes())
         if os.geteuid() != 0:
             said["rootless"] = "yes"
         return said

@@ -81,6 +81,22 @@ class NoNewPrivileges(_Bare):
         return "prctl(PR_SET_NO_NEW_PRIVS)"
 
 
+class HideExecutable(_Bare):
+    """Let nobody open this process's `/proc/<pid>/exe` until it executes its program.
+
+    Until then that is the interpreter, which a process that is in the container's pid namespace already
+    could open, and write to once it is not running any more (CVE-2019-5736). It needs CAP_SYS_PTRACE over
+    the host's user namespace from here on (ptrace(2), "Ptrace access mode checking"). It comes before the
+    first step that gives this process anything in common with those of the container, but after
+    WaitForMaps: without it an ordinary user's parent could not open the maps.
+    """
+
+    code = _spawn.HIDE_EXECUTABLE
+
+    def describe(self) -> str:
+        return "prctl(PR_SET_DUMPABLE)"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Become this user and group inside the new user namespace."""
@@ -284,6 +300,20 @@ class Capabilities:
 
     def describe(self) -> str:
         return "capset and prctl(PR_CAPBSET_DROP)"
+
+
+@dataclass(frozen=True, slots=True)
+class Scopes:
+    """Enter a Landlock domain out of which these kinds of access do not lead; it needs NoNewPrivileges."""
+
+    scopes: int
+    """LANDLOCK_SCOPE_… flags; see `landlock.available_scopes`."""
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.SCOPES, self.scopes)
+
+    def describe(self) -> str:
+        return "landlock_create_ruleset and landlock_restrict_self"
 
 
 @dataclass(frozen=True, slots=True)
