@@ -25,15 +25,19 @@ setup(
         Extension(
             "pybench.runtime.container._spawn",
             sources=[
+                "runtime/container/_listener.c",
                 "runtime/container/_pipe_latency.c",
+                "runtime/container/_shared_memory.c",
                 "runtime/container/_spawn.c",
                 "runtime/container/_spawn_child.c",
                 "runtime/container/_spawn_process.c",
                 "runtime/container/_spawn_tree.c",
             ],
             depends=[
+                "runtime/container/_listener.h",
                 "runtime/container/_pipe_latency.h",
                 "runtime/container/_raw_call.h",
+                "runtime/container/_shared_memory.h",
                 "runtime/container/_spawn_child.h",
                 "runtime/container/_spawn_process.h",
                 "runtime/container/_spawn_tree.h",

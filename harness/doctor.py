@@ -56,6 +56,7 @@ def examine(journal: Journal) -> Iterator[Check]:
         check_overlay,
         check_seccomp,
         check_landlock,
+        check_supervision,
         lambda: check_libvirt(journal),
         check_image,
         lambda: check_kvm(journal),
@@ -160,6 +161,13 @@ def check_landlock() -> Check:
     """Whether the kernel offers Landlock."""
     fix = "boot with landlock in the kernel's lsm= list"
     return _from_trial(trial.try_landlock(), "one layer of defence less", fix)
+
+
+def check_supervision() -> Check:
+    """Whether system calls can be answered for the kernel."""
+    consequence = "containers hear of the host's memory and load from sysinfo(2); strict ones are refused it"
+    fix = "run pybench outside of a container whose runtime has a listener of its own"
+    return _from_trial(trial.try_supervision(), consequence, fix)
 
 
 def check_libvirt(journal: Journal) -> Check:

@@ -137,6 +137,8 @@ _QUALIFIER_TEXTS = {
     ("rootless", "yes"): "rootless",
     ("image-ids", "unmapped"): "owners of the image’s files not mapped",
     ("pretended", "yes"): "pretended, not measured",
+    ("sysinfo", "host"): "sysinfo(2) tells the host’s figures",
+    ("sysinfo", "refused"): "sysinfo(2) refused",
 }
 UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind"})
 """Recorded with every sample and listed under validity, but not beside each number."""

@@ -6,7 +6,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "_listener.h"
 #include "_pipe_latency.h"
+#include "_shared_memory.h"
 #include "_spawn_child.h"
 
 #include <errno.h>
@@ -199,18 +201,27 @@ struct request {
     int cancel;  /* becomes readable when nobody wants the result any more; -1: never */
     bool detached;      /* the child has a copy of our memory, and may outlive us */
     PyObject *on_clone; /* called with the pid while the child waits for the go-ahead; or NULL */
+    int listener, supervisor; /* see take_listener; -1: the child's filter has none */
     int64_t timeout;
 };
 
 struct outcome {
     pid_t pid;
     int pidfd;
+    bool sharing; /* the child runs on our memory */
     int64_t requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at;
     int64_t watched_at[WATCHED_MAX];
     int failed_step;  /* -1: none; step_count: execve; -2: the parent's own part; -3: it was killed */
     int failed_errno;
     const char *failed_call; /* of the parent's own part */
 };
+
+static void stop_sharing(struct outcome *outcome)
+{
+    if (outcome->sharing)
+        stop_sharing_memory();
+    outcome->sharing = false;
+}
 
 static int write_proc(pid_t pid, const char *name, const char *text)
 {
@@ -286,16 +297,25 @@ static bool all_awaited(const struct request *request, const struct outcome *out
     return true;
 }
 
+static void fail_in_parent(struct outcome *outcome, const char *call)
+{
+    outcome->failed_step = -2;
+    outcome->failed_errno = errno;
+    outcome->failed_call = call;
+}
+
 /* Wait for execve (the link closes) and for the first byte on each awaited descriptor. */
 static void watch(const struct request *request, struct outcome *outcome, int link)
 {
     int64_t deadline = outcome->requested_at + request->timeout;
     bool ended = false;
-    while (!outcome->executed_at || (!ended && !all_awaited(request, outcome))) {
+    while (outcome->failed_step == -1 &&
+           (!outcome->executed_at || (!ended && !all_awaited(request, outcome)))) {
         if (request->detached && request->awaited > 0 && all_awaited(request, outcome))
             return; /* it waits to be started */
         struct pollfd polled[FIXED + WATCHED_MAX];
-        polled[0] = (struct pollfd){.fd = outcome->executed_at ? -1 : link, .events = POLLIN};
+        /* No events: its closing is told all the same, and a listener sent on it wakes nobody. */
+        polled[0] = (struct pollfd){.fd = outcome->executed_at ? -1 : link};
         polled[1] = (struct pollfd){.fd = outcome->executed_at ? outcome->pidfd : -1, .events = POLLIN};
         polled[2] = (struct pollfd){.fd = request->cancel, .events = POLLIN};
         for (int i = 0; i < request->watched_count; i++)
@@ -313,8 +333,14 @@ static void watch(const struct request *request, struct outcome *outcome, int li
         for (int i = 0; i < request->watched_count; i++)
             if (polled[FIXED + i].revents)
                 outcome->watched_at[i] = polled[FIXED + i].revents & POLLIN ? now : -now;
-        if (polled[0].revents)
+        if (polled[0].revents) {
             outcome->executed_at = now;
+            stop_sharing(outcome);
+            const char *failed_call =
+                request->listener < 0 ? NULL : take_listener(link, request->listener, request->supervisor);
+            if (failed_call)
+                fail_in_parent(outcome, failed_call);
+        }
         if (polled[1].revents)
             ended = true;
         if (polled[2].revents)
@@ -329,13 +355,6 @@ static void reap(struct outcome *outcome)
         continue;
     close(outcome->pidfd);
     outcome->pidfd = -1;
-}
-
-static void fail_in_parent(struct outcome *outcome, const char *call)
-{
-    outcome->failed_step = -2;
-    outcome->failed_errno = errno;
-    outcome->failed_call = call;
 }
 
 /* A child that joined namespaces has left its work to a second one, whose parent we are as well. */
@@ -426,11 +445,12 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = (uint64_t)request->cgroup;
     }
-    /* A change of identity in the child clears the dumpable flag of the memory that both share
-     * (commit_creds in the kernel's cred.c), which would make our own /proc/self root's. */
-    int dumpable = prctl(PR_GET_DUMPABLE);
     sigset_t all, before;
     sigfillset(&all);
+    if (!request->detached) {
+        share_memory();
+        outcome->sharing = true;
+    }
     pthread_sigmask(SIG_SETMASK, &all, &before);
     long pid = clone_child(&arguments, child);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -442,9 +462,8 @@ static void spawn_child(const struct request *request, struct outcome *outcome)
     } else {
         outcome->pid = (pid_t)pid;
         follow_child(request, outcome, child);
-        if (dumpable >= 0 && prctl(PR_GET_DUMPABLE) != dumpable)
-            prctl(PR_SET_DUMPABLE, dumpable);
     }
+    stop_sharing(outcome);
     close(link[0]);
 }
 
@@ -540,9 +559,10 @@ static PyTypeObject *program_type;
 static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     (void)module;
-    static char *names[] = {"program",      "flags",          "descriptors",  "uid_map", "gid_map",
-                            "time_offsets", "deny_setgroups", "map_commands", "cgroup",  "watched",
-                            "awaited",      "cancel",         "timeout",      "detached", "on_clone", NULL};
+    static char *names[] = {"program",      "flags",          "descriptors",  "uid_map",  "gid_map",
+                            "time_offsets", "deny_setgroups", "map_commands", "cgroup",   "watched",
+                            "awaited",      "cancel",         "timeout",      "listener", "supervisor",
+                            "detached",     "on_clone",       NULL};
     struct request request = {0};
     struct outcome outcome = {0};
     unsigned long long flags;
@@ -550,12 +570,12 @@ static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
     int deny_setgroups, detached = 0;
     long long timeout;
     PyObject *on_clone = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiL|pO", names, program_type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiLii|pO", names, program_type,
                                      &request.program, &flags, &PyTuple_Type, &descriptors,
                                      &request.uid_map, &request.gid_map, &request.time_offsets,
                                      &deny_setgroups, &PyTuple_Type, &map_commands, &request.cgroup,
                                      &PyTuple_Type, &watched, &request.awaited, &request.cancel, &timeout,
-                                     &detached, &on_clone))
+                                     &request.listener, &request.supervisor, &detached, &on_clone))
         return NULL;
     request.detached = detached;
     request.on_clone = on_clone == Py_None ? NULL : on_clone;

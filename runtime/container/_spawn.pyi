@@ -5,6 +5,7 @@ from typing import final
 
 SLOTS: int
 WAIT_FOR_MAPS: int
+HIDE_EXECUTABLE: int
 IDENTITY: int
 DEATH_SIGNAL: int
 SESSION: int
@@ -30,6 +31,7 @@ KEYRING: int
 BOUNDING: int
 CAPABILITIES: int
 NO_NEW_PRIVILEGES: int
+SCOPES: int
 FILTER: int
 FILE_MODE_MASK: int
 DUPLICATE: int
@@ -67,16 +69,21 @@ def spawn(
     awaited: int,
     cancel: int,
     timeout: int,
+    listener: int,
+    supervisor: int,
     detached: bool = False,
     on_clone: Callable[[int], None] | None = None,
 ) -> tuple[int, int, int, int, int, int, int, int, tuple[int, ...], int, int, str]:
     """Clone, write the id maps, wait for execve and for the first `awaited` watched descriptors.
 
     `timeout` is in nanoseconds from the request; `cgroup` is a descriptor or -1;
-    so is `cancel`, which ends the wait when it becomes readable. A `detached` child has a copy of
-    this process's memory and may outlive it; for such a child the wait also ends when the awaited
-    descriptors have spoken before execve. `on_clone` is called with the pid while the child waits for
-    the go-ahead; what it raises is raised here, and the child is gone then.
+    so is `cancel`, which ends the wait when it becomes readable. The listener of the child's
+    filter, if it makes one, replaces the descriptor `listener` and is added to the epoll descriptor
+    `supervisor` before any wait for a watched one; both are -1 where there is none.
+
+    A `detached` child has a copy of this process's memory and may outlive it; for such a child the wait
+    also ends when the awaited descriptors have spoken before execve. `on_clone` is called with the pid
+    while the child waits for the go-ahead; what it raises is raised here, and the child is gone then.
 
     Returns:
         pid, pidfd, requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at,

@@ -216,7 +216,40 @@ static int set_capabilities(const struct step *step)
     return (int)result;
 }
 
-static int install_filter(const struct step *step)
+/* Closed by execve, for which it is marked. The filter is in force already: sendmsg must be allowed. */
+static int send_descriptor(int link, int descriptor)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr aligned;
+    } control = {.aligned = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                             .cmsg_level = SOL_SOCKET,
+                             .cmsg_type = SCM_RIGHTS}};
+    *(int *)(void *)CMSG_DATA(&control.aligned) = descriptor;
+    struct iovec content = {.iov_base = &(char){0}, .iov_len = 1};
+    struct msghdr message = {.msg_iov = &content,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control.bytes)};
+    long sent = CALL(SYS_sendmsg, link, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent < 0 ? (int)sent : 0;
+}
+
+/* <linux/landlock.h> of Linux 6.12: the headers to compile with may be older than the kernel to run on. */
+static int restrict_scopes(const struct step *step)
+{
+    struct {
+        uint64_t file_system, network, scopes;
+    } rules = {.scopes = (uint64_t)step->number[0]};
+    long ruleset = CALL(SYS_landlock_create_ruleset, &rules, sizeof(rules), 0);
+    if (ruleset < 0)
+        return (int)ruleset;
+    long result = CALL(SYS_landlock_restrict_self, ruleset, 0);
+    CALL(SYS_close, ruleset);
+    return (int)result;
+}
+
+static int install_filter(const struct child *child, const struct step *step)
 {
     /* The kernel only reads it, but its header says so by a comment alone. */
     union {
@@ -227,7 +260,10 @@ static int install_filter(const struct step *step)
         .len = (unsigned short)(step->length[0] / sizeof(struct sock_filter)),
         .filter = bytes.filter,
     };
-    return (int)CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, step->number[0], &program);
+    long result = CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, step->number[0], &program);
+    if (result < 0 || !(step->number[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER))
+        return (int)result;
+    return send_descriptor(child->link, (int)result);
 }
 
 static int limit_resource(const struct step *step)
@@ -243,6 +279,8 @@ static int carry_out(struct child *child, const struct step *step)
     switch (step->code) {
     case STEP_WAIT_FOR_MAPS:
         return wait_for_maps(child);
+    case STEP_HIDE_EXECUTABLE:
+        return (int)CALL(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     case STEP_IDENTITY:
         return take_identity(step);
     case STEP_DEATH_SIGNAL:
@@ -297,8 +335,10 @@ static int carry_out(struct child *child, const struct step *step)
         return set_capabilities(step);
     case STEP_NO_NEW_PRIVILEGES:
         return (int)CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    case STEP_SCOPES:
+        return restrict_scopes(step);
     case STEP_FILTER:
-        return install_filter(step);
+        return install_filter(child, step);
     case STEP_FILE_MODE_MASK:
         CALL(SYS_umask, step->number[0]);
         return 0;

@@ -18,6 +18,7 @@
  * descriptors: the first ones are given to spawn(), later ones are filled by steps. */
 #define STEPS(X)                                                                                   \
     X(WAIT_FOR_MAPS)      /* until the parent has written the id maps */                           \
+    X(HIDE_EXECUTABLE)    /* no one without privilege over the host may look at this process */    \
     X(IDENTITY)           /* uid, gid, keep_groups; groups (gid_t[]) */                            \
     X(DEATH_SIGNAL)       /* signal when the spawning thread ends */                               \
     X(SESSION)            /* a session of its own */                                               \
@@ -43,7 +44,8 @@
     X(BOUNDING)           /* capabilities to keep within reach: a bit set */                       \
     X(CAPABILITIES)       /* effective, permitted, inheritable, ambient: bit sets */               \
     X(NO_NEW_PRIVILEGES)                                                                           \
-    X(FILTER)             /* seccomp flags; program (struct sock_filter[]) */                      \
+    X(SCOPES)             /* Landlock scopes: a bit set */                                         \
+    X(FILTER)             /* seccomp flags; program (struct sock_filter[]); a listener is sent */  \
     X(FILE_MODE_MASK)     /* umask */                                                              \
     X(DUPLICATE)          /* slot, descriptor number in the new program */                         \
     X(CLOSE_FROM)         /* first descriptor that the new program does not get */                 \
@@ -80,7 +82,8 @@ struct child {
     char *const *arguments;
     char *const *environment;
     int slots[SLOTS];
-    int link;        /* the child's end: "go" comes in, its closing tells of execve or death */
+    int link;        /* the child's end: "go" comes in, the listener of a filter goes out, and its
+                      * closing tells of execve or death */
     int parent_link; /* the parent's end, to be closed, or the parent's death would go unseen */
 
     int report; /* where a failure is told when the parent does not wait any more; or -1 */

@@ -103,6 +103,7 @@ def launch(
     identity: IdentityMap | None = None,
     time_offsets: str | None = None,
     group: Group | None = None,
+    listener: int = -1,
 ) -> Instance:
     """Start a program and return when it is ready; call it in the spawning thread.
 
@@ -124,6 +125,7 @@ def launch(
             identity=identity,
             time_offsets=time_offsets,
             cgroup=group.descriptor if group else -1,
+            listener=listener,
         )
         instance = Instance(spawner, spawned.pid, spawned.pidfd, os.dup(output))
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from pybench.runtime.container.landlock import scope_steps
 from pybench.runtime.container.steps import (
     Attach,
     BoundingSet,
@@ -31,6 +32,7 @@ from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
 )
+from pybench.runtime.container.system_information import ANSWERED_CALLS
 
 ProfileName = Literal["default", "strict", "privileged"]
 
@@ -60,6 +62,8 @@ MASKED_PATHS: Final = (
 READ_ONLY_PATHS: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 """Visible but not writable inside, as in runc."""
 
+_LINK: Final = "/"
+"""The vocabulary names a socket that the listener is sent to; ours goes the way that every child has."""
 _SEALED: Final = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
 
@@ -121,11 +125,14 @@ def confinement_steps(profile: Profile) -> tuple[Step, ...]:
     """Give up privileges; the filter comes with `filter_steps`, after everything it would forbid."""
     if not profile.confined:
         return ()
-    return (NewSessionKeyring(), BoundingSet(), Capabilities(), NoNewPrivileges())
+    return (NewSessionKeyring(), BoundingSet(), Capabilities(), NoNewPrivileges(), *scope_steps())
 
 
-def filter_steps(profile: Profile) -> tuple[Step, ...]:
+def filter_steps(profile: Profile, *, supervised: bool) -> tuple[Step, ...]:
     """The filter on system calls, compiled once and cached; the last step before execve.
+
+    If `supervised`, the calls of `ANSWERED_CALLS` are handed over. Otherwise `default` leaves them to the
+    kernel, whose answers are the host's, and `strict` refuses them.
 
     Raises:
         HostError: libseccomp is missing or too old.
@@ -134,7 +141,16 @@ def filter_steps(profile: Profile) -> tuple[Step, ...]:
         return ()
     # Imported here: what is cached needs no libseccomp, and `privileged` needs none of it.
     from pybench.runtime.container.seccomp.compile import compile_filter, filter_flags  # noqa: PLC0415
-    from pybench.runtime.container.seccomp.profiles import DEFAULT, STRICT  # noqa: PLC0415
+    from pybench.runtime.container.seccomp.profiles import (  # noqa: PLC0415
+        DEFAULT,
+        STRICT,
+        refusing,
+        with_listener,
+    )
 
     rules = STRICT if profile.name == "strict" else DEFAULT
+    if supervised:
+        rules = with_listener(rules, ANSWERED_CALLS)
+    elif profile.name == "strict":
+        rules = refusing(rules, ANSWERED_CALLS)
     return (Filter(compile_filter(rules), filter_flags(rules)),)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pybench.runtime.container import instance, leftovers, system_calls
+from pybench.runtime.container import instance, landlock, leftovers, notify, system_calls
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.identity import IdentityMap, reserve
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
@@ -45,6 +45,7 @@ from pybench.runtime.container.steps import (
     DeathSignal,
     Duplicate,
     FileModeMask,
+    HideExecutable,
     HostName,
     Identity,
     LoopbackUp,
@@ -52,6 +53,7 @@ from pybench.runtime.container.steps import (
     ResourceLimit,
     Step,
 )
+from pybench.runtime.container.system_information import SystemInformation
 from pybench.runtime.errors import HostError, LeftoverError
 from pybench.runtime.marks import Mark
 
@@ -113,6 +115,7 @@ class Sandbox:
         self._resources = contextlib.ExitStack()
         self._identity: IdentityMap | None = None
         self._program: Program | None = None
+        self._supervised = PROFILES[spec.profile].confined and not notify.unavailable()
         self._count = 0
         self._running: list[Container] = []
         self.qualifiers: dict[str, str] = {}
@@ -163,7 +166,12 @@ class Sandbox:
                 *root_steps(
                     source,
                     profile,
-                    (Identity(keep_groups=keep_groups), DeathSignal(signal.SIGKILL), NewSession()),
+                    (
+                        HideExecutable(),
+                        Identity(keep_groups=keep_groups),
+                        DeathSignal(signal.SIGKILL),
+                        NewSession(),
+                    ),
                 ),
                 # A network from the pool has its loopback up, and is not the container's to change.
                 *((LoopbackUp(),) if self._spec.network is None else ()),
@@ -172,7 +180,7 @@ class Sandbox:
                 ResourceLimit(resource.RLIMIT_CORE, 0, 0),
                 *confinement_steps(profile),
                 *stdio_steps(marking),
-                *filter_steps(profile),
+                *filter_steps(profile, supervised=self._supervised),
             ),
             self._spec.command,
             mark_environment(self._spec.environment, marking),
@@ -197,6 +205,11 @@ class Sandbox:
             said["limits"] = f"without {', '.join(missing)}"
         if not mapped:
             said["image-ids"] = "unmapped"
+        if PROFILES[self._spec.profile].confined:
+            if not self._supervised:
+                said["sysinfo"] = "refused" if self._spec.profile == "strict" else "host"
+            if len(landlock.available_scopes()) < len(landlock.SCOPES):
+                said["scopes"] = "without " + ", ".join(landlock.SCOPES.keys() - landlock.available_scopes())
         if os.geteuid() != 0:
             said["rootless"] = "yes"
         return said
@@ -217,6 +230,7 @@ class Sandbox:
         with contextlib.ExitStack() as stack:
             group = self._make_group(stack)
             lease = self._lease_network(stack)
+            listener = self._answer_calls(stack, group)
             with (
                 group.spawning() if group else contextlib.nullcontext(),
                 lease.entered() if lease else contextlib.nullcontext(),
@@ -229,6 +243,7 @@ class Sandbox:
                     identity=self._identity,
                     time_offsets=_zero_clocks(),
                     group=group,
+                    listener=listener,
                 )
             started.marks.insert(0, preparing)
             container = Container(started, group, lease, stack.pop_all())
@@ -246,6 +261,13 @@ class Sandbox:
         lease = pool.lease()
         stack.callback(pool.release, lease)
         return lease
+
+    def _answer_calls(self, stack: contextlib.ExitStack, group: Group | None) -> int:
+        """Where its filter's listener will be; -1 if it has none."""
+        if not self._supervised:
+            return -1
+        information = SystemInformation(self._spec.limits, group.usage if group else None)
+        return stack.enter_context(self._spawner.supervisor.answering(information.handlers()))
 
     def _make_group(self, stack: contextlib.ExitStack) -> Group | None:
         if self._controller.label == "none":

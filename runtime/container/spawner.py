@@ -19,6 +19,7 @@ from pybench.runtime.container import _spawn
 from pybench.runtime.container.identity import IdentityMap
 from pybench.runtime.container.stage import Stage
 from pybench.runtime.container.steps import Step
+from pybench.runtime.container.supervisor import Supervisor
 from pybench.runtime.errors import HostError, InstanceError
 from pybench.runtime.journal import Journal
 from pybench.runtime.output import OutputCollector
@@ -89,11 +90,15 @@ class Spawned:
 
 
 class Spawner:
-    """Owns the spawning thread, its stage, and the thread that empties the instances' pipes."""
+    """Owns the spawning thread and its stage, and the threads that serve instances.
+
+    One of those empties their pipes, the other answers the system calls that their filters hand over.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.output = OutputCollector()
+        self.supervisor = Supervisor()
         self.stage: Stage | None = None
         """None where this user may not make a mount namespace without a user namespace."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pybench-spawn")
@@ -101,6 +106,7 @@ class Spawner:
 
     def __enter__(self) -> Self:
         self.output.__enter__()
+        self.supervisor.__enter__()
         if os.geteuid() == 0:
             try:
                 self.stage = self.call(lambda: Stage(self.journal))
@@ -116,6 +122,7 @@ class Spawner:
         self._thread.shutdown()
         self.output.__exit__(kind, error, trace)
         os.close(self._cancel)
+        self.supervisor.__exit__(kind, error, trace)
 
     def call(self, function: Callable[[], Result]) -> Result:
         """Run a function in the spawning thread.
@@ -150,13 +157,15 @@ class Spawner:
         identity: IdentityMap | None = None,
         time_offsets: str | None = None,
         cgroup: int = -1,
+        listener: int = -1,
         detached: bool = False,
         on_clone: Callable[[int], None] | None = None,
     ) -> Spawned:
         """Start a program; call it in the spawning thread (through `call`).
 
         Returns once the first `awaited` of the watched descriptors have spoken, the child has
-        ended, or `timeout` seconds have passed since the request.
+        ended, or `timeout` seconds have passed since the request. The listener of a filter among the
+        steps takes the place of the descriptor `listener`, for the supervisor to answer.
 
         A `detached` child has a copy of this process's memory, so it may join namespaces, wait to be
         started, and outlive this process. `on_clone` is called with the pid before the child does
@@ -181,6 +190,8 @@ class Spawner:
                 awaited=awaited,
                 cancel=self._cancel,
                 timeout=round(timeout * 1e9),
+                listener=listener,
+                supervisor=self.supervisor.descriptor,
                 detached=detached,
                 on_clone=on_clone,
             )

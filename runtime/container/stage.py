@@ -8,7 +8,6 @@ When the thread ends the kernel removes the namespace and everything in it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import stat

@@ -81,6 +81,22 @@ class NoNewPrivileges(_Bare):
         return "prctl(PR_SET_NO_NEW_PRIVS)"
 
 
+class HideExecutable(_Bare):
+    """Let nobody open this process's `/proc/<pid>/exe` until it executes its program.
+
+    Until then that is the interpreter, which a process that is in the container's pid namespace already
+    could open, and write to once it is not running any more (CVE-2019-5736). It needs CAP_SYS_PTRACE over
+    the host's user namespace from here on (ptrace(2), "Ptrace access mode checking"). It comes before the
+    first step that gives this process anything in common with those of the container, but after
+    WaitForMaps: without it an ordinary user's parent could not open the maps.
+    """
+
+    code = _spawn.HIDE_EXECUTABLE
+
+    def describe(self) -> str:
+        return "prctl(PR_SET_DUMPABLE)"
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """Become this user and group inside the new user namespace."""
@@ -398,8 +414,26 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True)
+class Scopes:
+    """Enter a Landlock domain out of which these kinds of access do not lead; it needs NoNewPrivileges."""
+
+    scopes: int
+    """LANDLOCK_SCOPE_… flags; see `landlock.available_scopes`."""
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.SCOPES, self.scopes)
+
+    def describe(self) -> str:
+        return "landlock_create_ruleset and landlock_restrict_self"
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
-    """Install a filter on system calls; it needs NoNewPrivileges or CAP_SYS_ADMIN before it."""
+    """Install a filter on system calls; it needs NoNewPrivileges or CAP_SYS_ADMIN before it.
+
+    If its flags ask for a listener, that is handed to whoever called `Spawner.spawn`; so the filter
+    must let sendmsg through, and this step comes while the link to the parent is still open.
+    """
 
     program: bytes
     """An array of struct sock_filter."""

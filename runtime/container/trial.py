@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from pybench.runtime.container import system_calls
+from pybench.runtime.container import landlock, notify, system_calls
 from pybench.runtime.container.identity import reserve
 from pybench.runtime.container.instance import Readiness, launch
 from pybench.runtime.container.sandbox import stdio_steps, user_namespace
@@ -28,8 +27,6 @@ NAMESPACE_FLAGS = {
     "time": system_calls.CLONE_NEWTIME,
 }
 PATIENCE = 10.0
-LANDLOCK_CREATE_RULESET = 444
-LANDLOCK_CREATE_RULESET_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,17 +101,20 @@ def try_filesystem(kind: str) -> Trial:
 
 
 def try_landlock() -> Trial:
-    """Ask for Landlock's interface version."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    version = libc.syscall(
-        ctypes.c_long(LANDLOCK_CREATE_RULESET),
-        None,
-        ctypes.c_size_t(0),
-        ctypes.c_uint(LANDLOCK_CREATE_RULESET_VERSION),
-    )
-    if version < 0:
-        return Trial("landlock", "missing", os.strerror(ctypes.get_errno()))
-    return Trial("landlock", f"interface version {version}")
+    """Ask for Landlock's interface version, and try its scopes."""
+    try:
+        version = landlock.interface_version()
+    except OSError as error:
+        return Trial("landlock", "missing", os.strerror(error.errno or 0))
+    scopes = landlock.available_scopes()
+    problem = "" if scopes else "no scopes: containers are held by their namespaces alone"
+    return Trial("landlock", f"interface version {version}; scopes: {', '.join(scopes) or 'none'}", problem)
+
+
+def try_supervision() -> Trial:
+    """Make a listener for system calls, as every container does whose sysinfo(2) tells its own limits."""
+    problem = notify.unavailable()
+    return Trial("system calls answered", "no" if problem else "sysinfo", problem)
 
 
 def try_seccomp() -> Trial:

@@ -12,11 +12,11 @@ from pybench.runtime.container.assembly.mounts import MapIds, MountMaker, MountS
 from pybench.runtime.container.assembly.process import attribute_steps, program_step, right_steps
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.seccomp.policy import Policy
+from pybench.runtime.container.spawner import Program
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.container.specification.mounts import parse_propagation
 from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
 from pybench.runtime.container.specification.seccomp import SeccompProfile
-from pybench.runtime.container.spawner import Program
 from pybench.runtime.container.steps import (
     Attach,
     CopyTree,

@@ -29,9 +29,7 @@ def default_devices() -> tuple[Device, ...]:
     )
 
 
-def add_devices(
-    steps: MountSteps, devices: Sequence[Device], slots: Slots, *, may_make_nodes: bool
-) -> None:
+def add_devices(steps: MountSteps, devices: Sequence[Device], slots: Slots, *, may_make_nodes: bool) -> None:
     """Append the steps that fill /dev.
 
     Args:

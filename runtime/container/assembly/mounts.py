@@ -117,7 +117,9 @@ class MountMaker:
             self._copy(steps, groups[0][1], mount.destination, options)
             return
         slot = self.slots.take()
-        steps.identified.append(MakeFilesystem(slot, "tmpfs", "mode=755,size=64k", _of_the_directory(options)))
+        steps.identified.append(
+            MakeFilesystem(slot, "tmpfs", "mode=755,size=64k", _of_the_directory(options))
+        )
         steps.inside.append(Attach(slot, mount.destination, "directory"))
         for name, directory in groups:
             self._copy(steps, directory, f"{mount.destination}/{name}", options)

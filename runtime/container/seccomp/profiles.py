@@ -225,5 +225,13 @@ PROFILES: Final[Mapping[str, Policy | None]] = MappingProxyType(
 
 def with_listener(policy: Policy, names: frozenset[str]) -> Policy:
     """The same policy with these calls answered by a listener, such as `sysinfo`, which no mask can hide."""
-    notify = (Clause(outcome("SCMP_ACT_NOTIFY")),)
-    return dataclasses.replace(policy, calls={**policy.calls, **dict.fromkeys(sorted(names), notify)})
+    return _replacing(policy, names, Clause(outcome("SCMP_ACT_NOTIFY")))
+
+
+def refusing(policy: Policy, names: frozenset[str]) -> Policy:
+    """The same policy with these calls answering EPERM."""
+    return _replacing(policy, names, Clause(_error(errno.EPERM)))
+
+
+def _replacing(policy: Policy, names: frozenset[str], clause: Clause) -> Policy:
+    return dataclasses.replace(policy, calls={**policy.calls, **dict.fromkeys(sorted(names), (clause,))})

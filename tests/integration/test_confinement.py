@@ -1,0 +1,238 @@
+"""What stops a container's process on the real kernel: Landlock scopes, and the cover of our executable."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pybench.runtime.container.cgroup.detect import detect
+from pybench.runtime.container.instance import Instance, Readiness, launch
+from pybench.runtime.container.landlock import SCOPES, available_scopes, scope_steps
+from pybench.runtime.container.profiles import PROFILES, confinement_steps
+from pybench.runtime.container.sandbox import Sandbox, SandboxSpec, stdio_steps
+from pybench.runtime.container.spawner import Program, Spawner
+from pybench.runtime.container.steps import (
+    Attach,
+    Capabilities,
+    HideExecutable,
+    MakeFilesystem,
+    NoNewPrivileges,
+    Scopes,
+    Step,
+    WaitForMaps,
+)
+from pybench.runtime.container.system_calls import CLONE_NEWNS, CLONE_NEWPID
+from pybench.runtime.errors import InstanceError
+from pybench.runtime.journal import Journal
+from pybench.vm_images import Image
+
+PROC_SLOT = 5
+
+REACH_OUT = """
+import os, socket, sys
+def errno_of(attempt):
+    try:
+        attempt()
+    except OSError as error:
+        return error.errno
+    return 0
+with socket.socket(socket.AF_UNIX) as line:
+    print(errno_of(lambda: line.connect("\\0" + sys.argv[1])), errno_of(lambda: os.kill(int(sys.argv[2]), 0)))
+child = os.fork()
+if child == 0:
+    os._exit(0)
+print(errno_of(lambda: os.kill(child, 0)))
+"""
+
+OPEN_EXECUTABLES = """
+import functools, os, time
+print = functools.partial(print, flush=True)
+print("watching")
+deadline = time.monotonic() + 10
+while time.monotonic() < deadline:
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and int(pid) not in (1, os.getpid()):
+            try:
+                executable = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
+                print("opened", os.readlink(f"/proc/self/fd/{executable}"))
+            except FileNotFoundError:
+                continue
+            except PermissionError:
+                print("refused")
+            time.sleep(60)
+"""
+
+
+@pytest.fixture
+def spawner(journal: Journal) -> Iterator[Spawner]:
+    """A spawner of the test's own."""
+    with Spawner(journal) as opened:
+        yield opened
+
+
+@pytest.fixture
+def outside() -> Iterator[tuple[str, str]]:
+    """The name of an abstract socket and the pid of a process, both of the host."""
+    name = f"pybench-test-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as line, subprocess.Popen(["sleep", "60"]) as process:
+        line.bind("\0" + name)
+        line.listen()
+        yield name, str(process.pid)
+        process.kill()
+
+
+def python(*steps: Step, script: str, arguments: tuple[str, ...] = (), namespaces: int = 0) -> Program:
+    """The harness's own interpreter after some steps, without a root of its own."""
+    command = (sys.executable, "-I", "-c", script, *arguments)
+    return Program.compile((*steps, *stdio_steps(marking=False)), command, {}, namespaces)
+
+
+def output_of(spawner: Spawner, program: Program) -> str:
+    """What a program prints until it ends."""
+    instance = spawner.call(lambda: launch(spawner, program, Readiness(marking=False, line=None), 10))
+    return finish(instance)
+
+
+def finish(instance: Instance) -> str:
+    """What it has printed when it has ended."""
+    try:
+        assert instance.wait(20)
+    finally:
+        instance.kill()
+        instance.release()
+    return instance.tail.text
+
+
+def reach_out(spawner: Spawner, outside: tuple[str, str], *steps: Step) -> list[int]:
+    """The errors of connecting to a socket, signalling a process, and signalling a child of its own."""
+    program = python(*steps, script=REACH_OUT, arguments=outside)
+    return [int(word) for word in output_of(spawner, program).split()]
+
+
+@pytest.mark.parametrize("profile", ["default", "strict"])
+def test_no_socket_and_no_process_outside_is_reached(
+    spawner: Spawner, outside: tuple[str, str], profile: str
+) -> None:
+    """In the host's own network and pid namespaces a confined process reaches its own kind alone."""
+    steps = confinement_steps(PROFILES[profile])  # type: ignore[index]
+    assert reach_out(spawner, outside, *steps) == [1, 1, 0]
+    assert reach_out(spawner, outside, *(step for step in steps if not isinstance(step, Scopes))) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("scope", "expected"), [("abstract unix sockets", [1, 0, 0]), ("signals", [0, 1, 0])]
+)
+def test_each_scope_stops_its_own_kind(
+    spawner: Spawner, outside: tuple[str, str], scope: str, expected: list[int]
+) -> None:
+    """One scope confines one kind of access and nothing else."""
+    assert reach_out(spawner, outside, NoNewPrivileges(), Scopes(SCOPES[scope])) == expected
+
+
+def test_scopes_are_found_by_trying() -> None:
+    """This kernel has both scopes, and the steps ask for exactly those."""
+    assert available_scopes() == tuple(SCOPES)
+    assert scope_steps() == (Scopes(0b11),)
+
+
+def test_an_unknown_scope_is_named(spawner: Spawner) -> None:
+    """A scope that the kernel does not have fails in a step that names the call."""
+    with pytest.raises(InstanceError, match=r"landlock_create_ruleset .* failed: Invalid argument"):
+        output_of(spawner, python(NoNewPrivileges(), Scopes(1 << 40), script=""))
+
+
+def joined(spawner: Spawner, *hiding: Step) -> str:
+    """What a process without privileges finds when another of its user joins its pid namespace.
+
+    The one that joins waits just before its execve, until its time is over. Both are root without
+    capabilities, so that no change of identity hides the second one as a side effect.
+    """
+    private_proc = (MakeFilesystem(PROC_SLOT, "proc"), Attach(PROC_SLOT, "/proc"))
+    watcher = python(
+        *private_proc, Capabilities(), script=OPEN_EXECUTABLES, namespaces=CLONE_NEWPID | CLONE_NEWNS
+    )
+    joiner = Program.compile((WaitForMaps(), *hiding, Capabilities(), WaitForMaps()), ("/bin/true",), {}, 0)
+    ready = Readiness(marking=False, line="watching")
+    instance = spawner.call(lambda: launch(spawner, watcher, ready, 10))
+
+    def join() -> None:
+        with Path("/proc/thread-self/ns/pid_for_children").open("rb") as own:
+            enter(instance.pidfd)
+            try:
+                spawner.spawn(joiner, descriptors=(), watched=(), awaited=0, timeout=1)
+            finally:
+                enter(own.fileno())
+
+    with pytest.raises(InstanceError, match="not complete in time"):
+        spawner.call(join)
+    instance.kill()
+    return finish(instance).removeprefix("watching\n")
+
+
+def enter(namespace: int) -> None:
+    """Have the children of this thread in another pid namespace."""
+    assert ctypes.CDLL(None, use_errno=True).setns(namespace, CLONE_NEWPID) == 0
+
+
+def test_our_executable_cannot_be_opened_before_execve(spawner: Spawner) -> None:
+    """Whoever is in the pid namespace already cannot get at the interpreter through /proc (CVE-2019-5736)."""
+    assert joined(spawner) == f"opened {Path(sys.executable).resolve()}\n"
+    assert joined(spawner, HideExecutable()) == "refused\n"
+
+
+def test_we_stay_hidden_while_any_child_shares_our_memory(journal: Journal) -> None:
+    """A start that ends does not uncover another thread's child; after the last one we are as before."""
+    get_dumpable = 3
+    libc = ctypes.CDLL(None)
+    waiting = Program.compile((WaitForMaps(), HideExecutable(), WaitForMaps()), ("/bin/true",), {}, 0)
+    quick = Program.compile((WaitForMaps(), HideExecutable()), ("/bin/true",), {}, 0)
+    assert libc.prctl(get_dumpable) == 1
+    with Spawner(journal) as first, Spawner(journal) as second:
+        future = first._thread.submit(
+            lambda: first.spawn(waiting, descriptors=(), watched=(), awaited=0, timeout=1)
+        )
+        deadline = time.monotonic() + 0.8
+        while libc.prctl(get_dumpable) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        spawned = second.call(lambda: second.spawn(quick, descriptors=(), watched=(), awaited=0, timeout=10))
+        assert libc.prctl(get_dumpable) == 0
+        os.waitid(os.P_PIDFD, spawned.pidfd, os.WEXITED)
+        os.close(spawned.pidfd)
+        with pytest.raises(InstanceError, match="not complete in time"):
+            future.result()
+    assert libc.prctl(get_dumpable) == 1
+
+
+def test_every_executable_inside_is_the_images_own(journal: Journal, image: Image) -> None:
+    """No /proc/<pid>/exe of a container leads to a file of the host, and none can be opened for writing."""
+    script = (
+        "for exe in /proc/[0-9]*/exe; do readlink $exe; done; (: >> /proc/1/exe); echo finished; sleep 60"
+    )
+    spec = SandboxSpec(
+        image.rootfs, ("/bin/sh", "-c", script), {"PATH": "/bin"}, Readiness(marking=False, line="finished")
+    )
+    with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
+        container = sandbox.start(10)
+        # Seen from the host: what runs is the image's file, on a mount that nobody can write to.
+        inside = identity_of(Path(f"/proc/{container.pid}/exe"))
+        output = container.output
+        container.stop(0.1)
+    executables = [line for line in output.splitlines() if line.startswith("/") and ":" not in line]
+    assert executables
+    assert all((image.rootfs / name.lstrip("/")).exists() for name in executables)
+    assert inside == identity_of(image.rootfs / executables[0].lstrip("/"))
+    assert "Read-only file system" in output or "Text file busy" in output
+
+
+def identity_of(path: Path) -> tuple[int, int]:
+    """Device and inode of a file."""
+    state = path.stat()
+    return state.st_dev, state.st_ino
