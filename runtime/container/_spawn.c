@@ -6,43 +6,16 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "_listener.h"
 #include "_pipe_latency.h"
-#include "_shared_memory.h"
-#include "_spawn_child.h"
+#include "_spawn_parent.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/sched.h>
-#include <poll.h>
-#include <pthread.h>
-#include <signal.h>
-#include <spawn.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#define STACK_SIZE (64 * 1024) /* the child's deepest frame is well below 2 KiB */
-#define WATCHED_MAX 4
-#define FIXED 3 /* polled besides the watched ones: the link, the child, the cancellation */
-#define MAP_COMMANDS 2
-#define MAP_ARGUMENTS 64
 
 typedef struct {
     PyObject_HEAD
-    PyObject *owner; /* holds every bytes object that the C strings below point into */
-    struct step *steps;
-    int step_count;
-    const char *path;
-    char **arguments;
-    char **environment;
-    void *stack;
-    struct child *child; /* in memory that a child shares even if it has a copy of all the rest */
+    PyObject *owner; /* holds every bytes object that the strings of `prepared` point into */
+    struct prepared prepared;
     bool busy;
 } Program;
 
@@ -131,7 +104,7 @@ static int program_init(Program *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"steps", "path", "arguments", "environment", NULL};
     PyObject *steps, *path, *arguments, *environment;
-    if (self->steps)
+    if (self->prepared.steps)
         return PyErr_SetString(PyExc_ValueError, "a Program is built once"), -1;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!SO!O!", names, &PyTuple_Type, &steps, &path,
                                      &PyTuple_Type, &arguments, &PyTuple_Type, &environment))
@@ -142,29 +115,29 @@ static int program_init(Program *self, PyObject *args, PyObject *kwargs)
     char *unused;
     if (PyBytes_AsStringAndSize(path, &unused, NULL) < 0)
         return -1;
-    self->path = PyBytes_AS_STRING(path);
-    self->step_count = (int)PyTuple_GET_SIZE(steps);
-    self->steps = PyMem_Calloc((size_t)self->step_count + 1, sizeof(*self->steps));
-    if (!self->steps)
+    self->prepared.path = PyBytes_AS_STRING(path);
+    self->prepared.step_count = (int)PyTuple_GET_SIZE(steps);
+    self->prepared.steps = PyMem_Calloc((size_t)self->prepared.step_count + 1, sizeof(*self->prepared.steps));
+    if (!self->prepared.steps)
         return PyErr_NoMemory(), -1;
-    for (int i = 0; i < self->step_count; i++) {
+    for (int i = 0; i < self->prepared.step_count; i++) {
         PyObject *item = PyTuple_GET_ITEM(steps, i);
         if (!PyTuple_Check(item))
             return PyErr_SetString(PyExc_TypeError, "a step is a tuple of int and bytes"), -1;
-        if (fill_step(&self->steps[i], item) < 0 || check_slots(&self->steps[i]) < 0)
+        if (fill_step(&self->prepared.steps[i], item) < 0 || check_slots(&self->prepared.steps[i]) < 0)
             return -1;
     }
-    if (!(self->arguments = string_vector(arguments)) || !(self->environment = string_vector(environment)))
+    if (!(self->prepared.arguments = string_vector(arguments)) || !(self->prepared.environment = string_vector(environment)))
         return -1;
-    self->child = mmap(NULL, sizeof(*self->child), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (self->child == MAP_FAILED) {
-        self->child = NULL;
+    self->prepared.child = mmap(NULL, sizeof(*self->prepared.child), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (self->prepared.child == MAP_FAILED) {
+        self->prepared.child = NULL;
         return PyErr_SetFromErrno(PyExc_OSError), -1;
     }
-    self->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
+    self->prepared.stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_POPULATE, -1, 0);
-    if (self->stack == MAP_FAILED) {
-        self->stack = NULL;
+    if (self->prepared.stack == MAP_FAILED) {
+        self->prepared.stack = NULL;
         return PyErr_SetFromErrno(PyExc_OSError), -1;
     }
     return 0;
@@ -172,299 +145,17 @@ static int program_init(Program *self, PyObject *args, PyObject *kwargs)
 
 static void program_dealloc(Program *self)
 {
-    if (self->stack)
-        munmap(self->stack, STACK_SIZE);
-    if (self->child)
-        munmap(self->child, sizeof(*self->child));
-    PyMem_Free(self->steps);
-    PyMem_Free(self->arguments);
-    PyMem_Free(self->environment);
+    if (self->prepared.stack)
+        munmap(self->prepared.stack, STACK_SIZE);
+    if (self->prepared.child)
+        munmap(self->prepared.child, sizeof(*self->prepared.child));
+    PyMem_Free(self->prepared.steps);
+    PyMem_Free(self->prepared.arguments);
+    PyMem_Free(self->prepared.environment);
     Py_XDECREF(self->owner);
     PyTypeObject *type = Py_TYPE(self);
     type->tp_free((PyObject *)self);
     Py_DECREF(type);
-}
-
-/* ---- the parent's side of a spawn ---------------------------------------------------------- */
-
-struct request {
-    Program *program;
-    uint64_t flags;
-    int cgroup;
-    int slots[SLOTS];
-    const char *uid_map, *gid_map, *time_offsets;
-    bool deny_setgroups;
-    char *map_command[MAP_COMMANDS][MAP_ARGUMENTS]; /* a NULL argument in front: no command */
-    int watched[WATCHED_MAX];
-    int watched_count;
-    int awaited; /* how many of them, from the first, must have spoken before spawn returns */
-    int cancel;  /* becomes readable when nobody wants the result any more; -1: never */
-    bool detached;      /* the child has a copy of our memory, and may outlive us */
-    PyObject *on_clone; /* called with the pid while the child waits for the go-ahead; or NULL */
-    int listener, supervisor; /* see take_listener; -1: the child's filter has none */
-    int64_t timeout;
-};
-
-struct outcome {
-    pid_t pid;
-    int pidfd;
-    bool sharing; /* the child runs on our memory */
-    int64_t requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at;
-    int64_t watched_at[WATCHED_MAX];
-    int failed_step;  /* -1: none; step_count: execve; -2: the parent's own part; -3: it was killed */
-    int failed_errno;
-    const char *failed_call; /* of the parent's own part */
-};
-
-static void stop_sharing(struct outcome *outcome)
-{
-    if (outcome->sharing)
-        stop_sharing_memory();
-    outcome->sharing = false;
-}
-
-static int write_proc(pid_t pid, const char *name, const char *text)
-{
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-    int file = open(path, O_WRONLY | O_CLOEXEC);
-    if (file < 0)
-        return -1;
-    ssize_t written = write(file, text, strlen(text));
-    int error = errno;
-    close(file);
-    errno = error;
-    return written == (ssize_t)strlen(text) ? 0 : -1;
-}
-
-/* newuidmap and newgidmap: how an ordinary user gets a range of ids (their second argument is the pid). */
-static int run_map_command(char **command, pid_t pid)
-{
-    char number[16];
-    snprintf(number, sizeof(number), "%d", (int)pid);
-    command[1] = number;
-    char *no_environment[] = {NULL};
-    pid_t helper;
-    int error = posix_spawn(&helper, command[0], NULL, NULL, command, no_environment);
-    command[1] = NULL;
-    if (error) {
-        errno = error;
-        return -1;
-    }
-    int status;
-    while (waitpid(helper, &status, 0) < 0)
-        if (errno != EINTR)
-            return -1;
-    if (status != 0) {
-        errno = EPERM;
-        return -1;
-    }
-    return 0;
-}
-
-static const char *write_maps(const struct request *request, pid_t pid)
-{
-    if (request->time_offsets && write_proc(pid, "timens_offsets", request->time_offsets) < 0)
-        return "write /proc/<pid>/timens_offsets";
-    if (request->deny_setgroups && write_proc(pid, "setgroups", "deny") < 0)
-        return "write /proc/<pid>/setgroups";
-    if (request->uid_map && write_proc(pid, "uid_map", request->uid_map) < 0)
-        return "write /proc/<pid>/uid_map";
-    if (request->gid_map && write_proc(pid, "gid_map", request->gid_map) < 0)
-        return "write /proc/<pid>/gid_map";
-    for (int i = 0; i < MAP_COMMANDS; i++)
-        if (request->map_command[i][0] && run_map_command((char **)request->map_command[i], pid) < 0)
-            return request->map_command[i][0];
-    return NULL;
-}
-
-/* Between clone and go-ahead, with the interpreter's lock; an exception stays set and ends the spawn. */
-static int call_on_clone(PyObject *function, pid_t pid)
-{
-    PyGILState_STATE state = PyGILState_Ensure();
-    PyObject *result = PyObject_CallFunction(function, "i", (int)pid);
-    int failed = result ? 0 : -1;
-    Py_XDECREF(result);
-    PyGILState_Release(state);
-    return failed;
-}
-
-static bool all_awaited(const struct request *request, const struct outcome *outcome)
-{
-    for (int i = 0; i < request->awaited; i++)
-        if (!outcome->watched_at[i])
-            return false;
-    return true;
-}
-
-static void fail_in_parent(struct outcome *outcome, const char *call)
-{
-    outcome->failed_step = -2;
-    outcome->failed_errno = errno;
-    outcome->failed_call = call;
-}
-
-/* Wait for execve (the link closes) and for the first byte on each awaited descriptor. */
-static void watch(const struct request *request, struct outcome *outcome, int link)
-{
-    int64_t deadline = outcome->requested_at + request->timeout;
-    bool ended = false;
-    while (outcome->failed_step == -1 &&
-           (!outcome->executed_at || (!ended && !all_awaited(request, outcome)))) {
-        if (request->detached && request->awaited > 0 && all_awaited(request, outcome))
-            return; /* it waits to be started */
-        struct pollfd polled[FIXED + WATCHED_MAX];
-        /* No events: its closing is told all the same, and a listener sent on it wakes nobody. */
-        polled[0] = (struct pollfd){.fd = outcome->executed_at ? -1 : link};
-        polled[1] = (struct pollfd){.fd = outcome->executed_at ? outcome->pidfd : -1, .events = POLLIN};
-        polled[2] = (struct pollfd){.fd = request->cancel, .events = POLLIN};
-        for (int i = 0; i < request->watched_count; i++)
-            polled[FIXED + i] = (struct pollfd){.fd = outcome->watched_at[i] ? -1 : request->watched[i],
-                                                .events = POLLIN};
-        int64_t left = deadline - monotonic_ns();
-        if (left <= 0)
-            return;
-        struct timespec patience = {left / 1000000000, left % 1000000000};
-        int ready = ppoll(polled, FIXED + (nfds_t)request->watched_count, &patience, NULL);
-        int64_t now = monotonic_ns();
-        if (ready <= 0)
-            continue;
-        /* A descriptor that only hangs up has not spoken, but there is nothing to wait for either. */
-        for (int i = 0; i < request->watched_count; i++)
-            if (polled[FIXED + i].revents)
-                outcome->watched_at[i] = polled[FIXED + i].revents & POLLIN ? now : -now;
-        if (polled[0].revents) {
-            outcome->executed_at = now;
-            stop_sharing(outcome);
-            const char *failed_call =
-                request->listener < 0 ? NULL : take_listener(link, request->listener, request->supervisor);
-            if (failed_call)
-                fail_in_parent(outcome, failed_call);
-        }
-        if (polled[1].revents)
-            ended = true;
-        if (polled[2].revents)
-            return;
-    }
-}
-
-static void reap(struct outcome *outcome)
-{
-    siginfo_t info;
-    while (waitid(P_PIDFD, (id_t)outcome->pidfd, &info, WEXITED) < 0 && errno == EINTR)
-        continue;
-    close(outcome->pidfd);
-    outcome->pidfd = -1;
-}
-
-/* A child that joined namespaces has left its work to a second one, whose parent we are as well. */
-static int follow_second(struct outcome *outcome, const struct child *child)
-{
-    reap(outcome);
-    if (child->second <= 0)
-        return child->failed_step >= 0 ? 0 : (errno = ECHILD, -1);
-    outcome->pid = (pid_t)child->second;
-    outcome->pidfd = (int)syscall(SYS_pidfd_open, outcome->pid, 0);
-    return outcome->pidfd < 0 ? -1 : 0;
-}
-
-static bool joins(const Program *program)
-{
-    for (int i = 0; i < program->step_count; i++)
-        if (program->steps[i].code == STEP_JOIN)
-            return program->steps[i].number[1] & CLONE_NEWPID;
-    return false;
-}
-
-static void follow_child(const struct request *request, struct outcome *outcome, struct child *child)
-{
-    const char *failed_call = write_maps(request, outcome->pid);
-    if (failed_call)
-        fail_in_parent(outcome, failed_call);
-    outcome->maps_written_at = monotonic_ns();
-    if (!failed_call && request->on_clone && call_on_clone(request->on_clone, outcome->pid) < 0)
-        fail_in_parent(outcome, failed_call = "prepare");
-    if (!failed_call && write(child->parent_link, "", 1) < 0 && errno != EPIPE)
-        fail_in_parent(outcome, "write the go-ahead");
-    if (outcome->failed_step == -1 && joins(request->program) && follow_second(outcome, child) < 0)
-        fail_in_parent(outcome, "pidfd_open");
-    if (outcome->failed_step == -1 && outcome->pidfd >= 0)
-        watch(request, outcome, child->parent_link);
-    bool created = request->detached && request->awaited > 0 && all_awaited(request, outcome);
-    if (created) {
-        outcome->maps_seen_at = child->maps_seen_at;
-        return;
-    }
-    /* Until execve the child runs on our memory: it must be gone before that is reused. */
-    if (outcome->pidfd >= 0 && (!outcome->executed_at || outcome->failed_step != -1))
-        syscall(SYS_pidfd_send_signal, outcome->pidfd, SIGKILL, NULL, 0);
-    if (outcome->failed_step == -1 && child->failed_step >= 0) {
-        outcome->failed_step = child->failed_step;
-        outcome->failed_errno = child->failed_errno;
-    } else if (outcome->failed_step == -1 && (!outcome->executed_at || !child->execve_at)) {
-        outcome->failed_step = -3;
-        outcome->failed_errno = outcome->executed_at ? ECHILD : ETIMEDOUT;
-    }
-    outcome->maps_seen_at = child->maps_seen_at;
-    outcome->execve_at = child->execve_at;
-    if (outcome->failed_step != -1 && outcome->pidfd >= 0)
-        reap(outcome);
-}
-
-static void spawn_child(const struct request *request, struct outcome *outcome)
-{
-    outcome->requested_at = monotonic_ns();
-    outcome->failed_step = -1;
-    outcome->pidfd = -1;
-    int link[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0) {
-        fail_in_parent(outcome, "socketpair");
-        return;
-    }
-    struct child *child = request->program->child;
-    *child = (struct child){
-        .steps = request->program->steps,
-        .step_count = request->program->step_count,
-        .path = request->program->path,
-        .arguments = request->program->arguments,
-        .environment = request->program->environment,
-        .link = link[1],
-        .parent_link = link[0],
-        .report = -1,
-        .failed_step = -1,
-    };
-    memcpy(child->slots, request->slots, sizeof(child->slots));
-    struct clone_args arguments = {
-        .flags = request->flags | (request->detached ? 0 : CLONE_VM) | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
-        .pidfd = (uint64_t)(uintptr_t)&outcome->pidfd,
-        .exit_signal = SIGCHLD,
-        .stack = (uint64_t)(uintptr_t)request->program->stack,
-        .stack_size = STACK_SIZE,
-    };
-    if (request->cgroup >= 0) {
-        arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = (uint64_t)request->cgroup;
-    }
-    sigset_t all, before;
-    sigfillset(&all);
-    if (!request->detached) {
-        share_memory();
-        outcome->sharing = true;
-    }
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    long pid = clone_child(&arguments, child);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    outcome->cloned_at = monotonic_ns();
-    close(link[1]);
-    if (pid < 0) {
-        errno = (int)-pid;
-        fail_in_parent(outcome, "clone3");
-    } else {
-        outcome->pid = (pid_t)pid;
-        follow_child(request, outcome, child);
-    }
-    stop_sharing(outcome);
-    close(link[0]);
 }
 
 /* ---- how finely a pipe tells instants apart ------------------------------------------------- */
@@ -554,6 +245,17 @@ static PyObject *outcome_tuple(const struct request *request, const struct outco
                          outcome->failed_call ? outcome->failed_call : "");
 }
 
+/* Between clone and go-ahead, with the interpreter's lock; an exception stays set and ends the spawn. */
+static int call_on_clone(void *function, pid_t pid)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *result = PyObject_CallFunction((PyObject *)function, "i", (int)pid);
+    int failed = result ? 0 : -1;
+    Py_XDECREF(result);
+    PyGILState_Release(state);
+    return failed;
+}
+
 static PyTypeObject *program_type;
 
 static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
@@ -570,15 +272,18 @@ static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
     int deny_setgroups, detached = 0;
     long long timeout;
     PyObject *on_clone = Py_None;
+    Program *program;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiLii|pO", names, program_type,
-                                     &request.program, &flags, &PyTuple_Type, &descriptors,
+                                     &program, &flags, &PyTuple_Type, &descriptors,
                                      &request.uid_map, &request.gid_map, &request.time_offsets,
                                      &deny_setgroups, &PyTuple_Type, &map_commands, &request.cgroup,
                                      &PyTuple_Type, &watched, &request.awaited, &request.cancel, &timeout,
                                      &request.listener, &request.supervisor, &detached, &on_clone))
         return NULL;
+    request.program = &program->prepared;
     request.detached = detached;
-    request.on_clone = on_clone == Py_None ? NULL : on_clone;
+    request.on_clone = on_clone == Py_None ? NULL : call_on_clone;
+    request.context = on_clone;
     request.flags = flags;
     request.deny_setgroups = deny_setgroups;
     request.timeout = timeout;
@@ -591,14 +296,14 @@ static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
         return NULL;
     if (request.awaited < 0 || request.awaited > request.watched_count)
         return PyErr_Format(PyExc_ValueError, "awaited must be 0 to %d", request.watched_count);
-    if (!request.program->stack || request.program->busy)
+    if (!program->prepared.stack || program->busy)
         return PyErr_Format(PyExc_RuntimeError, "the program is %s",
-                            request.program->busy ? "being spawned by another thread" : "not built");
-    request.program->busy = true;
+                            program->busy ? "being spawned by another thread" : "not built");
+    program->busy = true;
     Py_BEGIN_ALLOW_THREADS
     spawn_child(&request, &outcome);
     Py_END_ALLOW_THREADS
-    request.program->busy = false;
+    program->busy = false;
     if (PyErr_Occurred())
         return NULL; /* of on_clone; the child has been reaped */
     return outcome_tuple(&request, &outcome);

@@ -310,7 +310,7 @@ static int carry_out(struct child *child, const struct step *step)
     case STEP_EMPTY_FILE:
         return (int)CALL(SYS_mknod, step->text[0], S_IFREG | 0644, 0);
     case STEP_SYMLINK:
-        return (int)CALL(SYS_symlink, step->text[0], step->text[1]);
+        return make_symlink(step);
     case STEP_PIVOT:
         return pivot(child, step);
     case STEP_WORKING_DIRECTORY:

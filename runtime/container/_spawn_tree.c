@@ -161,23 +161,34 @@ int enter_directory(const struct step *step)
     return (int)result;
 }
 
+/* What an image has in the place of a node or a link is replaced, whatever it is. */
+static long without_old(const char *path, long result)
+{
+    if (result != -EEXIST)
+        return result;
+    result = CALL(SYS_unlink, path);
+    return result < 0 ? result : -EAGAIN;
+}
+
+int make_symlink(const struct step *step)
+{
+    long result = without_old(step->text[1], CALL(SYS_symlink, step->text[0], step->text[1]));
+    if (result == -EAGAIN)
+        result = CALL(SYS_symlink, step->text[0], step->text[1]);
+    return (int)result;
+}
+
 int make_node(const struct step *step)
 {
     const char *path = step->text[0];
     long result = make_directories(path, 0);
     if (result == 0)
+        result = without_old(path, CALL(SYS_mknod, path, step->number[0], step->number[1]));
+    if (result == -EAGAIN)
         result = CALL(SYS_mknod, path, step->number[0], step->number[1]);
-    if (result == -EEXIST) /* an image may have its own; it is replaced, whatever it is */
-        result = CALL(SYS_unlink, path);
-    else if (result == 0)
-        goto made;
-    if (result == 0)
-        result = CALL(SYS_mknod, path, step->number[0], step->number[1]);
-    if (result < 0)
-        return (int)result;
-made:
     /* The mask of file modes is the harness's; and by lchown no link is followed. */
-    result = CALL(SYS_lchown, path, step->number[2], step->number[3]);
+    if (result == 0)
+        result = CALL(SYS_lchown, path, step->number[2], step->number[3]);
     if (result == 0)
         result = CALL(SYS_chmod, path, step->number[0] & 07777);
     return (int)result;

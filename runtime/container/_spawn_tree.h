@@ -11,6 +11,7 @@ int mask(const struct child *child, const struct step *step);
 int make_read_only(const struct step *step);
 int write_file(const struct step *step);
 int enter_directory(const struct step *step);
+int make_symlink(const struct step *step);
 int make_node(const struct step *step);
 
 #endif

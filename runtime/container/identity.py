@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.errors import HostError
 from pybench.runtime.journal import state_directory
 
@@ -38,6 +39,23 @@ class IdentityMap:
     """newuidmap and newgidmap with their arguments; the pid is put in at the second place."""
     label: str = "range"
     """`range` or `single`: recorded with every sample."""
+
+    @property
+    def mappings(self) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
+        """The maps of user and group ids, in the specification's words."""
+        if self.map_commands:
+            texts = tuple(" ".join(word.decode() for word in command[1:]) for command in self.map_commands)
+        else:
+            texts = (self.uid_map or "", self.gid_map or "")
+        uids, gids = (tuple(_mappings(text)) for text in texts)
+        return uids, gids
+
+
+def _mappings(text: str) -> Iterator[IdMapping]:
+    numbers = [int(word) for word in text.split()]
+    for place in range(0, len(numbers), 3):
+        inside, outside, size = numbers[place : place + 3]
+        yield IdMapping(container_id=inside, host_id=outside, size=size)
 
 
 @contextmanager

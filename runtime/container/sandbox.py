@@ -9,66 +9,49 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from pybench.runtime.container import instance, landlock, leftovers, notify, system_calls
+from pybench.runtime.container.assembly.assemble import Surroundings, assemble
+from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
+from pybench.runtime.container.defaults import host_files, offsets_text, specification, zero_clocks
 from pybench.runtime.container.identity import IdentityMap, reserve
+from pybench.runtime.container.image.users import User
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
+from pybench.runtime.container.landlock import scope_steps
 from pybench.runtime.container.network.pool import Lease, NetworkPool
-from pybench.runtime.container.profiles import (
-    PROFILES,
-    Profile,
-    ProfileName,
-    confinement_steps,
-    filter_steps,
-)
-from pybench.runtime.container.root import OwnDevices, RootSource, StagedDevices, root_steps
+from pybench.runtime.container.profiles import PROFILES, ProfileName, policy_of
+from pybench.runtime.container.rootfs import Root, RootBuilder, Volume
 from pybench.runtime.container.spawner import (
+    FIRST_FREE_SLOT,
     MARK_SLOT,
     OUTPUT_SLOT,
     STDIN_SLOT,
     Program,
     Spawner,
 )
-from pybench.runtime.container.stage import Stage
-from pybench.runtime.container.steps import (
-    CloseFrom,
-    DeathSignal,
-    Duplicate,
-    FileModeMask,
-    HideExecutable,
-    HostName,
-    Identity,
-    LoopbackUp,
-    NewSession,
-    ResourceLimit,
-    Step,
-)
+from pybench.runtime.container.specification.linux import IdMapping
+from pybench.runtime.container.specification.model import Specification
+from pybench.runtime.container.specification.namespaces import FLAGS
+from pybench.runtime.container.steps import CloseFrom, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.system_information import SystemInformation
-from pybench.runtime.errors import HostError, LeftoverError
+from pybench.runtime.errors import HostError, InputError, LeftoverError
+from pybench.runtime.journal import Journal, state_directory
 from pybench.runtime.marks import Mark
 
-NAMESPACES = (
-    system_calls.CLONE_NEWUSER
-    | system_calls.CLONE_NEWPID
-    | system_calls.CLONE_NEWNS
-    | system_calls.CLONE_NEWNET
-    | system_calls.CLONE_NEWUTS
-    | system_calls.CLONE_NEWIPC
-    | system_calls.CLONE_NEWCGROUP
-    | system_calls.CLONE_NEWTIME
-)
+NAMESPACES = sum(FLAGS.values())
 """All eight: user, pid, mount, net, uts, ipc, cgroup and time."""
 
+ROOT_USER = User(0, 0, ())
 DEFAULT_LIMITS = Limits(pids=256)
 """Podman's 2048 is generous; a workload that needs more than 256 processes says so."""
 
@@ -86,6 +69,13 @@ class SandboxSpec:
     profile: ProfileName = "default"
     network: NetworkPool | None = None
     """Where each container gets its interface and address from; None: loopback alone."""
+    layers: tuple[Path, ...] = ()
+    """Of an imported image, the topmost first; `rootfs` where there are none."""
+    writable: int | None = None
+    """Bytes that it may write into its root, in memory and charged to it; None: the root is read-only."""
+    volumes: tuple[Volume, ...] = ()
+    user: User = ROOT_USER
+    working_directory: str = "/"
 
 
 def stdio_steps(marking: bool) -> tuple[Step, ...]:
@@ -115,6 +105,8 @@ class Sandbox:
         self._resources = contextlib.ExitStack()
         self._identity: IdentityMap | None = None
         self._program: Program | None = None
+        self.specification: Specification | None = None
+        """What its containers are, in OCI's vocabulary, once it is prepared."""
         self._supervised = PROFILES[spec.profile].confined and not notify.unavailable()
         self._count = 0
         self._running: list[Container] = []
@@ -125,10 +117,10 @@ class Sandbox:
             profile = PROFILES[self._spec.profile]
             if not profile.namespaces_left_out & system_calls.CLONE_NEWUSER:
                 self._identity = stack.enter_context(reserve())
-            source, mapped = self._root_source(stack, self._identity)
-            self._program = self._compile(source, self._identity)
+            root = self._build_root(stack, self._identity)
+            self._program = self._compile(root, self._identity)
             self._resources = stack.pop_all()
-        self.qualifiers = self._describe(self._identity, mapped)
+        self.qualifiers = self._describe(self._identity, root.mapped)
         return self
 
     def __exit__(
@@ -139,58 +131,52 @@ class Sandbox:
             container.stop(0)
         self._resources.close()
 
-    def _root_source(
-        self, stack: contextlib.ExitStack, identity: IdentityMap | None
-    ) -> tuple[RootSource, bool]:
+    def _build_root(self, stack: contextlib.ExitStack, identity: IdentityMap | None) -> Root:
         stage = self._spawner.stage
-        if stage is None:
-            # An ordinary user's files are the container root's own: the user's id is mapped to 0.
-            return RootSource(self._spec.rootfs, read_only=False, devices=OwnDevices()), True
-        place, mapped = self._spawner.call(lambda: self._stage_image(stage, identity))
-        stack.callback(self._spawner.call, lambda: stage.remove_image(place))
-        return RootSource(place, read_only=True, devices=StagedDevices(stage.devices)), mapped
-
-    def _stage_image(self, stage: Stage, identity: IdentityMap | None) -> tuple[Path, bool]:
-        if identity is None:
-            place, _ = stage.add_image(self._spec.rootfs, None)
-            return place, True
-        with user_namespace(self._spawner, identity) as namespace:
-            return stage.add_image(self._spec.rootfs, namespace)
-
-    def _compile(self, source: RootSource, identity: IdentityMap | None) -> Program:
-        marking = self._spec.readiness.marking
-        profile = PROFILES[self._spec.profile]
-        keep_groups = identity is not None and identity.deny_setgroups
-        return Program.compile(
-            (
-                *root_steps(
-                    source,
-                    profile,
-                    (
-                        HideExecutable(),
-                        Identity(keep_groups=keep_groups),
-                        DeathSignal(signal.SIGKILL),
-                        NewSession(),
-                    ),
-                ),
-                # A network from the pool has its loopback up, and is not the container's to change.
-                *((LoopbackUp(),) if self._spec.network is None else ()),
-                HostName(self._spec.host_name),
-                FileModeMask(0o022),
-                ResourceLimit(resource.RLIMIT_CORE, 0, 0),
-                *confinement_steps(profile),
-                *stdio_steps(marking),
-                *filter_steps(profile, supervised=self._supervised),
-            ),
-            self._spec.command,
-            mark_environment(self._spec.environment, marking),
-            self._new_namespaces(profile),
+        scratch = stage.scratch if stage else stack.enter_context(_scratch_directory(self._spawner.journal))
+        spec = self._spec
+        builder = RootBuilder(
+            stage,
+            scratch,
+            stack.enter_context(_in_thread(self._spawner)),
+            (lambda: user_namespace(self._spawner, identity)) if stage and identity else None,
         )
+        covers: list[tuple[str, Path | bytes]] = [*host_files(spec.host_name).items()]
+        if stage:
+            covers.insert(0, ("/dev", stage.devices))
+        layers = spec.layers or (spec.rootfs,)
+        return self._spawner.call(lambda: builder.build(layers, covers, spec.volumes, writable=spec.writable))
 
-    def _new_namespaces(self, profile: Profile) -> int:
-        """What clone3 makes; a network from the pool is entered by the spawning thread instead."""
-        ready_made = system_calls.CLONE_NEWNET if self._spec.network else 0
-        return NAMESPACES & ~profile.namespaces_left_out & ~ready_made
+    def _compile(self, root: Root, identity: IdentityMap | None) -> Program:
+        spec, profile = self._spec, PROFILES[self._spec.profile]
+        marking = spec.readiness.marking
+        self.specification = specification(
+            profile,
+            spec.command,
+            mark_environment(spec.environment, marking),
+            host_name=spec.host_name,
+            user=spec.user,
+            working_directory=spec.working_directory,
+            own_devices=self._spawner.stage is None,
+            read_only_root=root.upper_size == 0,
+            mappings=identity.mappings if identity else ((), ()),
+        )
+        stdio = (*stdio_steps(marking), *(scope_steps() if profile.confined else ()))
+        surroundings = Surroundings(
+            root=root,
+            bundle=Path("/"),
+            # The descriptors that every launch passes.
+            slots=Slots((-1,) * FIRST_FREE_SLOT),
+            map_ids=_no_mapped_mounts,
+            policy=policy_of(profile, supervised=self._supervised),
+            keep_groups=identity is not None and identity.deny_setgroups,
+            own_devices=self._spawner.stage is None,
+            entered=frozenset({"network"}) if spec.network else frozenset(),
+            early=(DeathSignal(signal.SIGKILL), NewSession()),
+            keyring=profile.confined,
+            last=stdio,
+        )
+        return assemble(self.specification, surroundings)
 
     def _describe(self, identity: IdentityMap | None, mapped: bool) -> dict[str, str]:
         """What must be said beside every number, degradations first of all."""
@@ -241,7 +227,7 @@ class Sandbox:
                     self._spec.readiness,
                     timeout,
                     identity=self._identity,
-                    time_offsets=_zero_clocks(),
+                    time_offsets=offsets_text(zero_clocks()),
                     group=group,
                     listener=listener,
                 )
@@ -283,14 +269,32 @@ class Sandbox:
         return group
 
 
-def _zero_clocks() -> str:
-    """Offsets that start the container's clocks at zero (time_namespaces(7)), so that its uptime is its own.
+@contextlib.contextmanager
+def _in_thread(spawner: Spawner) -> Iterator[contextlib.ExitStack]:
+    """A stack that is closed by the spawning thread, which alone sees the stage."""
+    inside = contextlib.ExitStack()
+    try:
+        yield inside
+    finally:
+        spawner.call(inside.close)
 
-    Whole seconds, rounded towards the past: a clock may not become negative.
-    """
-    monotonic = int(time.clock_gettime(time.CLOCK_MONOTONIC))
-    boottime = int(time.clock_gettime(time.CLOCK_BOOTTIME))
-    return f"monotonic -{monotonic} 0\nboottime -{boottime} 0\n"
+
+@contextlib.contextmanager
+def _scratch_directory(journal: Journal) -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="root-", dir=state_directory()))
+    number = journal.record("mount-point", path=str(directory))
+    scratch = directory / "scratch"
+    scratch.mkdir()
+    try:
+        yield scratch
+    finally:
+        scratch.rmdir()
+        directory.rmdir()
+        journal.forget(number)
+
+
+def _no_mapped_mounts(source: Path, _uids: Sequence[IdMapping], _gids: Sequence[IdMapping]) -> Path:
+    raise InputError(f"{source}: the harness's own containers map ids of volumes themselves")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import Self, TypeVar
 from pybench.runtime.container import _spawn
 from pybench.runtime.container.identity import IdentityMap
 from pybench.runtime.container.stage import Stage
-from pybench.runtime.container.steps import Step
+from pybench.runtime.container.steps import FindProgram, Step
 from pybench.runtime.container.supervisor import Supervisor
 from pybench.runtime.errors import HostError, InstanceError
 from pybench.runtime.journal import Journal
@@ -218,11 +218,14 @@ def spawn_error(program: Program, failed: int, number: int, call: str) -> Instan
     if failed == len(program.steps):
         return InstanceError(f"execve {program.path} failed: {reason}", _EXECVE_HINTS.get(number, ""))
     step = program.steps[failed]
+    if isinstance(step, FindProgram):
+        return InstanceError(f"{step.describe()} failed: {reason}", _EXECVE_HINTS.get(number, ""))
     return InstanceError(f"{step.describe()} failed: {reason}", "`pybench doctor` tells what this host lacks")
 
 
 _EXECVE_HINTS = {
     errno.ENOENT: "the command, or the interpreter or loader it names, is not in the image",
     errno.EACCES: "it is not an executable file",
+    errno.EISDIR: "it is a directory",
     errno.ENOEXEC: "it is not a program, or one for another processor",
 }

@@ -8,11 +8,12 @@ When the thread ends the kernel removes the namespace and everything in it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pybench.runtime.container import system_calls
@@ -68,7 +69,10 @@ class Stage:
         except OSError as error:
             raise HostError(f"cannot make a private mount namespace: {error}") from error
         self.devices = self._directory / "dev"
+        self.scratch = self._directory / "scratch"
+        """An empty directory for children to mount over, each in its own mount namespace."""
         self._make_devices()
+        self.scratch.mkdir()
         self._count = 0
         self._own: set[Path] = set()
         """Places that hold files of the stage's own instead of a mount."""
@@ -144,17 +148,22 @@ class Stage:
         self._own.add(place)
         return place
 
-    def add_skeleton(self, directories: Iterable[str], files: Iterable[str]) -> Path:
-        """A directory with empty directories and files at these absolute paths: mount points for an image."""
-        place = self._place(directory=True)
-        for path in directories:
-            (place / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
-        for path in files:
-            file = place / path.lstrip("/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.touch()
-        self._own.add(place)
-        return place
+    def cover(self, root: Path, path: str, place: Path) -> None:
+        """Mount a copy of a place over a path of another one, whose links lead nowhere but inside it.
+
+        Raises:
+            HostError: there is no such path, or the kernel refuses.
+        """
+        flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC | system_calls.AT_RECURSIVE
+        try:
+            with contextlib.ExitStack() as opened:
+                tree = system_calls.open_tree(AT_FDCWD, str(place), flags)
+                opened.callback(os.close, tree)
+                point = system_calls.open_in_root(root, path)
+                opened.callback(os.close, point)
+                system_calls.move_mount_to(tree, point)
+        except OSError as error:
+            raise HostError(f"cannot mount over {path} of the image: {error}") from error
 
     def add_overlay(self, lower: Sequence[Path]) -> Path:
         """Merge places of this stage into one read-only tree, the topmost first.

@@ -216,10 +216,11 @@ class SetMountAttributes:
     path: str
     attributes: int
     recursive: bool = False
+    propagation: int = 0
 
     def encode(self) -> EncodedStep:
         path = os.fsencode(self.path)
-        return (_spawn.ATTRIBUTES, self.attributes, 0, 0, int(self.recursive), path)
+        return (_spawn.ATTRIBUTES, self.attributes, 0, self.propagation, int(self.recursive), path)
 
     def describe(self) -> str:
         return f"mount_setattr of {self.path}"

@@ -25,6 +25,7 @@ AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
 FSOPEN_CLOEXEC = 1
 FSMOUNT_CLOEXEC = 1
 FSCONFIG_SET_FLAG = 0
@@ -95,6 +96,12 @@ def open_tree(directory: int, path: str, flags: int) -> int:
 def move_mount(mount: int, path: str) -> None:
     """move_mount(2): attach a detached mount at a path."""
     _call("move_mount", _SYS_MOVE_MOUNT, mount, b"", AT_FDCWD, os.fsencode(path), MOVE_MOUNT_F_EMPTY_PATH)
+
+
+def move_mount_to(mount: int, point: int) -> None:
+    """move_mount(2): attach a detached mount at what a descriptor refers to."""
+    flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
+    _call("move_mount", _SYS_MOVE_MOUNT, mount, b"", point, b"", flags)
 
 
 def fsopen(filesystem: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,9 +35,18 @@ def host_unchanged() -> Iterator[None]:
     assert _host_state() == before
 
 
+def _is_anothers(group: str) -> bool:
+    """Whether a group belongs to another run that goes on at the same time: its name has the maker's pid."""
+    maker = next((int(word) for word in group.split("-") if word.isdigit()), 0)
+    own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    return maker not in own and psutil.pid_exists(maker)
+
+
 def _host_state() -> dict[str, frozenset[str]]:
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
-    groups = {str(path) for path in Path("/sys/fs/cgroup").rglob("pybench*")}
+    # os.walk passes over what another process removes meanwhile.
+    found = [Path(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names]
+    groups = {str(path) for path in found if path.match("pybench*") and not _is_anothers(path.name)}
     links = {path.name for path in Path("/sys/class/net").iterdir()}
     children = {f"{child.pid} {child.name()}" for child in psutil.Process().children(recursive=True)}
     return {

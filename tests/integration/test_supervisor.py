@@ -19,16 +19,20 @@ from pybench.runtime.container.cgroup.base import Limits, Usage
 from pybench.runtime.container.cgroup.detect import detect
 from pybench.runtime.container.instance import Instance, Readiness, launch
 from pybench.runtime.container.notify import Answer, Handler, Notification
-from pybench.runtime.container.profiles import PROFILES, ProfileName, filter_steps
+from pybench.runtime.container.profiles import PROFILES, ProfileName, policy_of
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec, stdio_steps
+from pybench.runtime.container.seccomp.compile import compile_filter, filter_flags
 from pybench.runtime.container.spawner import Program, Spawner
-from pybench.runtime.container.steps import NoNewPrivileges
+from pybench.runtime.container.steps import Filter, NoNewPrivileges
 from pybench.runtime.container.supervisor import AT_ONCE, INTERVAL, Supervisor
 from pybench.runtime.container.system_information import SYS_SYSINFO, SystemInformation
 from pybench.runtime.errors import InstanceError, LeftoverError
 from pybench.runtime.journal import Journal
 
 MEBIBYTE = 2**20
+POLICY = policy_of(PROFILES["default"], supervised=True)
+assert POLICY is not None
+FILTER = Filter(compile_filter(POLICY), filter_flags(POLICY))
 
 SYSINFO = """
 import ctypes, struct, sys, time
@@ -71,7 +75,7 @@ def start(spawner: Spawner, place: int, script: str, line: str | None = None) ->
         (
             NoNewPrivileges(),
             *stdio_steps(marking=False),
-            *filter_steps(PROFILES["default"], supervised=True),
+            FILTER,
         ),
         (sys.executable, "-I", "-c", SYSINFO + script),
         {},
@@ -259,7 +263,7 @@ def test_an_answer_that_hangs_is_reported(spawner: Spawner, monkeypatch: pytest.
 
 def test_a_program_that_cannot_be_executed_leaves_no_listener(spawner: Spawner) -> None:
     """A child that fails after its filter is in force is reported as ever, and its listener is closed."""
-    steps = (NoNewPrivileges(), *filter_steps(PROFILES["default"], supervised=True))
+    steps = (NoNewPrivileges(), FILTER)
     program = Program.compile(steps, ("/nowhere",), {}, 0)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with spawner.supervisor.answering({}) as place, pytest.raises(InstanceError, match="execve /nowhere"):

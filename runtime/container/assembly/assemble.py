@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from pybench.runtime.container.assembly.devices import add_devices
 from pybench.runtime.container.assembly.mounts import MapIds, MountMaker, MountSteps
@@ -15,11 +15,12 @@ from pybench.runtime.container.seccomp.policy import Policy
 from pybench.runtime.container.spawner import Program
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.container.specification.mounts import parse_propagation
-from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
+from pybench.runtime.container.specification.namespaces import clone_flags, sysctl_path
 from pybench.runtime.container.specification.seccomp import SeccompProfile
 from pybench.runtime.container.steps import (
     Attach,
     CopyTree,
+    HideExecutable,
     HostName,
     Identity,
     LoopbackUp,
@@ -39,6 +40,7 @@ from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
+    MS_PRIVATE,
 )
 from pybench.runtime.errors import InputError
 
@@ -52,12 +54,46 @@ def no_groups() -> Iterable[tuple[str, Path]]:
     return ()
 
 
+class RootSource(Protocol):
+    """How the child gets its root, as a detached mount in a slot."""
+
+    def outside(self, slot: int) -> tuple[Step, ...]:
+        """Steps that need no identity."""
+        ...
+
+    def identified(self, slot: int, spare: int) -> tuple[Step, ...]:
+        """Steps as the container's root; `spare` is a slot for their use."""
+        ...
+
+    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+        """Steps before and after the pivot for what is mounted over the root before anything else."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainRoot:
+    """A directory of the host as it is."""
+
+    place: Path
+
+    def outside(self, slot: int) -> tuple[Step, ...]:
+        """A copy of its mount, and of those beneath it."""
+        return (CopyTree(slot, str(self.place), recursive=True),)
+
+    def identified(self, slot: int, spare: int) -> tuple[Step, ...]:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:  # noqa: ARG002
+        """None."""
+        return (), ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a container needs that its specification does not say."""
 
-    root: Path
-    """Its root filesystem, as the child finds it before the pivot."""
+    root: RootSource
     bundle: Path
     """What relative paths are relative to."""
     slots: Slots
@@ -65,6 +101,8 @@ class Surroundings:
     group_directories: Callable[[], Iterable[tuple[str, Path]]] = no_groups
     policy: SeccompProfile | Policy | None = None
     """In the place of the specification's own filter."""
+    keyring: bool = True
+    """A session keyring of its own."""
     keep_groups: bool = False
     """setgroups is denied in its user namespace."""
     own_devices: bool = True
@@ -101,14 +139,16 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     if "mount" not in kinds:
         raise InputError("linux.namespaces: a mount namespace is required, or the host's tree would change")
     parts = _file_tree(specification, surroundings, own_user="user" in kinds)
-    root = surroundings.slots.take()
-    steps: list[Step] = [CopyTree(root, str(surroundings.root), recursive=True), *parts.tree.outside]
-    steps += (Attach(root, "/"), WaitForMaps())
+    root, spare = surroundings.slots.take(), surroundings.slots.take()
+    covers_outside, covers_inside = surroundings.root.cover_steps(surroundings.slots.take)
+    steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
+    steps.append(WaitForMaps())
     if "user" in kinds:
+        steps.append(HideExecutable())
         steps.append(Identity(keep_groups=surroundings.keep_groups))
-    steps += surroundings.early
+    steps += (*surroundings.early, *surroundings.root.identified(root, spare))
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
-    steps += (*parts.tree.identified, Pivot(root), *parts.tree.inside)
+    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root), *covers_inside, *parts.tree.inside)
     steps += _network_and_names(specification, surroundings.entered)
     # The terminal's place and missing mount points are made before the root becomes read-only.
     steps += (*surroundings.stdio, *parts.covers)
@@ -118,7 +158,11 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         steps,
         process.args,
         dict(variable.split("=", 1) for variable in process.env),
-        clone_flags(specification.linux.namespaces),
+        clone_flags(
+            namespace
+            for namespace in specification.linux.namespaces
+            if namespace.type not in surroundings.entered
+        ),
         path=process.args[0],
     )
 
@@ -133,7 +177,7 @@ def process_steps(
         process, surroundings.policy or linux.seccomp, keep_groups=surroundings.keep_groups
     )
     return (
-        NewSessionKeyring(),
+        *((NewSessionKeyring(),) if surroundings.keyring else ()),
         *attribute_steps(process, personality),
         *rights,
         program_step(process),
@@ -181,5 +225,5 @@ def _root_attributes(specification: Specification) -> Iterable[Step]:
     if root is not None and root.readonly:
         yield SetMountAttributes("/", MOUNT_ATTR_RDONLY)
     propagation = parse_propagation(specification.linux.rootfs_propagation)
-    if propagation is not None and propagation.flag != FLAGS["mount"]:
+    if propagation is not None and propagation.flag != MS_PRIVATE:
         yield SetMountAttributes("/", 0, recursive=propagation.recursive, propagation=propagation.flag)

@@ -1,10 +1,10 @@
-"""The content of /dev where a specification leaves it to the runtime: nodes, links, a place for the terminal."""
+"""The content of /dev where a specification leaves it to the runtime: nodes and links."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,13 +12,11 @@ from pybench.runtime.container.assembly.mounts import MountSteps
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.specification.linux import Device
 from pybench.runtime.container.stage import DEVICE_LINKS, DEVICE_NODES
-from pybench.runtime.container.steps import Attach, CopyTree, MakeNode, MakeSymlink, SystemCall
+from pybench.runtime.container.steps import Attach, CopyTree, MakeNode, MakeSymlink
 from pybench.runtime.errors import InputError
 
 _TYPES: Final = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 _MODE: Final = 0o666
-_UNLINK: Final = 87
-"""unlink(2) on x86-64."""
 
 
 def default_devices() -> tuple[Device, ...]:
@@ -52,15 +50,7 @@ def add_devices(steps: MountSteps, devices: Sequence[Device], slots: Slots, *, m
             slot = slots.take()
             steps.outside.append(CopyTree(slot, str(_host_node(device))))
             steps.inside.append(Attach(slot, device.path, "file"))
-    steps.inside += _links()
-
-
-def _links() -> Iterator[MakeSymlink | SystemCall]:
-    for name, target in DEVICE_LINKS.items():
-        # An image's /dev may have its own; whatever it is, it goes.
-        path = f"/dev/{name}"
-        yield SystemCall(f"unlink {path}", _UNLINK, (os.fsencode(path) + b"\0",))
-        yield MakeSymlink(target, path)
+    steps.inside += (MakeSymlink(target, f"/dev/{name}") for name, target in DEVICE_LINKS.items())
 
 
 def _host_node(device: Device) -> Path:

@@ -37,7 +37,7 @@ _DEVICE_BY_DEFAULT: Final = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mque
 
 
 MapIds = Callable[[Path, Sequence[IdMapping], Sequence[IdMapping]], Path]
-"""Makes a tree appear with other ids (uids, gids) and says where; raises HostError where that is impossible."""
+"""Makes a tree appear with other ids (uids, gids) and says where; HostError if that is impossible."""
 
 
 @dataclass(slots=True)

@@ -1,0 +1,144 @@
+"""The specification of the harness's own containers: what they have where a scenario says nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, get_args
+
+from pybench.runtime.container.image.users import User as ImageUser
+from pybench.runtime.container.profiles import Profile
+from pybench.runtime.container.specification.capability_names import to_names
+from pybench.runtime.container.specification.linux import (
+    IdMapping,
+    Linux,
+    Namespace,
+    NamespaceType,
+    TimeOffset,
+)
+from pybench.runtime.container.specification.model import (
+    Capabilities,
+    Mount,
+    Process,
+    ResourceLimit,
+    Root,
+    Specification,
+    User,
+)
+from pybench.runtime.container.specification.namespaces import FLAGS
+
+VERSION: Final = "1.2.0"
+"""Of the runtime specification."""
+TMPFS_SIZE: Final = "64m"
+"""Upper bound of each in-memory file system; what is used counts against the memory limit."""
+_TMPFS: Final[Mapping[str, tuple[str, ...]]] = {
+    "/dev/shm": ("nosuid", "nodev", "noexec", "mode=1777", f"size={TMPFS_SIZE}"),  # noqa: S108 - inside
+    "/tmp": ("nosuid", "nodev", "mode=1777", f"size={TMPFS_SIZE}"),  # noqa: S108 - inside
+    "/run": ("nosuid", "nodev", "mode=755", f"size={TMPFS_SIZE}"),
+}
+_DEVPTS: Final = ("nosuid", "noexec", "newinstance", "mode=620", "ptmxmode=666")
+_OWN_DEV: Final = ("nosuid", "noexec", "mode=755", "size=64k")
+
+
+def host_files(host_name: str) -> dict[str, bytes]:
+    """Files about the container itself, read-only inside even for its root."""
+    hosts = f"127.0.0.1 localhost {host_name}\n::1 localhost\n"
+    # No resolver: nothing outside can be reached.
+    return {
+        "/etc/hosts": hosts.encode(),
+        "/etc/hostname": f"{host_name}\n".encode(),
+        "/etc/resolv.conf": b"",
+    }
+
+
+def specification(
+    profile: Profile,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    host_name: str,
+    user: ImageUser,
+    working_directory: str,
+    own_devices: bool,
+    read_only_root: bool,
+    mappings: tuple[Sequence[IdMapping], Sequence[IdMapping]],
+) -> Specification:
+    """A container of the harness, in OCI's vocabulary.
+
+    Args:
+        profile: how far it is confined.
+        command: path and arguments.
+        environment: all of it.
+        host_name: its own.
+        user: who the command runs as, inside.
+        working_directory: where.
+        own_devices: /dev is a file system of its own; else it is complete in the root already.
+        read_only_root: whether the root still has to be made read-only.
+        mappings: of user and group ids.
+    """
+    kinds = [kind for kind in get_args(NamespaceType) if not profile.namespaces_left_out & FLAGS[kind]]
+    capabilities = Capabilities()
+    if not profile.confined:
+        bounding, permitted = (to_names(_own_capabilities(field)) for field in ("CapBnd", "CapPrm"))
+        capabilities = Capabilities(bounding=bounding, effective=permitted, permitted=permitted)
+    return Specification(
+        oci_version=VERSION,
+        process=Process(
+            user=User(uid=user.uid, gid=user.gid, additional_gids=user.groups),
+            args=tuple(command),
+            env=tuple(f"{name}={value}" for name, value in environment.items()),
+            cwd=working_directory,
+            capabilities=capabilities,
+            rlimits=(ResourceLimit(type="RLIMIT_CORE", hard=0, soft=0),),
+            no_new_privileges=profile.confined,
+        ),
+        root=Root(path="/", readonly=read_only_root),
+        hostname=host_name,
+        mounts=tuple(_mounts(profile, own_devices=own_devices)),
+        linux=Linux(
+            namespaces=tuple(Namespace(type=kind) for kind in kinds),
+            uid_mappings=tuple(mappings[0]),
+            gid_mappings=tuple(mappings[1]),
+            time_offsets=zero_clocks(),
+            masked_paths=profile.masked_paths,
+            readonly_paths=profile.read_only_paths,
+        ),
+    )
+
+
+def zero_clocks() -> dict[str, TimeOffset]:
+    """Offsets that start the container's clocks at zero (time_namespaces(7)), so that its uptime is its own.
+
+    Whole seconds, rounded towards the past: a clock may not become negative.
+    """
+    return {
+        "monotonic": TimeOffset(secs=-int(time.clock_gettime(time.CLOCK_MONOTONIC))),
+        "boottime": TimeOffset(secs=-int(time.clock_gettime(time.CLOCK_BOOTTIME))),
+    }
+
+
+def offsets_text(offsets: Mapping[str, TimeOffset]) -> str | None:
+    """As /proc/<pid>/timens_offsets takes them; None where there are none."""
+    return "".join(f"{clock} {offset.secs} {offset.nanosecs}\n" for clock, offset in offsets.items()) or None
+
+
+def _mounts(profile: Profile, *, own_devices: bool) -> Sequence[Mount]:
+    sealed = ("nosuid", "nodev", "noexec")
+    mounts = [
+        Mount(destination="/proc", type="proc", source="proc", options=(*sealed, *profile.proc_options))
+    ]
+    if own_devices:
+        mounts.append(Mount(destination="/dev", type="tmpfs", source="tmpfs", options=_OWN_DEV))
+    mounts.append(Mount(destination="/dev/pts", type="devpts", source="devpts", options=_DEVPTS))
+    mounts += (
+        Mount(destination=path, type="tmpfs", source="tmpfs", options=options)
+        for path, options in _TMPFS.items()
+    )
+    return mounts
+
+
+def _own_capabilities(field: str) -> int:
+    """A set of this process's capabilities (proc_pid_status(5))."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith(field))
