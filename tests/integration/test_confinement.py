@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,6 +77,32 @@ while now or not seen:
 # At first it still had its capabilities, and nobody without them could look at it.
 print(*(seen - {"refused"} or seen))
 time.sleep(60)
+"""
+
+
+THREE_SPAWNERS = """
+import ctypes, os, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from pybench.runtime.container.identity import IdentityMap
+from pybench.runtime.container.spawner import Program, Spawner
+from pybench.runtime.container.steps import HideExecutable, WaitForMaps
+from pybench.runtime.container.system_calls import CLONE_NEWUSER
+from pybench.runtime.journal import open_journal
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+identity = IdentityMap("0 65534 1", "0 65534 1", deny_setgroups=True)
+def start_many(spawner):
+    program = Program.compile((WaitForMaps(), HideExecutable()), ("/bin/true",), {}, CLONE_NEWUSER)
+    for _ in range(40):
+        spawned = spawner.call(lambda: spawner.spawn(
+            program, descriptors=(), watched=(), awaited=0, timeout=10, identity=identity))
+        os.waitid(os.P_PIDFD, spawned.pidfd, os.WEXITED)
+        os.close(spawned.pidfd)
+with open_journal(Path(sys.argv[1])) as journal, ThreadPoolExecutor(4) as threads:
+    with Spawner(journal) as first, Spawner(journal) as second, Spawner(journal) as third:
+        list(threads.map(start_many, (first, second, third)))
+print("started", ctypes.CDLL(None).prctl(3))
 """
 
 
@@ -220,6 +247,15 @@ def test_we_stay_hidden_while_any_child_shares_our_memory(journal: Journal) -> N
         with pytest.raises(InstanceError, match="not complete in time"):
             future.result()
     assert libc.prctl(get_dumpable) == 1
+
+
+def test_an_ordinary_users_starts_do_not_hide_one_another() -> None:
+    """Threads that start programs at the same time can each write the id maps of theirs."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 65534, 65534)
+        command = [sys.executable, "-c", THREE_SPAWNERS, folder]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/")
+    assert finished.stdout == "started 1\n", finished.stderr
 
 
 def test_every_executable_inside_is_the_images_own(journal: Journal, image: Image) -> None:
