@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,23 +59,52 @@ OPEN_EXECUTABLES = """
 import functools, os, time
 print = functools.partial(print, flush=True)
 print("watching")
-refused = None
-deadline = time.monotonic() + 10
-while time.monotonic() < deadline:
-    others = [pid for pid in os.listdir("/proc") if pid.isdigit() and int(pid) not in (1, os.getpid())]
-    for pid in others:
-        try:
-            executable = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
-            print("opened", os.readlink(f"/proc/self/fd/{executable}"))
-            time.sleep(60)
-        except FileNotFoundError:
-            continue
-        except PermissionError:
-            # It may have been seen while it still had more privileges than we have: try a little longer.
-            refused = refused or time.monotonic()
-    if refused and time.monotonic() - refused > 0.3:
-        print("refused")
-        time.sleep(60)
+def try_all():
+    outcomes = set()
+    for pid in os.listdir("/proc"):
+        if pid.isdigit() and int(pid) not in (1, os.getpid()):
+            try:
+                executable = os.open(f"/proc/{pid}/exe", os.O_RDONLY)
+                outcomes.add("opened " + os.readlink(f"/proc/self/fd/{executable}"))
+            except FileNotFoundError:
+                pass
+            except PermissionError:
+                outcomes.add("refused")
+    return outcomes
+seen, now = set(), set()
+while now or not seen:
+    time.sleep(0.005)
+    now = try_all()
+    seen |= now
+# At first it still had its capabilities, and nobody without them could look at it.
+print(*(seen - {"refused"} or seen))
+time.sleep(60)
+"""
+
+
+THREE_SPAWNERS = """
+import ctypes, os, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from pybench.runtime.container.identity import IdentityMap
+from pybench.runtime.container.spawner import Program, Spawner
+from pybench.runtime.container.steps import HideExecutable, WaitForMaps
+from pybench.runtime.container.system_calls import CLONE_NEWUSER
+from pybench.runtime.journal import open_journal
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+identity = IdentityMap("0 65534 1", "0 65534 1", deny_setgroups=True)
+def start_many(spawner):
+    program = Program.compile((WaitForMaps(), HideExecutable()), ("/bin/true",), {}, CLONE_NEWUSER)
+    for _ in range(40):
+        spawned = spawner.call(lambda: spawner.spawn(
+            program, descriptors=(), watched=(), awaited=0, timeout=10, identity=identity))
+        os.waitid(os.P_PIDFD, spawned.pidfd, os.WEXITED)
+        os.close(spawned.pidfd)
+with open_journal(Path(sys.argv[1])) as journal, ThreadPoolExecutor(4) as threads:
+    with Spawner(journal) as first, Spawner(journal) as second, Spawner(journal) as third:
+        list(threads.map(start_many, (first, second, third)))
+print("started", ctypes.CDLL(None).prctl(3))
 """
 
 
@@ -184,6 +214,9 @@ def joined(spawner: Spawner, *hiding: Step) -> str:
 
     with pytest.raises(InstanceError, match="not complete in time"):
         spawner.call(join)
+    deadline = time.monotonic() + 5
+    while instance.tail.text.count("\n") < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
     instance.kill()
     return finish(instance).removeprefix("watching\n")
 
@@ -220,6 +253,15 @@ def test_we_stay_hidden_while_any_child_shares_our_memory(journal: Journal) -> N
         with pytest.raises(InstanceError, match="not complete in time"):
             future.result()
     assert libc.prctl(get_dumpable) == 1
+
+
+def test_an_ordinary_users_starts_do_not_hide_one_another() -> None:
+    """Threads that start programs at the same time can each write the id maps of theirs."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, 65534, 65534)
+        command = [sys.executable, "-c", THREE_SPAWNERS, folder]
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd="/")
+    assert finished.stdout == "started 1\n", finished.stderr
 
 
 def test_every_executable_inside_is_the_images_own(journal: Journal, image: Image) -> None:

@@ -37,7 +37,8 @@ SCRIPT = """
     if not os.access(folder / "rootfs/bin/busybox", os.R_OK):
         sys.exit({unreachable})
     image = MockImage("minimal", rootfs=folder / "rootfs")
-    script = "id; ls -ld /bin/busybox; touch /bin/x; ls /dev; cat /proc/self/uid_map; echo finished; sleep 60"
+    script = "id; ls -ld /bin/busybox; touch /bin/x; ls /dev; cat /proc/self/uid_map; uptime"
+    script += "; echo finished; sleep 60"
     workload = Workload("shell", "minimal", ("/bin/sh", "-c", script), {{"PATH": "/bin"}},
                         resources=Resources(memory=64 * 2**20, pids=16))
     (folder / "state").mkdir()
@@ -88,6 +89,12 @@ def test_the_container_runs_with_its_own_root(answer: dict[str, object]) -> None
     assert "Read-only file system" in output
     assert {"null", "zero", "full", "random", "urandom", "tty", "pts", "shm"} <= set(output.split())
     assert answer["marks"] == ["preparing", "request", "sandbox", "exec", "ready"]
+
+
+def test_its_questions_are_answered(answer: dict[str, object]) -> None:
+    """An ordinary user's harness may write to its container's memory: sysinfo(2) is not the host's."""
+    assert "up 0 min" in str(answer["output"])
+    assert "load average: 0.00, 0.00, 0.00" in str(answer["output"])
 
 
 def test_what_it_does_without_is_said(answer: dict[str, object]) -> None:
