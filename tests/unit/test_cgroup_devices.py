@@ -88,7 +88,7 @@ def version2_says(program: bytes, access: Access) -> bool:
             case 0x61:
                 (registers[target],) = struct.unpack_from("=I", context, registers[source] + offset)
             case 0xB7 | 0xBF:
-                registers[target] = value if code == 0xB7 else registers[source]  # noqa: PLR2004
+                registers[target] = value if code == 0xB7 else registers[source]
             case 0x57:
                 registers[target] &= value
             case 0x77:

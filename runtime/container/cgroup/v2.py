@@ -14,6 +14,7 @@ from pybench.runtime.container.cgroup.base import (
     FREEZE_PATIENCE,
     REMOVAL_PATIENCE,
     Group,
+    if_vanished,
     kill_and_wait,
     processes_beneath,
     remove_directory,
@@ -106,8 +107,11 @@ class Group2:
     @contextlib.contextmanager
     def spawning(self) -> Iterator[None]:
         """Nothing to do: clone3 puts the child inside through the descriptor."""
-        if read_number(self.directory / "cgroup.freeze"):
+        frozen = read_number(self.directory / "cgroup.freeze")
+        if frozen:
             raise HostError(f"the control group {self.directory.name} is frozen", "thaw it first")
+        if frozen is None and (hint := if_vanished(self.directory)):
+            raise HostError(f"cannot join the control group {self.directory}: it is not there", hint)
         yield
 
     def memory_charged(self) -> int | None:
@@ -157,7 +161,10 @@ class Group2:
                 return
             self._write("cgroup.freeze", "0")
         except OSError as error:
-            raise HostError(f"cannot freeze the control group {self.directory}: {error.strerror}") from error
+            raise HostError(
+                f"cannot freeze the control group {self.directory}: {error.strerror}",
+                if_vanished(self.directory),
+            ) from error
         raise HostError(f"the control group {self.directory} did not freeze in {patience:g} s")
 
     def thaw(self) -> None:
