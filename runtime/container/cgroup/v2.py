@@ -26,6 +26,7 @@ from pybench.runtime.container.cgroup.readings import (
     Usage,
     read_io_stat,
     read_number,
+    read_pids,
     read_stall,
     read_words,
     scaled,
@@ -77,7 +78,13 @@ class Version2:
 
 
 def enable_controllers(group: Path) -> None:
-    """Give a group's children every controller that it has itself, as far as the kernel allows."""
+    """Give a group's children every controller that it has itself, as far as the kernel allows.
+
+    Not below a group with processes, the root excepted, which alone has no type: there some controllers
+    can be enabled, but no process can then enter a child (cgroup-v2.rst, "Threads").
+    """
+    if (group / "cgroup.type").exists() and read_pids(group / "cgroup.procs"):
+        return
     for controller in read_words(group / "cgroup.controllers") & CONTROLLERS:
         with contextlib.suppress(OSError):
             (group / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
