@@ -404,7 +404,11 @@ def delegated(scope: Path) -> Facts:
     assert isinstance(controller, Version2)
     with made("mine", Limits(pids=3, memory=16 * MEBIBYTE, cpus=0.5), controller) as group:
         child = Child(group, "exec sleep 60")
+        with placed(Resources(pids=Pids(limit=2)), "") as own_place:
+            place = str(own_place.directories[0])
         return {
+            "place": place,
+            "asked": refusal(lambda: placement_of("/some/where", "x").create(Limits())),
             "parent": str(controller.parent),
             "essential": controller.unavailable(Limits(pids=3, memory=16 * MEBIBYTE, cpus=0.5)),
             "processes": group.processes() == (child.pid,),

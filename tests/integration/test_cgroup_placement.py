@@ -254,6 +254,27 @@ def test_paths_that_are_none_are_refused(path: str, said: str) -> None:
         placement_of(path, "unused")
 
 
+def test_an_ordinary_user_is_told_what_is_forbidden() -> None:
+    """Without a path that no hierarchy can be written, with one the directory that cannot be made."""
+    probe = (
+        "import os\n"
+        "from pybench.runtime.container.cgroup.base import Limits\n"
+        "from pybench.runtime.container.cgroup.placement import placement_of\n"
+        "from pybench.runtime.errors import HostError\n"
+        "os.setgroups(()); os.setgid(65534); os.setuid(65534)\n"
+        f"for path in ('', '/{PARENT}/group'):\n"
+        "    try: placement_of(path, 'x').create(Limits())\n"
+        "    except HostError as error: print(error.message)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=30, check=False
+    )
+    without, with_path = done.stdout.splitlines()
+    assert "no hierarchy can be written by this user" in without
+    assert with_path.startswith("linux.cgroupsPath: cannot make ")
+    assert with_path.endswith(f"{PARENT}: Permission denied")
+
+
 def test_groups_beside_one_another_may_come_and_go() -> None:
     """The group above is made and removed by whoever needs it, while others do the same."""
     failures: list[BaseException] = []

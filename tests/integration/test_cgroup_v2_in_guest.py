@@ -302,6 +302,8 @@ def test_an_ordinary_user_needs_a_delegated_group(results: Results) -> None:
     assert "no hierarchy can be written" in found["reason"]
     assert "systemd is not running" in found["reason"]
     assert found["parent"] == "/sys/fs/cgroup/user.scope"
+    assert found["place"] == "/sys/fs/cgroup/user.scope/pybench-oci-unused"
+    assert found["asked"] == "linux.cgroupsPath: cannot make /sys/fs/cgroup/some: Permission denied"
     assert found["essential"] == []
     assert found["processes"] is True
     assert found["left"] == ["harness"]

@@ -97,8 +97,8 @@ def exhausted(group: Group) -> tuple[str, ...]:
     version2 = isinstance(group, Group2)
     if kills := group.out_of_memory_kills():
         limit = files.limit("memory.max" if version2 else "memory.limit_in_bytes")
-        of = "of the host" if limit == NO_LIMIT else f"limit of {limit} bytes"
-        sentences.append(f"out of memory: the kernel killed {kills} process(es) at the {of}")
+        why = "for want of memory on the host" if limit == NO_LIMIT else f"at the limit of {limit} bytes"
+        sentences.append(f"out of memory: the kernel killed {kills} process(es) {why}")
     if refused := files.number("pids.events", "max"):
         limit = files.limit("pids.max")
         sentences.append(f"out of processes: {refused} fork(s) were refused at the limit of {limit}")
