@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from pybench.runtime.container.cgroup import bpf
 from pybench.runtime.container.cgroup.base import Group
@@ -57,6 +59,48 @@ for name, major, minor in (('null', 1, 3), ('zero', 1, 5), ('mem', 1, 1), ('kmsg
             print(0, end='')
     print(end=' ')
 """
+
+
+def seldom(*values: int) -> st.SearchStrategy[int | None]:
+    """Mostly nothing, so that not every specification is refused for one of its many fields."""
+    return st.sampled_from((*(None for _ in range(3 * len(values))), *values))
+
+
+some_resources = st.builds(
+    Resources,
+    memory=st.builds(
+        Memory,
+        limit=st.sampled_from((None, -1, 0, 16 * MEBIBYTE, 2**63 - 1)),
+        swap=seldom(-1, 0, 16 * MEBIBYTE, 32 * MEBIBYTE),
+        reservation=seldom(-1, 0, 4096),
+    ),
+    cpu=st.builds(
+        Cpu,
+        shares=seldom(0, 2, 1024, 2**18, 2**40),
+        quota=st.sampled_from((None, -1, 0, 999, 1000, 50_000, 80_000)),
+        burst=seldom(0, 500, 60_000),
+        period=seldom(0, 1000, 100_000, 10**7),
+        cpus=st.sampled_from(("", "", "0", "0-1", "1,0", "4000")),
+        idle=seldom(0, 1),
+    ),
+    pids=st.one_of(st.none(), st.builds(Pids, limit=st.sampled_from((-1, 0, 1, 50, 2**20)))),
+    block_io=st.builds(BlockIO, weight=seldom(0, 10)),
+    unified=st.sampled_from(({}, {}, {}, {}, {"pids.max": "5"})),
+)
+some_rules = st.one_of(
+    st.none(),
+    st.lists(
+        st.builds(
+            DeviceRule,
+            allow=st.booleans(),
+            type=st.sampled_from(("a", "b", "c")),
+            major=st.sampled_from((None, 1, 8)),
+            minor=st.sampled_from((None, 1, 3)),
+            access=st.sampled_from(("r", "rw", "rwm")),
+        ),
+        max_size=5,
+    ),
+)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -209,7 +253,7 @@ def test_limits_of_a_specification_are_held() -> None:
     [
         (Resources(unified={"memory.high": "5"}), "linux.resources.unified[memory.high]: cannot be held"),
         (Resources(unified={"pids.max": "5"}), "linux.resources.unified[pids.max]: cannot be held"),
-        (Resources(cpu=Cpu(cpus="4000")), "cannot hold the limit cpuset cpus"),
+        (Resources(cpu=Cpu(cpus="4000")), "linux.resources.cpu.cpus: cannot hold the limit"),
     ],
 )
 def test_what_cannot_be_held_leaves_nothing(resources: Resources, said: str) -> None:
@@ -218,6 +262,35 @@ def test_what_cannot_be_held_leaves_nothing(resources: Resources, said: str) -> 
     with pytest.raises(HostError) as caught:
         placement.create(limits_of(resources))
     assert said in caught.value.message
+    assert not any(path.exists() for path in directories_of(placement))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(resources=some_resources, devices=some_rules)
+def test_whatever_is_asked_for_is_held_or_refused(
+    resources: Resources, devices: list[DeviceRule] | None
+) -> None:
+    """A group has every limit, or the error starts with a path of the specification and nothing is left."""
+    placement = placement_of(f"/{PARENT}/deep/any", "unused")
+    refused = ""
+    try:
+        limits = limits_of(resources)
+        group = placement.create(limits, devices)
+    except (InputError, HostError) as error:
+        refused = error.message
+    else:
+        try:
+            if limits.pids is not None:
+                assert held(group, "pids.max") == str(limits.pids)
+            if limits.cpu_shares is not None:
+                assert held(group, "cpu.shares") == str(limits.cpu_shares)
+            if (quota := limits.quota_and_period()) is not None:
+                assert (held(group, "cpu.cfs_quota_us"), held(group, "cpu.cfs_period_us")) == (
+                    *map(str, quota),
+                )
+        finally:
+            remove_placed(group.directories)
+    assert not refused or refused.startswith("linux.resources")
     assert not any(path.exists() for path in directories_of(placement))
 
 

@@ -30,7 +30,7 @@ from pybench.runtime.container.cgroup.detect import (
 from pybench.runtime.container.cgroup.devices import PATH as DEVICES
 from pybench.runtime.container.cgroup.devices import hold_version1, hold_version2
 from pybench.runtime.container.cgroup.readings import read_words
-from pybench.runtime.container.cgroup.resources import refuse_unavailable
+from pybench.runtime.container.cgroup.resources import hold, refuse_unavailable
 from pybench.runtime.container.cgroup.settings import Setting, missing, version1_settings, version2_settings
 from pybench.runtime.container.cgroup.v1 import Group1, inherit_cpuset
 from pybench.runtime.container.cgroup.v2 import Version2, enable_controllers, open_group2
@@ -105,7 +105,7 @@ class Placement:
         group = Group1(by_controller, {controller: self.own[controller] for controller in by_controller})
         files = _files(group.directories)
         for setting in _held(version1_settings(limits, files), files, self.directories[0]):
-            setting.write(by_controller[setting.controller])
+            hold(setting, by_controller[setting.controller])
         if devices is not None:
             if "devices" not in by_controller:
                 raise HostError(f"{DEVICES}: cannot be held: the hierarchy devices cannot be written here")
@@ -138,7 +138,7 @@ class Placement:
             )
         files = _files((directory,))
         for setting in _held(version2_settings(limits, files), files, directory):
-            setting.write(directory)
+            hold(setting, directory)
         group = open_group2(directory)
         if devices is not None:
             try:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
+from pybench.runtime.container.cgroup.base import if_vanished
 from pybench.runtime.container.cgroup.limits import (
     DEFAULT_PERIOD,
     LONGEST_PERIOD,
@@ -23,6 +25,7 @@ from pybench.runtime.container.cgroup.limits import (
     Limits,
     weight_of_blkio,
 )
+from pybench.runtime.container.cgroup.settings import Setting
 from pybench.runtime.container.specification.resource_rules import check_resources
 from pybench.runtime.container.specification.resources import BlockIO, Cpu, Memory, Resources
 from pybench.runtime.errors import HostError, InputError
@@ -144,6 +147,20 @@ def refuse_unavailable(limits: Iterable[str], directory: object) -> None:
             f"{path}: cannot be held: {directory} has no file for it",
             f"remove {path}, or enable {needed} there",
         )
+
+
+def hold(setting: Setting, directory: Path) -> None:
+    """Write a setting that a specification asks for.
+
+    Raises:
+        HostError: the kernel refused; starts with the path of the limit.
+    """
+    try:
+        setting.write(directory)
+    except HostError as error:
+        raise HostError(
+            f"{path_of(setting.limit)}: {error.message}", error.hint or if_vanished(directory)
+        ) from error
 
 
 def _amount(value: int | None) -> int | None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pybench.runtime.container.cgroup.base import Group, directories_by_file, if_vanished
+from pybench.runtime.container.cgroup.base import Group, directories_by_file
 from pybench.runtime.container.cgroup.readings import read_number
-from pybench.runtime.container.cgroup.resources import PATH, Change, path_of, refuse_unavailable
+from pybench.runtime.container.cgroup.resources import PATH, Change, hold, refuse_unavailable
 from pybench.runtime.container.cgroup.settings import Setting, missing, version1_settings, version2_settings
 from pybench.runtime.container.cgroup.v2 import Group2
 from pybench.runtime.errors import HostError
@@ -145,16 +145,14 @@ def _write_all(writes: Sequence[_Write]) -> None:
         failure: HostError | None = None
         for write in pending:
             try:
-                write.setting.write(write.directory)
+                hold(write.setting, write.directory)
                 done.append(write)
             except HostError as error:
                 refused.append(write)
                 failure = failure or error
         if failure is not None and len(refused) == len(pending):
             _take_back(done)
-            first = refused[0]
-            hint = if_vanished(first.directory) or "nothing was changed"
-            raise HostError(f"{path_of(first.setting.limit)}: {failure.message}", hint) from failure
+            raise HostError(failure.message, failure.hint or "nothing was changed") from failure
         pending = refused
 
 
