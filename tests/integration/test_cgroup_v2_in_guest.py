@@ -302,9 +302,90 @@ def test_an_ordinary_user_needs_a_delegated_group(results: Results) -> None:
     assert "no hierarchy can be written" in found["reason"]
     assert "systemd is not running" in found["reason"]
     assert found["parent"] == "/sys/fs/cgroup/user.scope"
+    assert found["place"] == "/sys/fs/cgroup/user.scope/pybench-oci-unused"
+    assert found["asked"] == "linux.cgroupsPath: cannot make /sys/fs/cgroup/some: Permission denied"
     assert found["essential"] == []
     assert found["processes"] is True
     assert found["left"] == ["harness"]
+
+
+def test_a_specification_names_the_place(results: Results) -> None:
+    """Its limits are held there, a group in use is refused, and the groups above go with the last below."""
+    found = facts(results, "place")
+    assert found["held"] == {
+        "memory.max": str(64 * MEBIBYTE),
+        "memory.swap.max": str(32 * MEBIBYTE),
+        "memory.low": str(16 * MEBIBYTE),
+        "memory.high": str(48 * MEBIBYTE),
+        "cpu.weight": "59",
+        "cpu.max": "20000 50000",
+        "cpu.max.burst": "10000",
+        "cpuset.cpus": "1",
+        "pids.max": "12",
+        "io.max": f"{facts(results, 'read_back')['disk']} rbps=max wbps=max riops=max wiops=7",
+    }
+    assert found["group"] == "0::/some/where/deep"
+    assert found["affinity"] == [1]
+    assert "in use by the processes" in found["used"]
+    assert found["inside"].startswith("linux.resources.memory.limit: cannot be held")
+    assert found["untouched"] == {"cgroup.subtree_control": "", "cgroup.type": "domain"}
+    assert found["beside"] is True
+    assert found["default"] == "/sys/fs/cgroup/pybench-oci/unused"
+    assert found["idle"] == "1"
+    assert found["relative"] == "/sys/fs/cgroup/relative"
+    assert found["refused"].startswith("linux.resources.unified[no_such.file]: cannot be held")
+    assert found["left"] == []
+
+
+def test_device_rules_are_a_program(results: Results) -> None:
+    """Making, reading and writing of each device are decided by the last rule that says something of it."""
+    found = facts(results, "devices")
+    assert found["opened"] == "111 000 100 000 "
+    assert "Operation not permitted" in found["later"]
+
+
+def test_limits_change_while_a_process_runs(results: Results) -> None:
+    """What is named changes, the rest stays, -1 lifts; a refused change is taken back."""
+    found = facts(results, "update")
+    disk = facts(results, "read_back")["disk"]
+    assert found["seen"] == [
+        {
+            "memory.max": str(32 * MEBIBYTE),
+            "memory.swap.max": str(16 * MEBIBYTE),
+            "io.max": f"{disk} rbps={MEBIBYTE} wbps=max riops=max wiops=max",
+        },
+        {"cpu.max": "10000 50000", "cpu.max.burst": "5000"},
+        {"cpu.max": "10000 100000", "io.max": ""},
+        {
+            "memory.max": "max",
+            "memory.swap.max": "max",
+            "cpu.max": "max 100000",
+            "cpu.weight": "100",
+            "pids.max": "max",
+        },
+    ]
+    assert found["refused"].startswith("linux.resources.cpu.cpus: ")
+    assert found["unchanged"] is True
+    assert "bytes in use" in found["checked"]
+    assert found["idle"] == {"cpu.idle": "0", "cpu.weight": "59"}
+
+
+def test_what_happened_in_a_group_is_told(results: Results) -> None:
+    """Statistics in runc's shape, a sentence for the hog and one for the bomb, a hint once it vanished."""
+    found = facts(results, "statistics")
+    told = found["told"]
+    assert told["memory"]["usage"]["limit"] == told["memory"]["swap"]["limit"] == 32 * MEBIBYTE
+    assert told["memory"]["usage"]["max"] > 24 * MEBIBYTE
+    assert told["cpu"]["usage"]["total"] > 0
+    assert told["cpu"]["psi"]["some"]["total"] >= 0
+    assert told["pids"] == {"current": 4, "limit": 5}
+    assert told["cpuset"]["cpus"] == [0, 1]
+    assert told["hugetlb"]["2MB"]["usage"] == 0
+    hog, bomb = found["sentences"]
+    assert hog == f"out of memory: the kernel killed 1 process(es) at the limit of {32 * MEBIBYTE} bytes"
+    assert bomb.startswith("out of processes: ")
+    assert len(found["hints"]) == 4
+    assert all("it vanished" in hint for hint in found["hints"])
 
 
 def test_nothing_is_left(results: Results) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from pybench.runtime.container.cgroup.limits import DeviceLimits, HugePageLimit, Limits
 from pybench.runtime.container.cgroup.readings import Pressure, Usage, read_pids
-from pybench.runtime.errors import LeftoverError
+from pybench.runtime.errors import HostError, LeftoverError
 
 __all__ = [
     "REMOVAL_PATIENCE",
@@ -26,6 +26,8 @@ __all__ = [
     "Limits",
     "Pressure",
     "Usage",
+    "directories_by_file",
+    "if_vanished",
     "kill_and_wait",
     "processes_beneath",
     "read_pids",
@@ -155,6 +157,31 @@ def _with_groups_beneath(directory: Path) -> list[Path]:
         except FileNotFoundError:
             continue
     return groups
+
+
+def directories_by_file(group: Group) -> dict[str, Path]:
+    """File → the directory of the group that has it.
+
+    Raises:
+        HostError: the group vanished.
+    """
+    where: dict[str, Path] = {}
+    for directory in group.directories:
+        try:
+            names = os.listdir(directory)  # noqa: PTH208 - names are wanted, not paths
+        except OSError as error:
+            raise HostError(
+                f"cannot read the control group {directory}: {error.strerror}", if_vanished(directory)
+            ) from error
+        where.update(dict.fromkeys(names, directory))
+    return where
+
+
+def if_vanished(directory: Path) -> str:
+    """A hint for an error, empty if the group is there."""
+    if directory.is_dir():
+        return ""
+    return "it vanished: someone moved its processes out and removed it; delete the container"
 
 
 def remove_directory(directory: Path) -> None:

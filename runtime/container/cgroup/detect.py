@@ -66,7 +66,7 @@ def detect() -> Controller:
     Where version 2 is not delegated to this user but systemd is there, this process moves into a
     scope of its own.
     """
-    hierarchies = _hierarchies()
+    hierarchies = mounted_hierarchies()
     if not hierarchies:
         return NoGroups("no cgroup filesystem is mounted")
     if (version2 := _try_version2(hierarchies)) is not None:
@@ -88,17 +88,18 @@ def open_group(directories: Iterable[Path]) -> Group:
         HostError: it is gone, or not one.
     """
     paths = tuple(directories)
-    hierarchies = _hierarchies()
+    hierarchies = mounted_hierarchies()
     if "" in hierarchies and all(path.is_relative_to(hierarchies[""].mount) for path in paths):
         try:
             (path,) = paths
             return open_group2(path)
         except (OSError, ValueError) as error:
             raise HostError(f"cannot open the control group of {paths}: {error}") from error
-    own = _own_directories(hierarchies)
+    own = own_directories(hierarchies)
     found = {
         name: path
-        for name in CONTROLLERS
+        # Also the hierarchies in which nothing of ours is limited, if the group is in them.
+        for name in dict.fromkeys((*CONTROLLERS, *own))
         if name in own
         for path in paths
         if path.is_relative_to(hierarchies[name].mount) and path.is_dir()
@@ -108,7 +109,7 @@ def open_group(directories: Iterable[Path]) -> Group:
     return Group1(found, {name: own[name] for name in found})
 
 
-def _hierarchies() -> dict[str, Hierarchy]:
+def mounted_hierarchies() -> dict[str, Hierarchy]:
     """Controller → its v1 hierarchy; "" → version 2's (proc_pid_mountinfo(5))."""
     found: dict[str, Hierarchy] = {}
     for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
@@ -124,7 +125,7 @@ def _hierarchies() -> dict[str, Hierarchy]:
     return found
 
 
-def _own_directories(hierarchies: dict[str, Hierarchy]) -> dict[str, Path]:
+def own_directories(hierarchies: dict[str, Hierarchy]) -> dict[str, Path]:
     """Controller → this process's group; "" → its v2 group (cgroups(7), /proc/[pid]/cgroup)."""
     own: dict[str, Path] = {}
     for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
@@ -151,7 +152,7 @@ def _try_to_make(parent: Path) -> frozenset[str] | None:
 
 
 def _try_version1(hierarchies: dict[str, Hierarchy]) -> Version1 | None:
-    own = _own_directories(hierarchies)
+    own = own_directories(hierarchies)
     parents: dict[str, Path] = {}
     files: frozenset[str] = frozenset()
     for controller in CONTROLLERS:
@@ -169,7 +170,7 @@ def _try_version2(hierarchies: dict[str, Hierarchy]) -> Version2 | None:
     processes"), except the root; so the harness's own group seldom is the one. Only the own
     group's setting is ever changed: the ancestors are the machine's.
     """
-    group = _own_directories(hierarchies).get("")
+    group = own_directories(hierarchies).get("")
     if group is None or not read_words(group / "cgroup.controllers") & ESSENTIAL:
         return None
     enable_controllers(group)
@@ -196,7 +197,7 @@ def _in_scope(hierarchies: dict[str, Hierarchy]) -> Version2:
         HostError: there is none to be had; says why.
     """
     delegation.enter_scope()
-    scope = _own_directories(hierarchies).get("")
+    scope = own_directories(hierarchies).get("")
     if scope is None:
         raise HostError("the scope that systemd made is not below the mount of cgroup2")
     delegation.settle(scope)

@@ -27,6 +27,7 @@ OCI_BLKIO_WEIGHTS = (10, 1000)
 _LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 _DEVICE = re.compile(r"\d+:\d+")
 _PAGE_SIZE = re.compile(r"\d+[KMG]B")
+_FILE = re.compile(r"[a-z0-9_]+(\.[A-Za-z0-9_]+)+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,12 @@ class Limits:
     io_weight: int | None = None
     """1..10000, default 100."""
     hugetlb: tuple[HugePageLimit, ...] = ()
+    cpu_burst: int | None = None
+    """Microseconds of unused quota that a later period may use up besides its own."""
+    cpu_idle: bool = False
+    """Run only when nothing else wants the CPU (SCHED_IDLE for the whole group)."""
+    unified: tuple[tuple[str, str], ...] = ()
+    """Files of version 2 and what is written to them, line by line, after all the others."""
 
     def __post_init__(self) -> None:
         _check("memory", self.memory, 1, None)
@@ -109,6 +116,9 @@ class Limits:
         _check("cpu weight", self.cpu_weight, 1, LARGEST_WEIGHT)
         _check("cpu shares", self.cpu_shares, FEWEST_SHARES, MOST_SHARES)
         _check("io weight", self.io_weight, 1, LARGEST_WEIGHT)
+        _check("cpu burst", self.cpu_burst, 0, None)
+        for name, _ in self.unified:
+            _check_text("unified", name, _FILE, "give the name of a file of version 2, such as memory.high")
         if self.cpu_weight is not None and self.cpu_shares is not None:
             raise InputError("cpu weight and cpu shares say the same thing twice", "give one of them")
         for name, text in (("cpuset cpus", self.cpuset_cpus), ("cpuset mems", self.cpuset_mems)):

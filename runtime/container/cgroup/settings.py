@@ -73,9 +73,7 @@ def _version1(limits: Limits, files: frozenset[str]) -> Iterator[Setting]:
         if limits.swap is not None:
             # After the one above: it may never be below it (memory.rst, 5.2).
             yield Setting("swap", "memory.memsw.limit_in_bytes", str(limits.memory + limits.swap))
-    if (quota := limits.quota_and_period()) is not None:
-        yield Setting("cpu", "cpu.cfs_period_us", str(quota[1]))
-        yield Setting("cpu", "cpu.cfs_quota_us", str(quota[0]))
+    yield from _version1_quota(limits)
     if limits.pids is not None:
         yield Setting("pids", "pids.max", str(limits.pids))
     if limits.memory_high is not None:
@@ -90,6 +88,18 @@ def _version1(limits: Limits, files: frozenset[str]) -> Iterator[Setting]:
     yield from _version1_io(limits, files)
     for huge in limits.hugetlb:
         yield from _huge_pages(huge.size, "limit_in_bytes", huge.maximum, files)
+    yield from _burst_and_idle(limits, "cpu.cfs_burst_us")
+    for name, _ in limits.unified:
+        # Some of version 2's names are version 1's as well, with another meaning: no file is the right one.
+        yield Setting(f"unified {name}", "", "")
+
+
+def _version1_quota(limits: Limits) -> Iterator[Setting]:
+    if (quota := limits.quota_and_period()) is not None:
+        yield Setting("cpu", "cpu.cfs_period_us", str(quota[1]))
+        yield Setting("cpu", "cpu.cfs_quota_us", str(quota[0]))
+    elif limits.cpu_period is not None:
+        yield Setting("cpu", "cpu.cfs_period_us", str(limits.cpu_period))
 
 
 def _version1_io(limits: Limits, files: frozenset[str]) -> Iterator[Setting]:
@@ -114,12 +124,8 @@ def _version1_io(limits: Limits, files: frozenset[str]) -> Iterator[Setting]:
 
 
 def _version2(limits: Limits, files: frozenset[str]) -> Iterator[Setting]:
-    if limits.memory is not None:
-        yield Setting("memory", "memory.max", str(limits.memory))
-        if limits.swap is not None:
-            yield Setting("swap", "memory.swap.max", str(limits.swap))
-    if (quota := limits.quota_and_period()) is not None:
-        yield Setting("cpu", "cpu.max", f"{quota[0]} {quota[1]}")
+    yield from _version2_memory(limits)
+    yield from _version2_quota(limits)
     if limits.pids is not None:
         yield Setting("pids", "pids.max", str(limits.pids))
     if limits.memory_high is not None:
@@ -134,6 +140,25 @@ def _version2(limits: Limits, files: frozenset[str]) -> Iterator[Setting]:
     yield from _version2_io(limits, files)
     for huge in limits.hugetlb:
         yield from _huge_pages(huge.size, "max", huge.maximum, files)
+    yield from _burst_and_idle(limits, "cpu.max.burst")
+    for name, value in limits.unified:
+        # The kernel takes one key of a keyed file at a time (cgroup-v2.rst, "Format").
+        for line in value.splitlines():
+            yield Setting(f"unified {name}", name, line)
+
+
+def _version2_memory(limits: Limits) -> Iterator[Setting]:
+    if limits.memory is not None:
+        yield Setting("memory", "memory.max", str(limits.memory))
+        if limits.swap is not None:
+            yield Setting("swap", "memory.swap.max", str(limits.swap))
+
+
+def _version2_quota(limits: Limits) -> Iterator[Setting]:
+    if (quota := limits.quota_and_period()) is not None:
+        yield Setting("cpu", "cpu.max", f"{quota[0]} {quota[1]}")
+    elif limits.cpu_period is not None:
+        yield Setting("cpu", "cpu.max", f"max {limits.cpu_period}")
 
 
 def _version2_io(limits: Limits, files: frozenset[str]) -> Iterator[Setting]:
@@ -169,6 +194,15 @@ def _cpusets(limits: Limits) -> Iterator[Setting]:
         yield Setting("cpuset cpus", "cpuset.cpus", limits.cpuset_cpus)
     if limits.cpuset_mems is not None:
         yield Setting("cpuset mems", "cpuset.mems", limits.cpuset_mems)
+
+
+def _burst_and_idle(limits: Limits, burst: str) -> Iterator[Setting]:
+    if limits.cpu_burst is not None:
+        # After the quota, which it must not exceed.
+        yield Setting("cpu burst", burst, str(limits.cpu_burst))
+    if limits.cpu_idle:
+        # After the weight, which an idle group refuses.
+        yield Setting("cpu idle", "cpu.idle", "1")
 
 
 def _huge_pages(size: str, suffix: str, maximum: int, files: frozenset[str]) -> Iterator[Setting]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from pybench.runtime.container.cgroup.base import (
     FREEZE_PATIENCE,
     Group,
+    if_vanished,
     kill_and_wait,
     processes_beneath,
     remove_directory,
@@ -74,7 +75,7 @@ class Version1:
                 directory.mkdir()
                 made.append(directory)
             if "cpuset" in parents:
-                _inherit_cpuset(parents["cpuset"], group.by_controller["cpuset"])
+                inherit_cpuset(parents["cpuset"], group.by_controller["cpuset"])
             for setting in settings:
                 setting.write(group.by_controller[setting.controller])
         except (OSError, PybenchError) as error:
@@ -93,7 +94,7 @@ class Version1:
         return tuple(name for name in self.parents if name in ALWAYS_JOINED or name in asked)
 
 
-def _inherit_cpuset(parent: Path, directory: Path) -> None:
+def inherit_cpuset(parent: Path, directory: Path) -> None:
     """A new group has no CPU and no node, and nothing can enter it until it has (cpuset(7))."""
     for name in ("cpuset.cpus", "cpuset.mems"):
         (directory / name).write_text((parent / name).read_text(encoding="ascii"), encoding="ascii")
@@ -127,7 +128,9 @@ class Group1:
                 try:
                     (directory / "tasks").write_text(thread, encoding="ascii")
                 except OSError as error:
-                    raise HostError(f"cannot join the control group {directory}: {error.strerror}") from error
+                    raise HostError(
+                        f"cannot join the control group {directory}: {error.strerror}", if_vanished(directory)
+                    ) from error
             yield
 
     @contextlib.contextmanager
@@ -139,7 +142,12 @@ class Group1:
             yield
             return
         file = pids / "pids.max"
-        file.write_text(str(limit + 1), encoding="ascii")
+        try:
+            file.write_text(str(limit + 1), encoding="ascii")
+        except OSError as error:
+            raise HostError(
+                f"cannot join the control group {pids}: {error.strerror}", if_vanished(pids)
+            ) from error
         try:
             yield
         finally:
@@ -204,7 +212,9 @@ class Group1:
                     raise HostError(f"the control group {freezer} did not freeze in {patience:g} s")
                 time.sleep(0.0005)
         except OSError as error:
-            raise HostError(f"cannot freeze the control group {freezer}: {error.strerror}") from error
+            raise HostError(
+                f"cannot freeze the control group {freezer}: {error.strerror}", if_vanished(freezer)
+            ) from error
 
     def thaw(self) -> None:
         """Takes effect at once."""

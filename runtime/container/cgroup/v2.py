@@ -14,6 +14,7 @@ from pybench.runtime.container.cgroup.base import (
     FREEZE_PATIENCE,
     REMOVAL_PATIENCE,
     Group,
+    if_vanished,
     kill_and_wait,
     processes_beneath,
     remove_directory,
@@ -25,6 +26,7 @@ from pybench.runtime.container.cgroup.readings import (
     Usage,
     read_io_stat,
     read_number,
+    read_pids,
     read_stall,
     read_words,
     scaled,
@@ -76,7 +78,13 @@ class Version2:
 
 
 def enable_controllers(group: Path) -> None:
-    """Give a group's children every controller that it has itself, as far as the kernel allows."""
+    """Give a group's children every controller that it has itself, as far as the kernel allows.
+
+    Not below a group with processes, the root excepted, which alone has no type: there some controllers
+    can be enabled, but no process can then enter a child (cgroup-v2.rst, "Threads").
+    """
+    if (group / "cgroup.type").exists() and read_pids(group / "cgroup.procs"):
+        return
     for controller in read_words(group / "cgroup.controllers") & CONTROLLERS:
         with contextlib.suppress(OSError):
             (group / "cgroup.subtree_control").write_text(f"+{controller}", encoding="ascii")
@@ -106,8 +114,11 @@ class Group2:
     @contextlib.contextmanager
     def spawning(self) -> Iterator[None]:
         """Nothing to do: clone3 puts the child inside through the descriptor."""
-        if read_number(self.directory / "cgroup.freeze"):
+        frozen = read_number(self.directory / "cgroup.freeze")
+        if frozen:
             raise HostError(f"the control group {self.directory.name} is frozen", "thaw it first")
+        if frozen is None and (hint := if_vanished(self.directory)):
+            raise HostError(f"cannot join the control group {self.directory}: it is not there", hint)
         yield
 
     def memory_charged(self) -> int | None:
@@ -157,7 +168,10 @@ class Group2:
                 return
             self._write("cgroup.freeze", "0")
         except OSError as error:
-            raise HostError(f"cannot freeze the control group {self.directory}: {error.strerror}") from error
+            raise HostError(
+                f"cannot freeze the control group {self.directory}: {error.strerror}",
+                if_vanished(self.directory),
+            ) from error
         raise HostError(f"the control group {self.directory} did not freeze in {patience:g} s")
 
     def thaw(self) -> None:
