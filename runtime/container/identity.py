@@ -10,13 +10,13 @@ import fcntl
 import os
 import pwd
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from pybench.runtime.container.specification.linux import IdMapping
+from pybench.runtime.container.specification.linux import IdMapping, Linux
 from pybench.runtime.errors import HostError
 from pybench.runtime.journal import state_directory
 
@@ -134,3 +134,38 @@ def _subordinate(file: Path, uid: int) -> tuple[int, int] | None:
                 if int(size) >= RANGE_SIZE:
                     return int(start), RANGE_SIZE
     return None
+
+
+def map_of(linux: Linux) -> IdentityMap | None:
+    """The map that a specification asks for, and how this user can write it; None without a user namespace.
+
+    Raises:
+        HostError: an ordinary user needs newuidmap and newgidmap for it, and they are not installed.
+    """
+    if not linux.uid_mappings:
+        return None
+    return given_map(linux.uid_mappings, linux.gid_mappings)
+
+
+def given_map(uids: Sequence[IdMapping], gids: Sequence[IdMapping]) -> IdentityMap:
+    """A map in the words of a specification.
+
+    Raises:
+        HostError: an ordinary user needs newuidmap and newgidmap for it, and they are not installed.
+    """
+    uid, gid = os.geteuid(), os.getegid()
+    own_alone = [len(maps) == 1 and maps[0].size == 1 for maps in (uids, gids)]
+    if uid == 0 or (all(own_alone) and uids[0].host_id == uid and gids[0].host_id == gid):
+        return IdentityMap(_text(uids), _text(gids), deny_setgroups=uid != 0, label="given")
+    commands = []
+    for name, maps in (("newuidmap", uids), ("newgidmap", gids)):
+        program = shutil.which(name)
+        if program is None:
+            raise HostError(f"{name} is not installed, which maps ids for ordinary users", "apt-get install uidmap")
+        words = (program, *_text(maps).split())
+        commands.append(tuple(word.encode() for word in words))
+    return IdentityMap(None, None, deny_setgroups=False, map_commands=tuple(commands), label="given")
+
+
+def _text(maps: Sequence[IdMapping]) -> str:
+    return "\n".join(f"{each.container_id} {each.host_id} {each.size}" for each in maps)

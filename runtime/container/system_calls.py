@@ -88,6 +88,11 @@ def unshare(flags: int) -> None:
     _checked("unshare", _libc.unshare(ctypes.c_int(flags)))
 
 
+def setns(namespace: int, kinds: int) -> None:
+    """setns(2) for the calling thread; with CLONE_NEWPID for its children."""
+    _checked("setns", _libc.setns(ctypes.c_int(namespace), ctypes.c_int(kinds)))
+
+
 def open_tree(directory: int, path: str, flags: int) -> int:
     """open_tree(2): a descriptor of a mount, or of a detached copy of one."""
     return _call("open_tree", _SYS_OPEN_TREE, directory, os.fsencode(path), flags)

@@ -1,0 +1,222 @@
+"""What is known of a container between two commands: one directory for each, below the runtime's root.
+
+`record.json` is replaced as a whole, so that whoever reads it finds the old or the new one. The
+two FIFOs are there as long as the container waits to be started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pybench.runtime.container.leftovers import start_ticks
+from pybench.runtime.container.specification.bundle import parse
+from pybench.runtime.container.specification.model import Specification
+from pybench.runtime.errors import HostError, InputError
+
+Status = Literal["creating", "created", "running", "paused", "stopped"]
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_+.-]{1,1024}", re.ASCII)
+_RECORD: Final = "record.json"
+_CONFIGURATION: Final = "config.json"
+START_FIFO: Final = "start"
+FAILED_FIFO: Final = "failed"
+_PAUSED: Final = "paused"
+
+
+def default_root() -> Path:
+    """/run/pybench-oci for root, else below $XDG_RUNTIME_DIR."""
+    if os.geteuid() == 0:
+        return Path("/run/pybench-oci")
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/pybench-oci-{os.geteuid()}", "pybench-oci")  # noqa: S108
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One container, as it was last written down."""
+
+    id: str
+    bundle: str
+    oci_version: str
+    created: str
+    """ISO 8601, UTC."""
+    pid: int = 0
+    """The host's pid of its first process; 0 before there is one."""
+    started: int = 0
+    """Clock ticks after boot at which that process started: a reused pid has others."""
+    groups: tuple[str, ...] = ()
+    """Directories of its control group."""
+    steps: tuple[str, ...] = ()
+    """What each of its steps does, to explain one that fails after the start."""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    complete: bool = False
+    """All has been made; false while it is being created, and for ever if that was interrupted."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether its first process lives; one that has ended and waits to be reaped does not."""
+        return self.pid > 0 and start_ticks(self.pid) == self.started and not _is_zombie(self.pid)
+
+
+class ContainerDirectory:
+    """The directory of one container."""
+
+    def __init__(self, root: Path, identifier: str) -> None:
+        """Name it; nothing is read.
+
+        Raises:
+            InputError: no container can have this id.
+        """
+        if not _NAME.fullmatch(identifier) or identifier in {".", ".."}:
+            raise InputError(f"{identifier[:80]!r} cannot be the id of a container", "use letters, digits and _+.-")
+        self.root = root
+        self.id = identifier
+        self.path = root / identifier
+
+    def make(self) -> None:
+        """Make it.
+
+        Raises:
+            InputError: there is a container of that id.
+            HostError: the root cannot be written.
+        """
+        try:
+            self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o711)
+        except FileExistsError:
+            raise InputError(f"container {self.id} exists already", f"pybench-oci delete {self.id}") from None
+        except OSError as error:
+            raise HostError(f"{self.path}: {error.strerror}", "choose another with --root") from error
+
+    def remove(self) -> None:
+        """Remove it with all it holds. Idempotent."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.root.rmdir()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[Self]:
+        """Hold it against other commands on the same container.
+
+        Raises:
+            InputError: there is no such container.
+        """
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise self._missing() from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield self
+        finally:
+            os.close(descriptor)
+
+    def write(self, record: Record) -> None:
+        """Replace the record."""
+        self._replace(_RECORD, json.dumps(asdict(record)).encode())
+
+    def read(self) -> Record:
+        """The record.
+
+        Raises:
+            InputError: there is no such container.
+            HostError: what is there is not a record.
+        """
+        path = self.path / _RECORD
+        try:
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return Record(**{**values, "groups": tuple(values["groups"]), "steps": tuple(values["steps"])})
+        except FileNotFoundError:
+            raise self._missing() from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise HostError(f"{path} is damaged: {error}", f"pybench-oci delete --force {self.id}") from error
+
+    def keep_configuration(self, text: bytes) -> None:
+        """Keep the specification as it was when the container was created."""
+        self._replace(_CONFIGURATION, text)
+
+    def specification(self) -> Specification:
+        """The specification it was created from.
+
+        Raises:
+            HostError: it is gone.
+        """
+        path = self.path / _CONFIGURATION
+        try:
+            return parse(path.read_bytes(), str(path))[0]
+        except OSError as error:
+            raise HostError(f"{path}: {error.strerror}") from error
+
+    def status(self, record: Record) -> Status:
+        """What it is doing."""
+        if not record.complete and record.alive:
+            return "creating"
+        if not record.alive:
+            return "stopped"
+        if (self.path / START_FIFO).exists():
+            return "created"
+        return "paused" if (self.path / _PAUSED).exists() else "running"
+
+    def note_pause(self, *, paused: bool) -> None:
+        """Remember whether it is paused."""
+        if paused:
+            (self.path / _PAUSED).touch()
+        else:
+            (self.path / _PAUSED).unlink(missing_ok=True)
+
+    def state(self, record: Record) -> dict[str, Any]:
+        """The state in OCI's words (runtime.md, State)."""
+        status = self.status(record)
+        return {
+            "ociVersion": record.oci_version,
+            "id": record.id,
+            "status": status,
+            "pid": 0 if status == "stopped" else record.pid,
+            "bundle": record.bundle,
+            "annotations": dict(record.annotations),
+        }
+
+    def _replace(self, name: str, content: bytes) -> None:
+        descriptor, temporary = tempfile.mkstemp(dir=self.path, prefix=".")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+            Path(temporary).rename(self.path / name)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+    def _missing(self) -> InputError:
+        return InputError(f"container {self.id} does not exist", "`pybench-oci list` shows those there are")
+
+
+def containers(root: Path) -> Iterator[tuple[ContainerDirectory, Record]]:
+    """Every container below a root, by id; damaged ones are left out."""
+    for path in sorted(root.iterdir()) if root.is_dir() else ():
+        directory = ContainerDirectory(root, path.name)
+        try:
+            yield directory, directory.read()
+        except (InputError, HostError):
+            continue
+
+
+def with_process(record: Record, pid: int) -> Record:
+    """The record once its first process is there."""
+    return replace(record, pid=pid, started=start_ticks(pid) or 0)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in {"Z", "X"}
