@@ -161,7 +161,9 @@ def given_map(uids: Sequence[IdMapping], gids: Sequence[IdMapping]) -> IdentityM
     for name, maps in (("newuidmap", uids), ("newgidmap", gids)):
         program = shutil.which(name)
         if program is None:
-            raise HostError(f"{name} is not installed, which maps ids for ordinary users", "apt-get install uidmap")
+            raise HostError(
+                f"{name} is not installed, which maps ids for ordinary users", "apt-get install uidmap"
+            )
         words = (program, *_text(maps).split())
         commands.append(tuple(word.encode() for word in words))
     return IdentityMap(None, None, deny_setgroups=False, map_commands=tuple(commands), label="given")

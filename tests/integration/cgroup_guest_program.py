@@ -1,6 +1,6 @@
 """Runs as the first process of a guest whose control groups are version 2 alone, and tells what it saw.
 
-Stand-alone: it is put into an initramfs beside the interpreter, the modules it imports and busybox.
+It is put into an initramfs beside the interpreter, the modules it imports and busybox.
 Each check is a function that returns facts; the facts, or the error, go to the console as one JSON line.
 """
 
@@ -19,7 +19,9 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pybench.runtime.container import _spawn
+import cgroup_guest_placement
+from cgroup_guest_helpers import GROUPS, MEBIBYTE, Child, Facts, disk, forked_into, placed, reap, refusal
+
 from pybench.runtime.container.cgroup import delegation
 from pybench.runtime.container.cgroup.base import (
     Controller,
@@ -30,33 +32,18 @@ from pybench.runtime.container.cgroup.base import (
     kill_and_wait,
 )
 from pybench.runtime.container.cgroup.detect import detect, open_group
-from pybench.runtime.container.cgroup.devices import ALWAYS_ALLOWED
-from pybench.runtime.container.cgroup.events import exhausted, statistics_of
-from pybench.runtime.container.cgroup.placement import placement_of, remove_placed
-from pybench.runtime.container.cgroup.resources import change_of, limits_of
-from pybench.runtime.container.cgroup.update import update
+from pybench.runtime.container.cgroup.placement import placement_of
 from pybench.runtime.container.cgroup.v2 import Version2
-from pybench.runtime.container.specification.resources import (
-    BlockIO,
-    Cpu,
-    DeviceRule,
-    Memory,
-    Pids,
-    Resources,
-    ThrottleDevice,
-)
+from pybench.runtime.container.specification.resources import Pids, Resources
 from pybench.runtime.errors import HostError
 
 MARKER = "PYBENCH-RESULT "
-GROUPS = Path("/sys/fs/cgroup")
-MEBIBYTE = 2**20
 USER = 1000
 NEW_CGROUP_NAMESPACE = 0x02000000  # CLONE_NEWCGROUP, clone(2)
 RESTART = 0x01234567  # reboot(2), LINUX_REBOOT_CMD_RESTART; QEMU ends on it
 SPIN = "while :; do :; done"
 
 libc = ctypes.CDLL(None, use_errno=True)
-Facts = dict[str, object]
 
 
 def mount(kind: str, target: str) -> None:
@@ -64,42 +51,6 @@ def mount(kind: str, target: str) -> None:
     Path(target).mkdir(parents=True, exist_ok=True)
     if libc.mount(kind.encode(), target.encode(), kind.encode(), 0, None) != 0:
         raise OSError(ctypes.get_errno(), f"mount {kind}")
-
-
-class Child:
-    """A shell command, cloned into a group."""
-
-    def __init__(self, group: Group, script: str, flags: int = 0) -> None:
-        program = _spawn.Program((), b"/bin/sh", (b"sh", b"-c", script.encode()), ())
-        cancel = os.eventfd(0)
-        with group.spawning():
-            self.pid, self.pidfd, *_, failed, number, call = _spawn.spawn(
-                program,
-                flags=flags,
-                descriptors=(),
-                uid_map=None,
-                gid_map=None,
-                time_offsets=None,
-                deny_setgroups=False,
-                map_commands=(),
-                cgroup=group.descriptor,
-                watched=(),
-                awaited=0,
-                cancel=cancel,
-                timeout=10**10,
-                listener=-1,
-                supervisor=-1,
-            )
-        os.close(cancel)
-        if failed != -1:
-            raise OSError(number, call)
-
-    def wait(self) -> int:
-        """Exit code, or minus the signal."""
-        ended = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert ended is not None
-        os.close(self.pidfd)
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 @contextlib.contextmanager
@@ -112,13 +63,6 @@ def made(name: str, limits: Limits, controller: Controller | None = None) -> Ite
         group.kill()
         reap()
         group.remove()
-
-
-def reap() -> None:
-    """Collect what has ended; orphans are this process's, too."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 def cpu_seconds(group: Group) -> float:
@@ -137,15 +81,6 @@ def check_detect() -> Facts:
         "unavailable": controller.unavailable(everything()),
         "unknown": controller.unavailable(Limits(hugetlb=(HugePageLimit("3MB", 0),))),
     }
-
-
-def disk() -> str:
-    """The guest's disk as MAJOR:MINOR."""
-    deadline = time.monotonic() + 10
-    file = Path("/sys/block/nvme0n1/dev")
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return file.read_text(encoding="ascii").strip()
 
 
 def everything() -> Limits:
@@ -224,16 +159,6 @@ def check_memory() -> Facts:
             "same": usage.oom_kills == group.out_of_memory_kills(),
             "peak": usage.memory_peak,
         }
-
-
-def forked_into(group: Group, function: Callable[[], None]) -> int:
-    """A copy of this process that enters a group and runs a function; its pid."""
-    pid = os.fork()
-    if pid == 0:
-        (group.directories[0] / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
-        function()
-        os._exit(0)
-    return pid
 
 
 def read_directly() -> None:
@@ -437,173 +362,6 @@ def as_user(function: Callable[[], Facts], inside: Path | None = None) -> Facts:
     return facts
 
 
-@contextlib.contextmanager
-def placed(resources: Resources, path: str, devices: tuple[DeviceRule, ...] | None = None) -> Iterator[Group]:
-    """A group at the path of a specification, emptied and removed afterwards."""
-    group = placement_of(path, "unused").create(limits_of(resources), devices)
-    try:
-        yield group
-    finally:
-        group.kill()
-        reap()
-        group.remove()
-        remove_placed(group.directories)
-
-
-def files_of(group: Group, *names: str) -> dict[str, str]:
-    """What files of a group say."""
-    return {name: (group.directories[0] / name).read_text(encoding="ascii").strip() for name in names}
-
-
-def refusal(function: Callable[[], object]) -> str:
-    """How it is refused."""
-    try:
-        function()
-    except HostError as error:
-        return error.message
-    return ""
-
-
-def check_place() -> Facts:
-    """Groups at absolute and relative paths and without one, what they hold, and what is left above them."""
-    everything_said = Resources(
-        memory=Memory(limit=64 * MEBIBYTE, swap=96 * MEBIBYTE, reservation=16 * MEBIBYTE),
-        cpu=Cpu(shares=512, quota=20_000, period=50_000, burst=10_000, cpus="1"),
-        pids=Pids(limit=12),
-        unified={"memory.high": str(48 * MEBIBYTE), "io.max": f"{disk()} rbps=max wiops=7"},
-    )
-    with placed(everything_said, "/some/where/deep") as group:
-        child = Child(open_group(group.directories), "exec sleep 60")
-        facts: Facts = {
-            "held": files_of(
-                group,
-                *("memory.max", "memory.swap.max", "memory.low", "memory.high", "cpu.weight", "cpu.max"),
-                *("cpu.max.burst", "cpuset.cpus", "pids.max", "io.max"),
-            ),
-            "group": Path(f"/proc/{child.pid}/cgroup").read_text(encoding="ascii").strip(),
-            "affinity": sorted(os.sched_getaffinity(child.pid)),
-            "used": refusal(lambda: placement_of("/some/where/deep", "x").create(Limits())),
-            "inside": refusal(
-                lambda: placement_of("/some/where/deep/er", "x").create(Limits(memory=MEBIBYTE))
-            ),
-        }
-        facts["untouched"] = files_of(group, "cgroup.subtree_control", "cgroup.type")
-        with placed(Resources(), "/some/beside") as beside:
-            facts["beside"] = beside.directories[0].is_dir()
-    with placed(Resources(cpu=Cpu(idle=1)), "") as group:
-        facts["default"] = str(group.directories[0])
-        facts["idle"] = files_of(group, "cpu.idle")["cpu.idle"]
-    with placed(Resources(), "relative") as group:
-        facts["relative"] = str(group.directories[0])
-    facts["refused"] = refusal(
-        lambda: placement_of("/some/refused", "x").create(
-            limits_of(Resources(unified={"no_such.file": "5"}, pids=Pids(limit=5)))
-        )
-    )
-    facts["left"] = sorted(path.name for path in GROUPS.iterdir() if path.is_dir())
-    return facts
-
-
-def check_devices() -> Facts:
-    """Which accesses a program lets through, for a process and for one that joins it later."""
-    rules = (
-        *(DeviceRule(allow=False), *ALWAYS_ALLOWED),
-        DeviceRule(allow=True, type="c", major=1),
-        DeviceRule(allow=False, type="c", major=1, minor=1, access="rw"),
-        DeviceRule(allow=False, type="c", major=1, minor=11, access="w"),
-    )
-    with placed(Resources(), "/devices/rules", rules) as group:
-        forked = forked_into(group, try_devices)
-        os.waitpid(forked, 0)
-        Child(open_group(group.directories), "{ : < /dev/nvme0n1; } 2> /tmp/later; : > /dev/null").wait()
-        return {
-            "opened": Path("/tmp/opened").read_text(encoding="ascii"),
-            "later": Path("/tmp/later").read_text(encoding="ascii"),
-        }
-
-
-def try_devices() -> None:
-    """Note which of some devices can be made and opened."""
-    letters: list[str] = []
-    nodes = (("null", 0o20600, 1, 3), ("mem", 0o20600, 1, 1), ("kmsg", 0o20600, 1, 11))
-    major, minor = map(int, disk().split(":"))
-    for name, mode, *number in (*nodes, ("disk", 0o60600, major, minor)):
-        path = f"/tmp/node-{name}"
-        os.mknod(path, mode, os.makedev(*number))
-        for access in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR):
-            try:
-                os.close(os.open(path, access | os.O_NONBLOCK))
-                letters.append("1")
-            except PermissionError:
-                letters.append("0")
-        letters.append(" ")
-    Path("/tmp/opened").write_text("".join(letters), encoding="ascii")
-
-
-def check_update() -> Facts:
-    """Limits changed under a running process, each step's files."""
-    start = Resources(
-        memory=Memory(limit=64 * MEBIBYTE, swap=64 * MEBIBYTE),
-        cpu=Cpu(quota=25_000, period=50_000, shares=512),
-        pids=Pids(limit=9),
-    )
-    names = ("memory.max", "memory.swap.max", "cpu.max", "cpu.max.burst", "cpu.weight", "pids.max", "io.max")
-    major, minor = map(int, disk().split(":"))
-
-    def throttled(rate: int) -> BlockIO:
-        return BlockIO(throttle_read_bps_device=(ThrottleDevice(major=major, minor=minor, rate=rate),))
-
-    steps = (
-        Resources(memory=Memory(limit=32 * MEBIBYTE, swap=48 * MEBIBYTE), block_io=throttled(MEBIBYTE)),
-        Resources(cpu=Cpu(quota=10_000, burst=5_000)),
-        Resources(cpu=Cpu(period=100_000), block_io=throttled(0)),
-        Resources(memory=Memory(limit=-1), cpu=Cpu(quota=-1, shares=1024), pids=Pids(limit=-1)),
-    )
-    with placed(start, "/update") as group:
-        Child(group, "exec sleep 60")
-        before = files_of(group, *names)
-        seen: list[dict[str, str]] = []
-        for step in steps:
-            update(group, change_of(step))
-            after = files_of(group, *names)
-            seen.append({name: after[name] for name in names if after[name] != before[name]})
-            before = after
-        facts: Facts = {
-            "seen": seen,
-            "refused": refusal(lambda: update(group, change_of(Resources(cpu=Cpu(shares=2, cpus="40"))))),
-            "unchanged": files_of(group, *names) == before,
-            "checked": refusal(
-                lambda: update(group, change_of(Resources(memory=Memory(limit=1, check_before_update=True))))
-            ),
-        }
-        update(group, change_of(Resources(cpu=Cpu(idle=1))))
-        update(group, change_of(Resources(cpu=Cpu(idle=0, shares=512))))
-        return {**facts, "idle": files_of(group, "cpu.idle", "cpu.weight")}
-
-
-def check_statistics() -> Facts:
-    """What is told of a group with a limit, a hog and a bomb, and of one that vanished."""
-    resources = Resources(memory=Memory(limit=32 * MEBIBYTE, swap=32 * MEBIBYTE), pids=Pids(limit=5))
-    with placed(resources, "/told/of") as group:
-        Child(group, "exec tail -c 200m /dev/zero > /dev/null").wait()
-        Child(group, "for i in 1 2 3 4 5 6 7 8; do sleep 60 & done 2>/dev/null").wait()
-        told = statistics_of(group)
-        sentences = exhausted(group)
-        group.kill()
-        reap()
-        group.directories[0].rmdir()
-        hints: list[str] = []
-        for operation in (
-            *(group.freeze, lambda: statistics_of(group), lambda: update(group, change_of(Resources()))),
-            lambda: Child(group, "true"),
-        ):
-            try:
-                operation()
-            except HostError as error:
-                hints.append(error.hint)
-    return {"told": told, "sentences": sentences, "hints": hints}
-
-
 def facts_of(check: Callable[[], Facts]) -> Facts:
     """Its facts, or its error as a fact."""
     try:
@@ -615,7 +373,7 @@ def facts_of(check: Callable[[], Facts]) -> Facts:
 CHECKS = (
     *(check_detect, check_read_back, check_clone_into, check_quota, check_pids, check_memory, check_io),
     *(check_freeze, check_kill, check_pressure, check_refused, check_open, check_ordinary_user),
-    *(check_place, check_devices, check_update, check_statistics),
+    *cgroup_guest_placement.CHECKS,
 )
 
 

@@ -136,7 +136,8 @@ def imported_modules() -> dict[str, Path]:
     return {
         name: Path(file).resolve()
         for name, file in json.loads(answer.stdout).items()
-        if name.startswith("pybench.") or (file.startswith(standard) and "site-packages" not in file)
+        if name.startswith(("pybench.", "cgroup_guest_"))
+        or (file.startswith(standard) and "site-packages" not in file)
     }
 
 

@@ -22,7 +22,7 @@ from pybench.runtime.container.cgroup.devices import ALWAYS_ALLOWED
 from pybench.runtime.container.cgroup.placement import placement_of, remove_placed
 from pybench.runtime.container.cgroup.resources import limits_of
 from pybench.runtime.container.defaults import offsets_text
-from pybench.runtime.container.identity import IdentityMap, map_of, given_map
+from pybench.runtime.container.identity import IdentityMap, given_map, map_of
 from pybench.runtime.container.lifecycle.hooks import run_hooks
 from pybench.runtime.container.lifecycle.namespaces import enterable, entered
 from pybench.runtime.container.lifecycle.record import (
@@ -274,17 +274,16 @@ class _Creation:
         """While the process waits, its namespaces made and nothing in them yet."""
         if self.process.oom_score_adj is not None:
             try:
-                Path(f"/proc/{pid}/oom_score_adj").write_text(str(self.process.oom_score_adj), encoding="ascii")
+                Path(f"/proc/{pid}/oom_score_adj").write_text(
+                    str(self.process.oom_score_adj), encoding="ascii"
+                )
             except OSError as error:
                 raise HostError(f"process.oomScoreAdj: {error.strerror}", "only root may lower it") from error
         state = {**self.directory.state(record), "status": "creating"}
         hooks = self.bundle.specification.hooks
         run_hooks(hooks.prestart, state, "prestart")
         run_hooks(hooks.create_runtime, state, "createRuntime")
-        if hooks.create_container:
-            from pybench.runtime.container.lifecycle.join import run_hooks_inside  # noqa: PLC0415 - rare
-
-            run_hooks_inside(hooks.create_container, pid, state, "createContainer")
+        run_hooks(hooks.create_container, state, "createContainer", inside=pid)
         if self._hook_input >= 0:
             os.write(self._hook_input, json.dumps({**state, "status": "created"}).encode())
 

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from pybench.runtime.container import system_calls
 from pybench.runtime.container.specification.model import Hook
+from pybench.runtime.container.specification.namespaces import FLAGS
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.output import printable
 
 _SHOWN_BYTES: Final = 2000
 
 
-def run_hooks(hooks: Iterable[Hook], state: Mapping[str, Any], point: str) -> None:
+def run_hooks(
+    hooks: Iterable[Hook], state: Mapping[str, Any], point: str, *, inside: int | None = None
+) -> None:
     """Run hooks in order, each with the container's state on its input.
+
+    Args:
+        hooks: what to run; paths are the host's.
+        state: the container's.
+        point: of its life, for messages.
+        inside: pid of the process whose mount, network, UTS and IPC namespaces they run in.
 
     Raises:
         InstanceError: one failed or took too long; the rest is not run.
@@ -33,11 +44,19 @@ def run_hooks(hooks: Iterable[Hook], state: Mapping[str, Any], point: str) -> No
                 stderr=subprocess.PIPE,
                 timeout=hook.timeout,
                 check=False,
+                # One system call; hooks are outside of what is measured.
+                preexec_fn=(lambda: _enter(inside)) if inside else None,
             )
         except subprocess.TimeoutExpired:
             raise InstanceError(f"{place} did not end within {hook.timeout} s") from None
-        except OSError as error:
-            raise InstanceError(f"{place}: {error.strerror}") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            raise InstanceError(f"{place}: {error}") from error
         if finished.returncode:
             said = printable(finished.stderr[-_SHOWN_BYTES:]).strip()
             raise InstanceError(f"{place} ended with {finished.returncode}{': ' if said else ''}{said}")
+
+
+def _enter(pid: int) -> None:
+    pidfd = os.pidfd_open(pid)
+    system_calls.setns(pidfd, sum(FLAGS[kind] for kind in ("network", "uts", "ipc", "mount")))
+    os.close(pidfd)

@@ -77,7 +77,9 @@ class ContainerDirectory:
             InputError: no container can have this id.
         """
         if not _NAME.fullmatch(identifier) or identifier in {".", ".."}:
-            raise InputError(f"{identifier[:80]!r} cannot be the id of a container", "use letters, digits and _+.-")
+            raise InputError(
+                f"{identifier[:80]!r} cannot be the id of a container", "use letters, digits and _+.-"
+            )
         self.root = root
         self.id = identifier
         self.path = root / identifier

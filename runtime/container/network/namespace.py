@@ -8,21 +8,11 @@ routes and firewall, whatever capabilities it keeps in its own user namespace (u
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pybench.runtime.container.system_calls import CLONE_NEWNET, unshare
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def setns(descriptor: int, kind: int) -> None:
-    """setns(2) for the calling thread; `kind` is the CLONE_NEW… flag of the descriptor's namespace."""
-    if _libc.setns(ctypes.c_int(descriptor), ctypes.c_int(kind)) < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, f"setns: {os.strerror(error)}")
+from pybench.runtime.container.system_calls import CLONE_NEWNET, setns, unshare
 
 
 def own_namespace() -> int:

@@ -57,6 +57,7 @@ PROPAGATIONS: Final = MappingProxyType(
 )
 _OF_THE_FILE_SYSTEM: Final = frozenset({"sync", "async", "dirsync", "lazytime", "nolazytime"})
 """Flags that fsconfig(2) takes for every file system."""
+_BINDS: Final = ("bind", "rbind", "idmap", "ridmap")
 _NOTHING_TO_DO: Final = frozenset({"defaults", "nomand"})
 _REFUSED: Final = MappingProxyType(
     {
@@ -152,6 +153,13 @@ def parse_options(kind: str, options: Iterable[str], path: str) -> MountOptions:
     )  # fmt: skip
     _check(kind, parsed, path)
     return parsed
+
+
+def known_options() -> tuple[str, ...]:
+    """Every option that is not one of a file system."""
+    flags = (*_ATTRIBUTES, *(f"r{name}" for name in _ATTRIBUTES))
+    changes = (*PROPAGATIONS, *(f"r{name}" for name in PROPAGATIONS))
+    return tuple(sorted({*flags, *changes, *_NOTHING_TO_DO, *_OF_THE_FILE_SYSTEM, *_BINDS}))
 
 
 def parse_propagation(text: str) -> Propagation | None:

@@ -46,7 +46,7 @@ class Cpu:
 class Pids:
     """The greatest number of processes; 0 or less means unlimited."""
 
-    limit: Int64
+    limit: Int64 | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
