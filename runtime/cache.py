@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import platformdirs
-
 from pybench.runtime.errors import HostError
 
 if TYPE_CHECKING:
@@ -22,7 +20,11 @@ CACHE_VARIABLE: Final = "PYBENCH_CACHE"
 def cache_directory() -> Path:
     """$PYBENCH_CACHE, else the user's cache directory (usually ~/.cache/pybench)."""
     override = os.environ.get(CACHE_VARIABLE)
-    return Path(override).absolute() if override else platformdirs.user_cache_path("pybench")
+    if override:
+        return Path(override).absolute()
+    import platformdirs  # noqa: PLC0415 - slow to import, for what is one path
+
+    return platformdirs.user_cache_path("pybench")
 
 
 @contextmanager

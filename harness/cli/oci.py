@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -76,7 +75,7 @@ def _parser() -> _Parser:
         "--systemd-cgroup", action="store_true", help="refused: cgroupsPath is taken as a path"
     )
     parser.add_argument("--rootless", help="accepted; found out by itself")
-    parser.add_argument("--version", "-v", action="version", version=_version())
+    parser.add_argument("--version", "-v", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(parser_class=_Parser)
     for name, function in (("create", _create), ("run", _run)):
         command = _add(commands, name, function, f"{name} a container from a bundle")
@@ -147,10 +146,16 @@ def _add_exec(commands: Any) -> None:  # noqa: ANN401
     command.add_argument("command", nargs=argparse.REMAINDER)
 
 
-def _version() -> str:
-    from pybench.runtime.container.defaults import VERSION  # noqa: PLC0415
+class _Version(argparse.Action):
+    """Says which version this is; podman reads it."""
 
-    return f"{PROGRAM} version {version('pybench-harness')}\nspec: {VERSION}"
+    def __call__(self, *_details: object) -> NoReturn:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        from pybench.runtime.container.defaults import VERSION  # noqa: PLC0415
+
+        print(f"{PROGRAM} version {version('pybench-harness')}\nspec: {VERSION}")
+        raise SystemExit(0)
 
 
 def _directory(parsed: argparse.Namespace) -> ContainerDirectory:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
-from pybench.runtime.container.image.users import User as ImageUser
 from pybench.runtime.container.profiles import Profile
 from pybench.runtime.container.specification.capability_names import to_names
 from pybench.runtime.container.specification.linux import (
@@ -58,7 +57,7 @@ def specification(
     environment: Mapping[str, str],
     *,
     host_name: str,
-    user: ImageUser,
+    user: User,
     working_directory: str,
     own_devices: bool,
     read_only_root: bool,
@@ -85,7 +84,7 @@ def specification(
     return Specification(
         oci_version=VERSION,
         process=Process(
-            user=User(uid=user.uid, gid=user.gid, additional_gids=user.groups),
+            user=user,
             args=tuple(command),
             env=tuple(f"{name}={value}" for name, value in environment.items()),
             cwd=working_directory,

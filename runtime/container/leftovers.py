@@ -8,8 +8,6 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
-
 from pybench.runtime.container.cgroup.base import REMOVAL_PATIENCE
 from pybench.runtime.container.cgroup.detect import open_group
 
@@ -56,6 +54,8 @@ def remove_mount_point(details: Mapping[str, str | int]) -> str:
 
 def descendants(pid: int) -> tuple[int, ...]:
     """A process and everything below it."""
+    import psutil  # noqa: PLC0415 - slow to import
+
     try:
         process = psutil.Process(pid)
         return (pid, *(child.pid for child in process.children(recursive=True)))
@@ -65,6 +65,8 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def session_members(session: int) -> tuple[int, ...]:
     """Every process of a session."""
+    import psutil  # noqa: PLC0415 - slow to import
+
     members = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError):

@@ -25,7 +25,6 @@ from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.defaults import host_files, offsets_text, specification, zero_clocks
 from pybench.runtime.container.identity import IdentityMap, reserve
-from pybench.runtime.container.image.users import User
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
 from pybench.runtime.container.landlock import scope_steps
 from pybench.runtime.container.network.pool import Lease, NetworkPool
@@ -40,10 +39,11 @@ from pybench.runtime.container.spawner import (
     Spawner,
 )
 from pybench.runtime.container.specification.linux import IdMapping
-from pybench.runtime.container.specification.model import Specification
+from pybench.runtime.container.specification.model import Specification, User
 from pybench.runtime.container.specification.namespaces import FLAGS
 from pybench.runtime.container.steps import CloseFrom, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.system_information import SystemInformation
+from pybench.runtime.container.user_namespace import user_namespace
 from pybench.runtime.errors import HostError, InputError, LeftoverError
 from pybench.runtime.journal import Journal, state_directory
 from pybench.runtime.marks import Mark
@@ -51,7 +51,7 @@ from pybench.runtime.marks import Mark
 NAMESPACES = sum(FLAGS.values())
 """All eight: user, pid, mount, net, uts, ipc, cgroup and time."""
 
-ROOT_USER = User(0, 0, ())
+ROOT_USER = User()
 DEFAULT_LIMITS = Limits(pids=256)
 """Podman's 2048 is generous; a workload that needs more than 256 processes says so."""
 
@@ -295,27 +295,6 @@ def _scratch_directory(journal: Journal) -> Iterator[Path]:
 
 def _no_mapped_mounts(source: Path, _uids: Sequence[IdMapping], _gids: Sequence[IdMapping]) -> Path:
     raise InputError(f"{source}: the harness's own containers map ids of volumes themselves")
-
-
-@contextlib.contextmanager
-def user_namespace(spawner: Spawner, identity: IdentityMap) -> Iterator[int]:
-    """A user namespace with the container's map, for as long as an id-mapped mount is being made.
-
-    mount_setattr wants a namespace's descriptor and copies its map. A namespace needs a process
-    to be made: a stopped `sleep`, which is ended again at once.
-    """
-    program = Program.compile((), ("/bin/sleep", "60"), {}, system_calls.CLONE_NEWUSER)
-    spawned = spawner.spawn(program, descriptors=(), watched=(), awaited=0, timeout=10.0, identity=identity)
-    try:
-        namespace = os.open(f"/proc/{spawned.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-    finally:
-        signal.pidfd_send_signal(spawned.pidfd, signal.SIGKILL)
-        os.waitid(os.P_PIDFD, spawned.pidfd, os.WEXITED)
-        os.close(spawned.pidfd)
-    try:
-        yield namespace
-    finally:
-        os.close(namespace)
 
 
 class Container:

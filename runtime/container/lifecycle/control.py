@@ -8,22 +8,21 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.cgroup.detect import open_group
 from pybench.runtime.container.cgroup.placement import remove_placed
 from pybench.runtime.container.leftovers import kill_processes
-from pybench.runtime.container.lifecycle.create import unpack_failure
-from pybench.runtime.container.lifecycle.hooks import run_hooks
 from pybench.runtime.container.lifecycle.record import (
     FAILED_FIFO,
     START_FIFO,
     ContainerDirectory,
     Record,
     Status,
+    unpack_failure,
 )
 from pybench.runtime.errors import HostError, InputError, InstanceError, LeftoverError, PybenchError
 
@@ -62,13 +61,7 @@ def start(directory: ContainerDirectory) -> tuple[str, ...]:
         (path / FAILED_FIFO).unlink()
         if failure is not None:
             raise InstanceError(_explain(record, *failure))
-        hooks = directory.specification().hooks.poststart
-        try:
-            run_hooks(hooks, directory.state(record), "poststart")
-        except PybenchError as error:
-            # "an error MUST be logged, but the lifecycle continues" (runtime.md)
-            return (error.message,)
-    return ()
+        return _run_later_hooks(directory, record, directory.state(record), "poststart")
 
 
 def send_signal(directory: ContainerDirectory, number: int, *, everybody: bool = False) -> None:
@@ -138,15 +131,28 @@ def delete(directory: ContainerDirectory, *, force: bool = False) -> tuple[str, 
             raise InputError(
                 f"container {directory.id} is {status}", f"pybench-oci delete --force {directory.id} kills it"
             )
-        hooks = ()
-        with contextlib.suppress(PybenchError):
-            hooks = directory.specification().hooks.poststop
         state = {**directory.state(record), "status": "stopped", "pid": 0}
         _end(record)
         remove_placed(map(Path, record.groups))
+        warnings = _run_later_hooks(directory, record, state, "poststop")
         directory.remove()
+    return warnings
+
+
+def _run_later_hooks(
+    directory: ContainerDirectory,
+    record: Record,
+    state: Mapping[str, Any],
+    point: Literal["poststart", "poststop"],
+) -> tuple[str, ...]:
+    """Their failures are told, "but the lifecycle continues" (runtime.md)."""
+    if not record.later_hooks:
+        return ()
+    from pybench.runtime.container.lifecycle.hooks import run_hooks  # noqa: PLC0415 - rare
+
     try:
-        run_hooks(hooks, state, "poststop")
+        hooks = directory.specification().hooks
+        run_hooks(hooks.poststart if point == "poststart" else hooks.poststop, state, point)
     except PybenchError as error:
         return (error.message,)
     return ()

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -32,13 +31,13 @@ from pybench.runtime.container.lifecycle.record import (
     Record,
     with_process,
 )
-from pybench.runtime.container.sandbox import user_namespace
 from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.specification.bundle import Bundle, load_bundle
 from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.container.specification.mounts import MS_SHARED, parse_propagation
 from pybench.runtime.container.steps import CloseFrom, Console, NewSession, RunHook, Step, WaitForStart
+from pybench.runtime.container.user_namespace import user_namespace
 from pybench.runtime.errors import HostError, InputError
 from pybench.runtime.journal import Journal
 
@@ -93,6 +92,7 @@ def create(
             specification.oci_version,
             datetime.now(UTC).isoformat(timespec="milliseconds"),
             annotations=dict(specification.annotations),
+            later_hooks=bool(specification.hooks.poststart or specification.hooks.poststop),
         )
         directory.write(record)
         group = _make_group(specification, directory.id, undo)
@@ -322,9 +322,3 @@ def _check_propagation(specification: Specification) -> None:
             "config.json: linux.rootfsPropagation: shared is not supported: the host's mounts are not shared "
             "with the namespace that containers are made in"
         )
-
-
-def unpack_failure(data: bytes) -> tuple[int, int] | None:
-    """Index of the step and error number, as a container reports them after its start."""
-    record = struct.Struct("=ii")
-    return record.unpack_from(data) if len(data) >= record.size else None

@@ -12,16 +12,18 @@ import json
 import os
 import re
 import shutil
+import struct
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from pybench.runtime.container.leftovers import start_ticks
-from pybench.runtime.container.specification.bundle import parse
-from pybench.runtime.container.specification.model import Specification
 from pybench.runtime.errors import HostError, InputError
+
+if TYPE_CHECKING:
+    from pybench.runtime.container.specification.model import Specification
 
 Status = Literal["creating", "created", "running", "paused", "stopped"]
 
@@ -58,6 +60,8 @@ class Record:
     steps: tuple[str, ...] = ()
     """What each of its steps does, to explain one that fails after the start."""
     annotations: Mapping[str, str] = field(default_factory=dict)
+    later_hooks: bool = False
+    """There are hooks for after its start or its end."""
     complete: bool = False
     """All has been made; false while it is being created, and for ever if that was interrupted."""
 
@@ -152,6 +156,9 @@ class ContainerDirectory:
         Raises:
             HostError: it is gone.
         """
+        # Half of what most commands would take, which need nothing of it.
+        from pybench.runtime.container.specification.bundle import parse  # noqa: PLC0415
+
         path = self.path / _CONFIGURATION
         try:
             return parse(path.read_bytes(), str(path))[0]
@@ -214,6 +221,12 @@ def containers(root: Path) -> Iterator[tuple[ContainerDirectory, Record]]:
 def with_process(record: Record, pid: int) -> Record:
     """The record once its first process is there."""
     return replace(record, pid=pid, started=start_ticks(pid) or 0)
+
+
+def unpack_failure(data: bytes) -> tuple[int, int] | None:
+    """Index of the step and error number, as a container reports them after its start."""
+    record = struct.Struct("=ii")
+    return record.unpack_from(data) if len(data) >= record.size else None
 
 
 def _is_zombie(pid: int) -> bool:
