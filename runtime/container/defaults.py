@@ -79,7 +79,7 @@ def specification(
     kinds = [kind for kind in get_args(NamespaceType) if not profile.namespaces_left_out & FLAGS[kind]]
     capabilities = Capabilities()
     if not profile.confined:
-        bounding, permitted = (to_names(_own_capabilities(field)) for field in ("CapBnd", "CapPrm"))
+        bounding, permitted = (to_names(own_capabilities(field)) for field in ("CapBnd", "CapPrm"))
         capabilities = Capabilities(bounding=bounding, effective=permitted, permitted=permitted)
     return Specification(
         oci_version=VERSION,
@@ -137,7 +137,7 @@ def _mounts(profile: Profile, *, own_devices: bool) -> Sequence[Mount]:
     return mounts
 
 
-def _own_capabilities(field: str) -> int:
+def own_capabilities(field: str) -> int:
     """A set of this process's capabilities (proc_pid_status(5))."""
     lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     return next(int(line.split()[1], 16) for line in lines if line.startswith(field))

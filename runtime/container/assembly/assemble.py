@@ -101,6 +101,8 @@ class Surroundings:
     group_directories: Callable[[], Iterable[tuple[str, Path]]] = no_groups
     policy: SeccompProfile | Policy | None = None
     """In the place of the specification's own filter."""
+    grantable: int | None = None
+    """The capabilities that can be granted, a bit set; None: all, as in a new user namespace."""
     keyring: bool = True
     """A session keyring of its own."""
     keep_groups: bool = False
@@ -174,7 +176,10 @@ def process_steps(
     linux = specification.linux
     personality = linux.personality.domain if linux.personality else None
     rights, last = right_steps(
-        process, surroundings.policy or linux.seccomp, keep_groups=surroundings.keep_groups
+        process,
+        surroundings.policy or linux.seccomp,
+        keep_groups=surroundings.keep_groups,
+        grantable=surroundings.grantable,
     )
     return (
         *((NewSessionKeyring(),) if surroundings.keyring else ()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import struct
 from collections.abc import Iterator
@@ -72,7 +73,11 @@ def attribute_steps(process: Process, personality: str | None = None) -> Iterato
 
 
 def right_steps(
-    process: Process, policy: SeccompProfile | Policy | None, *, keep_groups: bool = False
+    process: Process,
+    policy: SeccompProfile | Policy | None,
+    *,
+    keep_groups: bool = False,
+    grantable: int | None = None,
 ) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """Who the process is and what it may do.
 
@@ -83,6 +88,8 @@ def right_steps(
     it, it comes last, and need not allow what the steps themselves do.
     """
     sets = capability_sets(process.capabilities)[0] if process.capabilities else CapabilitySets()
+    if grantable is not None:
+        sets = CapabilitySets(*(bits & grantable for bits in dataclasses.astuple(sets)))
     user = process.user
     filter_ = (Filter(compile_filter(policy), filter_flags(policy)),) if policy else ()
     now: list[Step] = [WorkingDirectory(process.cwd, make=True), BoundingSet(sets.bounding)]

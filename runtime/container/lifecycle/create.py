@@ -9,6 +9,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.cgroup.devices import ALWAYS_ALLOWED
 from pybench.runtime.container.cgroup.placement import placement_of, remove_placed
 from pybench.runtime.container.cgroup.resources import limits_of
-from pybench.runtime.container.defaults import offsets_text
+from pybench.runtime.container.defaults import offsets_text, own_capabilities
 from pybench.runtime.container.identity import IdentityMap, given_map, map_of
 from pybench.runtime.container.lifecycle.hooks import run_hooks
 from pybench.runtime.container.lifecycle.namespaces import enterable, entered
@@ -33,6 +34,7 @@ from pybench.runtime.container.lifecycle.record import (
 )
 from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.specification.bundle import Bundle, load_bundle
+from pybench.runtime.container.specification.capability_names import capability_sets, to_names
 from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.container.specification.mounts import MS_SHARED, parse_propagation
@@ -97,8 +99,8 @@ def create(
         directory.write(record)
         group = _make_group(specification, directory.id, undo)
         record = replace(record, groups=tuple(map(str, group.directories)))
-        with Spawner(journal) as spawner:
-            creation = _Creation(spawner, directory, bundle, process, handover, group)
+        with Spawner(journal) as spawner, _outside() as outside:
+            creation = _Creation(spawner, outside, directory, bundle, process, handover, group)
             record, pidfd = spawner.call(lambda: creation.carry_out(record))
         undo.callback(os.close, pidfd)
         undo.callback(signal.pidfd_send_signal, pidfd, signal.SIGKILL)
@@ -106,7 +108,7 @@ def create(
         if handover.pid_file is not None:
             write_pid_file(handover.pid_file, record.pid)
         undo.pop_all()
-    return Created(record, pidfd, bundle.warnings)
+    return Created(record, pidfd, (*bundle.warnings, *_withheld(process, specification)))
 
 
 def write_pid_file(path: Path, pid: int) -> None:
@@ -154,6 +156,8 @@ class _Creation:
     """What happens in the spawning thread."""
 
     spawner: Spawner
+    outside: Executor
+    """A thread that is in none of the container's groups and namespaces, for hooks."""
     directory: ContainerDirectory
     bundle: Bundle
     process: Process
@@ -177,7 +181,7 @@ class _Creation:
                     with_process(record, pid), steps=tuple(step.describe() for step in program.steps)
                 )
                 self.directory.write(spawned_record)
-                self._prepare(pid, spawned_record)
+                self.outside.submit(self._prepare, pid, spawned_record).result()
 
             with self.group.spawning(), entered(joined):
                 spawned = self.spawner.spawn(
@@ -215,6 +219,7 @@ class _Creation:
                 mount.destination.rstrip("/") != "/dev" or "bind" not in {mount.type, *mount.options}
                 for mount in specification.mounts
             ),
+            grantable=own_capabilities("CapPrm") if identity is None else None,
             entered=joined,
             stdio=console_steps(self.process, self.handover, slots, stack, at_dev_console=True),
             waiting=waiting,
@@ -288,6 +293,15 @@ class _Creation:
             os.write(self._hook_input, json.dumps({**state, "status": "created"}).encode())
 
 
+@contextlib.contextmanager
+def _outside() -> Iterator[Executor]:
+    """The spawning thread is in the container's group while it spawns, and what it starts would be too."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="pybench-hooks") as executor:
+        # Its thread is started now, by one that is outside.
+        executor.submit(os.getpid).result()
+        yield executor
+
+
 def _make_group(specification: Specification, identifier: str, undo: contextlib.ExitStack) -> Group:
     resources = specification.linux.resources
     rules = (*resources.devices, *ALWAYS_ALLOWED) if resources.devices else None
@@ -313,6 +327,14 @@ def _checked_process(specification: Specification, handover: Handover) -> Proces
     if handover.preserve_fds > _MOST_PRESERVED:
         raise InputError(f"--preserve-fds {handover.preserve_fds}: at most {_MOST_PRESERVED} can be kept")
     return process
+
+
+def _withheld(process: Process, specification: Specification) -> Iterator[str]:
+    """What could not be granted; the specification wants a warning for that (config.md, capabilities)."""
+    if process.capabilities and not specification.linux.uid_mappings:
+        sets = capability_sets(process.capabilities)[0]
+        if lacking := to_names((sets.bounding | sets.permitted) & ~own_capabilities("CapPrm")):
+            yield f"process.capabilities: {', '.join(lacking)} cannot be granted here; left out"
 
 
 def _check_propagation(specification: Specification) -> None:

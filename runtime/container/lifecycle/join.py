@@ -13,6 +13,7 @@ from pybench.runtime.container.assembly.assemble import PlainRoot, Surroundings,
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.cgroup.detect import open_group
+from pybench.runtime.container.defaults import own_capabilities
 from pybench.runtime.container.identity import map_of
 from pybench.runtime.container.lifecycle.create import Handover, console_steps, write_pid_file
 from pybench.runtime.container.lifecycle.record import ContainerDirectory, Record
@@ -106,6 +107,7 @@ def _steps(
         slots=slots,
         map_ids=_no_mounts,
         keep_groups=keep_groups,
+        grantable=None if "user" in kinds else own_capabilities("CapPrm"),
     )
     become_root = (Identity(keep_groups=keep_groups),) if "user" in kinds else ()
     return (
