@@ -144,9 +144,9 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     root, spare = surroundings.slots.take(), surroundings.slots.take()
     covers_outside, covers_inside = surroundings.root.cover_steps(surroundings.slots.take)
     steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
-    steps.append(WaitForMaps())
+    # Hidden whatever the namespaces: a pid namespace that is joined has processes in it already.
+    steps += (WaitForMaps(), HideExecutable())
     if "user" in kinds:
-        steps.append(HideExecutable())
         steps.append(Identity(keep_groups=surroundings.keep_groups))
     steps += (*surroundings.early, *surroundings.root.identified(root, spare))
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
