@@ -194,8 +194,8 @@ class Sandbox:
         if PROFILES[self._spec.profile].confined:
             if not self._supervised:
                 said["sysinfo"] = "refused" if self._spec.profile == "strict" else "host"
-            if len(landlock.available_scopes()) < len(landlock.SCOPES):
-                said["scopes"] = "without " + ", ".join(landlock.SCOPES.keys() - landlock.available_scopes())
+            if unknown := [name for name in landlock.SCOPES if name not in landlock.available_scopes()]:
+                said["scopes"] = f"without {', '.join(unknown)}"
         if os.geteuid() != 0:
             said["rootless"] = "yes"
         return said

@@ -99,8 +99,9 @@ class Guest:
 
     def marks(self, until: str) -> list[str]:
         """The lines that it has told the host, up to one that begins like this."""
-        text = read_until(self._marks, until)
-        return text.splitlines()
+        lines = read_until(self._marks, until).splitlines()
+        # What it says next may have come along.
+        return lines[: next(number for number, line in enumerate(lines) if line.startswith(until)) + 1]
 
     def output(self, until: str) -> str:
         """What its workload printed."""
