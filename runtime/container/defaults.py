@@ -100,8 +100,8 @@ def specification(
             uid_mappings=tuple(mappings[0]),
             gid_mappings=tuple(mappings[1]),
             time_offsets=zero_clocks(),
-            masked_paths=profile.masked_paths,
-            readonly_paths=profile.read_only_paths,
+            masked_paths=_existing(profile.masked_paths),
+            readonly_paths=_existing(profile.read_only_paths),
         ),
     )
 
@@ -135,6 +135,11 @@ def _mounts(profile: Profile, *, own_devices: bool) -> Sequence[Mount]:
         for path, options in _TMPFS.items()
     )
     return mounts
+
+
+def _existing(paths: Sequence[str]) -> tuple[str, ...]:
+    """Those that the running kernel has; host and container share it, and a look costs time."""
+    return tuple(path for path in paths if Path(path).exists())
 
 
 def own_capabilities(field: str) -> int:

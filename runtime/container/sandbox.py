@@ -149,7 +149,7 @@ class Sandbox:
 
     def _compile(self, root: Root, identity: IdentityMap | None) -> Program:
         spec, profile = self._spec, PROFILES[self._spec.profile]
-        marking = spec.readiness.marking
+        marking, stage = spec.readiness.marking, self._spawner.stage
         self.specification = specification(
             profile,
             spec.command,
@@ -157,7 +157,7 @@ class Sandbox:
             host_name=spec.host_name,
             user=spec.user,
             working_directory=spec.working_directory,
-            own_devices=self._spawner.stage is None,
+            own_devices=stage is None,
             read_only_root=root.upper_size == 0,
             mappings=identity.mappings if identity else ((), ()),
         )
@@ -170,7 +170,9 @@ class Sandbox:
             map_ids=_no_mapped_mounts,
             policy=policy_of(profile, supervised=self._supervised),
             keep_groups=identity is not None and identity.deny_setgroups,
-            own_devices=self._spawner.stage is None,
+            null=str(stage.devices / "null") if stage else "/dev/null",
+            empty=str(stage.empty) if stage else "",
+            own_devices=stage is None,
             entered=frozenset({"network"}) if spec.network else frozenset(),
             early=(DeathSignal(signal.SIGKILL), NewSession()),
             keyring=profile.confined,
@@ -230,6 +232,7 @@ class Sandbox:
                     time_offsets=offsets_text(zero_clocks()),
                     group=group,
                     listener=listener,
+                    on_stage=True,
                 )
             started.marks.insert(0, preparing)
             container = Container(started, group, lease, stack.pop_all())

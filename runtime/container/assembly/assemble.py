@@ -29,6 +29,7 @@ from pybench.runtime.container.steps import (
     NewSessionKeyring,
     Pivot,
     Protect,
+    SetAttributes,
     SetMountAttributes,
     Step,
     SystemCall,
@@ -107,6 +108,10 @@ class Surroundings:
     """A session keyring of its own."""
     keep_groups: bool = False
     """setgroups is denied in its user namespace."""
+    null: str = "/dev/null"
+    """A null device that is the host's, to cover files with."""
+    empty: str = ""
+    """An empty directory of the host's, to cover directories with; one is made where there is none."""
     own_devices: bool = True
     """/dev is to be filled; false where something complete is mounted there."""
     entered: frozenset[str] = frozenset()
@@ -204,8 +209,11 @@ def _file_tree(specification: Specification, surroundings: Surroundings, *, own_
     if specification.linux.masked_paths:
         null, empty = slots.take(), slots.take()
         # From outside, since the container's own may be anything (CVE-2025-31133).
-        parts.tree.outside.append(CopyTree(null, "/dev/null"))
-        parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
+        parts.tree.outside.append(CopyTree(null, surroundings.null))
+        if surroundings.empty:
+            parts.tree.outside += (CopyTree(empty, surroundings.empty), SetAttributes(empty, _SEALED))
+        else:
+            parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
         parts.covers += (Mask(null, empty, path) for path in specification.linux.masked_paths)
     return parts
 
