@@ -70,8 +70,9 @@ class MockSettings(TargetSettings):
     """Seconds from request to ready, as the pretended marks tell it; no time passes."""
     delay: Duration = 0.0
     """Seconds that a launch really takes."""
-    failures: str = Field(default="", pattern=r"^[.xl]{0,1000}$")
-    """One character per launch, repeated: `.` succeeds, `x` fails to start, `l` leaves something behind."""
+    failures: str = Field(default="", pattern=r"^[.xdl]{0,1000}$")
+    """One character per launch, repeated: `.` succeeds, `x` fails to start, `d` dies after it was ready, `l`
+    leaves something behind."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class Instance(Protocol):
         Adds the marks `stopping` (the request to stop) and `stopped`. Idempotent.
 
         Raises:
+            InstanceError: it had died or hung since it was ready; nothing is left of it.
             LeftoverError: something survived.
         """
         ...

@@ -59,7 +59,8 @@ class VmInstance:
         """End the workload, then the guest, and verify that QEMU is gone.
 
         Raises:
-            LeftoverError: it survived.
+            InstanceError: the guest had died or hung since it was ready; nothing is left of it.
+            LeftoverError: QEMU survived.
         """
         self._machine.stop(timeout)
 

@@ -27,7 +27,6 @@ LINES: Final[tuple[Line, ...]] = ("console", "marks", "output")
 SERIAL_RESOLUTION: Final = 1e-4
 """Seconds: consecutive bytes of one line were seen 0.02 to 0.1 ms apart, each of them an exit to QEMU."""
 _LONGEST_LINE: Final = 4096
-_DRAIN_ROUNDS: Final = 64
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
@@ -124,17 +123,6 @@ class Channels:
                 printed += self._read(name)
         self.output.feed(printed)
         return Received(at, tuple(lines), printed, frozenset(woken), heard=len(woken) < len(ready))
-
-    def drain(self) -> list[str]:
-        """Take in what is still in the sockets; returns the remaining lines of `marks`."""
-        lines: list[str] = []
-        # Bounded, because a guest that never stops printing would keep us here.
-        for _ in range(_DRAIN_ROUNDS):
-            received = self.receive(time.monotonic_ns() + 1_000_000)
-            if received is None or not received.heard:
-                break
-            lines += [text for _, text in received.lines]
-        return lines
 
     def send(self, line: str) -> None:
         """Say something to the guest's init; nothing happens when it is no longer there."""

@@ -32,6 +32,8 @@ EMULATOR: Final = "qemu-system-x86_64"
 _SETTLE_SECONDS: Final = 20.0
 _LOG_BYTES: Final = 4096
 _COMPLAINTS: Final = 3
+_KEEP_ALIVE_SECONDS: Final = 5
+_KEEP_ALIVE_COUNT: Final = 2
 
 _lock = threading.Lock()
 _shared: dict[str, _Shared] = {}
@@ -181,6 +183,7 @@ def _connect(resources: ExitStack, journal: Journal, uri: str) -> Connection:
     emulator = shutil.which(EMULATOR)
     if emulator is None:
         raise HostError(f"{EMULATOR} is not installed", embedded.INSTALL_HINT)
+    _refuse_other_machine(uri)
     resources.enter_context(event_loop.running())
     directory = resources.enter_context(embedded.private_directory(journal))
     if not uri:
@@ -191,7 +194,11 @@ def _connect(resources: ExitStack, journal: Journal, uri: str) -> Connection:
     except libvirt.libvirtError as error:
         raise HostError(f"libvirt refuses {address}: {error}", _refusal_hint(uri, str(error))) from error
     resources.callback(_quietly, handle.close)
-    _refuse_other_machine(uri, handle)
+    if uri:
+        # A daemon that stands still is as good as lost.
+        _quietly(handle.setKeepAlive, _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT)
+    else:
+        embedded.note_loaded()
     version = handle.getVersion()  # major * 1,000,000 + minor * 1,000 + release (virConnectGetVersion)
     connection = Connection(
         uri=address,
@@ -221,9 +228,10 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
         return
 
 
-def _refuse_other_machine(uri: str, handle: libvirt.virConnect) -> None:
+def _refuse_other_machine(uri: str) -> None:
     """A guest's marks are bytes in sockets of this machine; its kernel and initramfs are files of it."""
-    if urlsplit(uri).hostname and handle.getHostname() != socket.gethostname():
+    host = urlsplit(uri).hostname
+    if host and host not in {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()}:
         raise HostError(
             f"{uri} is another machine: a guest there cannot push marks onto this machine's clock",
             "run pybench on that machine",
@@ -233,6 +241,12 @@ def _refuse_other_machine(uri: str, handle: libvirt.virConnect) -> None:
 def _refusal_hint(uri: str, error: str) -> str:
     if not uri:
         return embedded.hint(error)
+    hint = f"check the URI and your access to it: virsh --connect {uri} version"
     if uri.startswith("qemu:///"):
-        return "sudo apt-get install libvirt-daemon-system, or leave the URI out: no daemon is needed"
-    return f"check the URI and your access to it: virsh --connect {uri} version"
+        hint = "sudo apt-get install libvirt-daemon-system, or leave the URI out: no daemon is needed"
+    if embedded.is_loaded():
+        hint += (
+            "; libvirt's embedded driver, once used in a process, shuts daemons out:"
+            " give all targets of a run one libvirt_uri"
+        )
+    return hint

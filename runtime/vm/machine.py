@@ -23,14 +23,20 @@ from pybench.runtime.marks import Mark
 from pybench.runtime.output import Tail
 from pybench.runtime.vm.channels import Channels, Line, Received
 from pybench.runtime.vm.domain import Domain
+from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
 
 if TYPE_CHECKING:
     from pybench.runtime.vm.connection import Connection, LifecycleEvent
 
 KILL_PATIENCE: Final = 10.0
-"""Seconds until a killed QEMU must be gone, and until libvirt must have returned from creating it."""
+"""Seconds until a killed QEMU must be gone, and then until libvirt must have returned from creating it."""
+CREATE_PATIENCE: Final = 2.0
+"""Seconds that libvirt gets for finishing a creation nobody waits for, before its QEMU is killed."""
+ANSWER_SECONDS: Final = 1.0
+"""A guest that has been silent for so long after `stop` hangs; a shorter grace proves nothing."""
 LOG_LINES: Final = 20
+_ROUNDS: Final = 64
 _DRAINED: Final[tuple[Line, ...]] = ("console", "output")
 
 
@@ -113,19 +119,41 @@ class VirtualMachine:
         """Have init end the workload and switch off; kill QEMU after `timeout` seconds; verify.
 
         Raises:
+            InstanceError: the guest had died or hung since it was ready; nothing is left of it.
             LeftoverError: QEMU survived, or libvirt never returned from creating the domain.
         """
         if self._channels is None or self._wake < 0:
             return
         for line in _DRAINED:
             self._take_back(line)
+        self._catch_up()
+        fault = self.fault
         self._mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
         self._channels.send("stop")
         self._await_end(timeout)
+        self._catch_up()
+        fault = fault or self.fault or self._silence(timeout)
+        error = self._error(f"after it was ready, {fault}") if fault else None
         self._end()
         if self._ended_at:
             at = max(self._ended_at, self.marks[-1].at)
             self._mark("stopped", at, "pidfd", CLOCK_RESOLUTION)
+        if error:
+            raise error
+
+    @property
+    def fault(self) -> str:
+        """Why the machine is not what it was when it became ready, as far as is known; usually nothing.
+
+        A workload that ends by itself takes its guest along, which is no fault.
+        """
+        if self.spec.probe or self._progress.exit_status:
+            return ""
+        if self._problems:
+            return self._problems[0]
+        if self._progress.failure or (self._ended_at and not self._progress.answered):
+            return self._reason()
+        return self._panic
 
     def _prepare(self) -> Domain:
         """Everything that needs no clock: the sockets, the journal, the description."""
@@ -189,7 +217,7 @@ class VirtualMachine:
         if self._progress.ready:
             return
         if self._ended_at or self._progress.ended:
-            self._await_last_words()
+            self._catch_up()
             raise self._error(self._reason())
         if self._problems:
             raise self._error(self._problems[0])
@@ -210,16 +238,24 @@ class VirtualMachine:
         self._pin()
 
     def _reason(self) -> str:
-        """Why it ended before it was ready, by the best evidence there is."""
-        panic = next((line for line in self.console.splitlines() if "Kernel panic" in line), "")
-        if self._progress.ended:
-            return self._progress.ended
-        if panic:
-            return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}"
+        """Why it ended unasked, by the best evidence there is."""
+        if known := self._progress.ended or self._panic:
+            return known
         if self._problems:
             return self._problems[0]
         last_words = self.connection.emulator_errors(self.name) or "killed from outside, or crashed"
-        return f"QEMU ended before the workload was ready: {last_words}"
+        return f"QEMU ended: {last_words}"
+
+    @property
+    def _panic(self) -> str:
+        panic = next((line for line in self.console.splitlines() if "Kernel panic" in line), "")
+        return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}" if panic else ""
+
+    def _silence(self, timeout: float) -> str:
+        """Of a guest that lives and said nothing when it was told to stop; its own code may go on running."""
+        if self._ended_at or self._progress.answered or timeout < ANSWER_SECONDS:
+            return ""
+        return f"the guest hung: init did not answer within {timeout:g} s when told to stop"
 
     def _mark(self, name: str, at: int, channel: str, resolution: float) -> None:
         self.marks.append(Mark(name, at, channel, resolution))
@@ -235,14 +271,19 @@ class VirtualMachine:
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
-    def _await_last_words(self) -> None:
-        """What tells the reason may come on several lines: take in what QEMU has still sent."""
-        if self._channels is not None:
-            for text in self._channels.drain():
-                self._progress.hear(text, 0)
+    def _catch_up(self) -> None:
+        """Take in what has come already; what tells the reason for an end may be on several lines."""
+        # Bounded, because a guest that never stops printing would keep us here.
+        for _ in range(_ROUNDS):
+            if self._channels is None:
+                return
+            received = self._channels.receive(time.monotonic_ns() + 1_000_000)
+            if received is None:
+                return
+            self._note(received)
 
     def _error(self, message: str, hint: str = "") -> InstanceError:
-        self._await_last_words()
+        self._catch_up()
         parts = [_last_lines(self.output)]
         if console := _last_lines(self.console):
             parts.append(f"-- the guest's console --\n{console}")
@@ -265,11 +306,12 @@ class VirtualMachine:
         self._channels.watch(descriptor)
 
     def _await_end(self, timeout: float) -> None:
-        """Take in what comes until QEMU has ended or `timeout` seconds are over."""
+        """Take in what comes until QEMU has ended, something went wrong, or `timeout` seconds are over."""
         if self._channels is None:
             return
         deadline = time.monotonic_ns() + round(timeout * 1e9)
-        while self._pidfd >= 0 and not self._ended_at:
+        # Where libvirt is lost nobody tells QEMU to quit once the guest has switched itself off.
+        while self._pidfd >= 0 and not self._ended_at and not self._problems:
             received = self._channels.receive(deadline)
             if received is None:
                 return
@@ -287,30 +329,41 @@ class VirtualMachine:
         """
         creation, channels = self._creation, self._channels
         if channels is not None and creation.thread is not None:
-            # QEMU may come into being only while libvirt works on it.
-            deadline = time.monotonic_ns() + round(KILL_PATIENCE * 1e9)
-            while creation.thread.is_alive() and (received := channels.receive(deadline)) is not None:
-                self._note(received)
-            creation.thread.join(KILL_PATIENCE)
+            # QEMU may come into being only while libvirt works on it; but libvirt also waits for ever
+            # for a QEMU that does not answer, and returns when that one is killed.
+            self._await_creation(CREATE_PATIENCE)
+            if creation.thread.is_alive() and self._pidfd < 0 and (pid := find_emulator(self._uuid)):
+                channels.emulator = pid
+            self._kill()
+            self._await_creation(KILL_PATIENCE)
             if creation.thread.is_alive():
                 raise LeftoverError(f"libvirt does not return from creating the domain {self.name}")
-            for text in channels.drain():
-                self._progress.hear(text, 0)
+            self._catch_up()
             self._kill()
         self._resources.close()
 
-    def _kill(self) -> None:
-        if self._creation.domain is None or self._ended_at:
+    def _await_creation(self, patience: float) -> None:
+        thread, channels = self._creation.thread, self._channels
+        if thread is None or channels is None:
             return
+        deadline = time.monotonic_ns() + round(patience * 1e9)
+        while thread.is_alive() and (received := channels.receive(deadline)) is not None:
+            self._note(received)
+        thread.join(max(0.0, (deadline - time.monotonic_ns()) / 1e9))
+
+    def _kill(self) -> None:
         self._pin()
+        if self._pidfd < 0 or self._ended_at:
+            return
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass
         except PermissionError:
             # A daemon runs QEMU as another user: only the daemon may end it.
-            with contextlib.suppress(libvirt.libvirtError):
-                self._creation.domain.destroyFlags(0)
+            if self._creation.domain is not None:
+                with contextlib.suppress(libvirt.libvirtError):
+                    self._creation.domain.destroyFlags(0)
         watcher = select.poll()
         watcher.register(self._pidfd, select.POLLIN)
         if not watcher.poll(KILL_PATIENCE * 1e3):

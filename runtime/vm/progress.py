@@ -50,6 +50,8 @@ class Progress:
     """What init said of the workload's end: `exit 0`, `signal 15`; empty while it runs."""
     failure: str = ""
     """What init said of its own failure."""
+    answered: bool = False
+    """Whether init has heard that it is to stop."""
     _printed: bytes = b""
     _seen: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -66,6 +68,8 @@ class Progress:
             self._seen.setdefault("exec", (at, "isa-serial:execve"))
         elif word in {"exit", "signal"} and not self.exit_status:
             self.exit_status = f"{word} {rest[:8]}"
+        elif word == "stopping":
+            self.answered = True
         elif word == "error" and not self.failure:
             self.failure = rest
 

@@ -5,7 +5,8 @@
  *
  *   ttyS0  the kernel's console; only diagnostics
  *   ttyS1  lines to the host: `kernel`, `sandbox`, `exec` (from a marking workload) or `execve`,
- *          `exit <status>`, `signal <number>`, `error <call> <subject>: <reason>`;
+ *          `stopping` as the answer to `stop`, `exit <status>`, `signal <number>`,
+ *          `error <call> <subject>: <reason>`;
  *          lines from the host: `stop`, `kill`
  *   ttyS2  the workload's standard output and error
  *
@@ -382,8 +383,10 @@ static void obey(pid_t workload)
     line[length] = '\0';
     if (strstr(line, "kill\n"))
         kill(-workload, SIGKILL);
-    else if (strstr(line, "stop\n"))
+    else if (strstr(line, "stop\n")) {
+        tell("stopping");
         kill(-workload, SIGTERM);
+    }
 }
 
 /* Waits for the workload's end or for a word from the host, whichever comes; SIGCHLD is blocked. */
