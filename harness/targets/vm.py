@@ -13,6 +13,7 @@ from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.domain import MEBIBYTE
+from pybench.runtime.vm.drivers import has_driver
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
@@ -36,24 +37,25 @@ class VmInstance:
     """A running guest, in the words of the target protocol."""
 
     def __init__(self, machine: VirtualMachine, qualifiers: Mapping[str, str]) -> None:
-        self._machine = machine
+        self.machine = machine
+        """Runs commands in the guest and copies files: `execute`, `copy_in`, `copy_out`, `attach`."""
         self.qualifiers = qualifiers
         self.cgroup_memory: int | None = None
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """`request`, `vmm`, `kernel`, `sandbox`, `exec`, `ready`, and `stopped` once it is."""
-        return tuple(self._machine.marks)
+        return tuple(self.machine.marks)
 
     @property
     def processes(self) -> tuple[int, ...]:
         """QEMU."""
-        return self._machine.processes
+        return self.machine.processes
 
     @property
     def output(self) -> str:
         """The last of what the workload printed, escaped."""
-        return self._machine.output
+        return self.machine.output
 
     def stop(self, timeout: float) -> None:
         """End the workload, then the guest, and verify that QEMU is gone.
@@ -62,7 +64,7 @@ class VmInstance:
             InstanceError: the guest had died or hung since it was ready; nothing is left of it.
             LeftoverError: QEMU survived.
         """
-        self._machine.stop(timeout)
+        self.machine.stop(timeout)
 
 
 class VmTarget:
@@ -103,6 +105,7 @@ class VmTarget:
             acceleration=verdict.acceleration,
             processor=verdict.processor,
             machine=MACHINE,
+            virtio_port=has_driver("virtio_console", image.kernel, image.initramfs),
             marking=marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
         )

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-Line = Literal["console", "marks", "output"]
-LINES: Final[tuple[Line, ...]] = ("console", "marks", "output")
-"""In the order of the guest's ttyS0, ttyS1, ttyS2."""
+Line = Literal["console", "marks", "output", "commands", "port"]
+LINES: Final[tuple[Line, ...]] = ("console", "marks", "output", "commands")
+"""In the order of the guest's ttyS0, ttyS1, ttyS2, ttyS3. `port` is a virtio port, where there is one."""
+PORT_NAME: Final = "pybench.commands"
+"""The virtio port's name, by which the guest finds it."""
+_CONVERSATIONS: Final[frozenset[Line]] = frozenset({"commands", "port"})
+"""Lines that are read only by whoever runs commands over them."""
 
 SERIAL_RESOLUTION: Final = 1e-4
 """Seconds: consecutive bytes of one line were seen 0.02 to 0.1 ms apart, each of them an exit to QEMU."""
@@ -46,9 +50,11 @@ class Received:
 
 @dataclass(slots=True)
 class Channels:
-    """A guest's three serial lines; a context manager that leaves neither sockets nor their files."""
+    """A guest's lines; a context manager that leaves neither sockets nor their files."""
 
     directory: Path
+    port: bool = False
+    """Whether there is a virtio port beside the serial lines."""
     console: Tail = field(default_factory=Tail)
     output: Tail = field(default_factory=Tail)
     emulator: int | None = None
@@ -61,7 +67,9 @@ class Channels:
 
     def __enter__(self) -> Self:
         try:
-            for name, path in zip(LINES, self.paths, strict=True):
+            names: tuple[Line, ...] = (*LINES, "port") if self.port else LINES
+            for name in names:
+                path = self.directory / name
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
                 self._listeners[listener.fileno()] = name, listener
                 listener.bind(bytes(path))
@@ -81,13 +89,18 @@ class Channels:
             line.close()
         self._listeners.clear()
         self._connected.clear()
-        for path in self.paths:
+        for path in (*self.serials, self.directory / "port"):
             path.unlink(missing_ok=True)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        """The sockets QEMU is to connect to."""
+    def serials(self) -> tuple[Path, ...]:
+        """The sockets QEMU is to connect its serial lines to."""
         return tuple(self.directory / name for name in LINES)
+
+    @property
+    def port_path(self) -> Path | None:
+        """The socket QEMU is to connect the virtio port to."""
+        return self.directory / "port" if self.port else None
 
     def watch(self, descriptor: int) -> None:
         """Have `receive` wake up when `descriptor` is readable, too."""
@@ -148,7 +161,8 @@ class Channels:
         credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         self.emulator, _, _ = _CREDENTIALS.unpack(credentials)
         self._connected[name] = connected
-        self.watch(connected.fileno())
+        if name not in _CONVERSATIONS:
+            self.watch(connected.fileno())
 
     def _read(self, name: Line) -> bytes:
         line = self._connected[name]

@@ -21,7 +21,8 @@ import libvirt
 from pybench.runtime.errors import InstanceError, LeftoverError
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import Tail
-from pybench.runtime.vm.channels import Channels, Line, Received
+from pybench.runtime.vm.channels import PORT_NAME, Channels, Line, Received
+from pybench.runtime.vm.commands import GuestCommands
 from pybench.runtime.vm.domain import Domain
 from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
@@ -37,7 +38,9 @@ ANSWER_SECONDS: Final = 1.0
 """A guest that has been silent for so long after `stop` hangs; a shorter grace proves nothing."""
 LOG_LINES: Final = 20
 _ROUNDS: Final = 64
+_ANSWER_LENGTH: Final = 80
 _DRAINED: Final[tuple[Line, ...]] = ("console", "output")
+_COMMAND_LINES: Final[dict[str, Line]] = {"isa-serial": "commands", "virtio-serial": "port"}
 
 
 @dataclass(slots=True)
@@ -51,7 +54,7 @@ class _Creation:
 
 
 @dataclass(slots=True)
-class VirtualMachine:
+class VirtualMachine(GuestCommands):
     """One launch. `start` returns when it is ready; `stop` is idempotent and verifies the end."""
 
     connection: Connection
@@ -65,6 +68,7 @@ class VirtualMachine:
     _wake: int = -1
     _pidfd: int = -1
     _ended_at: int = 0
+    _told_to_stop: bool = False
     _progress: Progress = field(init=False)
     _problems: list[str] = field(default_factory=list)
 
@@ -129,6 +133,7 @@ class VirtualMachine:
         self._catch_up()
         fault = self.fault
         self._mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
+        self._told_to_stop = True
         self._channels.send("stop")
         self._await_end(timeout)
         self._catch_up()
@@ -151,7 +156,7 @@ class VirtualMachine:
             return ""
         if self._problems:
             return self._problems[0]
-        if self._progress.failure or (self._ended_at and not self._progress.answered):
+        if self._progress.failure or (self._ended_at and not self._told_to_stop):
             return self._reason()
         return self._panic
 
@@ -161,7 +166,7 @@ class VirtualMachine:
         directory = connection.directory / self.name
         directory.mkdir(mode=0o711)
         self._resources.callback(directory.rmdir)
-        self._channels = self._resources.enter_context(Channels(directory))
+        self._channels = self._resources.enter_context(Channels(directory, port=self.spec.virtio_port))
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._resources.callback(self._close_wake)
         self._channels.watch(self._wake)
@@ -179,7 +184,9 @@ class VirtualMachine:
             kernel=spec.kernel,
             initramfs=spec.initramfs,
             command_line=spec.command_line,
-            serials=self._channels.paths,
+            serials=self._channels.serials,
+            port=self._channels.port_path,
+            port_name=PORT_NAME,
             acceleration=spec.acceleration,
             processor=spec.processor,
             machine=spec.machine,
@@ -256,6 +263,31 @@ class VirtualMachine:
         if self._ended_at or self._progress.answered or timeout < ANSWER_SECONDS:
             return ""
         return f"the guest hung: init did not answer within {timeout:g} s when told to stop"
+
+    def _open_command_line(self, nonce: str, deadline: float) -> tuple[int, str]:
+        channels = self._channels
+        if channels is None or not self.processes:
+            raise InstanceError(self.fault or "the machine is not running")
+        self._progress.command_channel = ""
+        channels.send(f"commands {nonce}")
+        while not (name := self._progress.command_channel):
+            received = channels.receive(round(deadline * 1e9))
+            if received is None or self._ended_at:
+                raise InstanceError("the guest's init did not answer when asked for a channel for commands")
+            self._note(received)
+        line = _COMMAND_LINES.get(name)
+        descriptor = channels.descriptor(line) if line else None
+        if descriptor is None:
+            raise InstanceError(f"the guest has no channel for commands: {name[:_ANSWER_LENGTH]}")
+        return descriptor, name
+
+    @property
+    def _ended_descriptor(self) -> int:
+        return self._pidfd
+
+    def _explain(self, error: InstanceError) -> InstanceError:
+        self._catch_up()
+        return self._error(self.fault or error.message)
 
     def _mark(self, name: str, at: int, channel: str, resolution: float) -> None:
         self.marks.append(Mark(name, at, channel, resolution))

@@ -26,6 +26,7 @@ class MachineSpec:
     `initramfs` holds the workload's record already. A `marking` workload pushes `exec` itself. Ready is
     the workload's first instruction, or the first line of its output that contains `line`. With `probe`
     the machine is ready with the first instruction of its init: a test of whether the kernel boots.
+    `virtio_port` offers the guest a virtio port for commands beside the serial line.
     """
 
     kernel: Path
@@ -39,6 +40,7 @@ class MachineSpec:
     marking: bool = False
     line: str | None = None
     probe: bool = False
+    virtio_port: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +54,8 @@ class Progress:
     """What init said of its own failure."""
     answered: bool = False
     """Whether init has heard that it is to stop."""
+    command_channel: str = ""
+    """What init said of the channel for commands when it was asked: its name, or `none` and why."""
     _printed: bytes = b""
     _seen: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -70,6 +74,8 @@ class Progress:
             self.exit_status = f"{word} {rest[:8]}"
         elif word == "stopping":
             self.answered = True
+        elif word == "commands":
+            self.command_channel = rest
         elif word == "error" and not self.failure:
             self.failure = rest
 

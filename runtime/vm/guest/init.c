@@ -7,13 +7,16 @@
  *   ttyS1  lines to the host: `kernel`, `sandbox`, `exec` (from a marking workload) or `execve`,
  *          `stopping` as the answer to `stop`, `exit <status>`, `signal <number>`,
  *          `error <call> <subject>: <reason>`;
- *          lines from the host: `stop`, `kill`
+ *          lines from the host: `stop`, `kill`, `commands <nonce>` (see commands.c)
  *   ttyS2  the workload's standard output and error
+ *   ttyS3  commands, unless a virtio port carries them
  *
  * What to run stands in /.pybench/workload (see runtime/vm/workload.py), which the host appended to
  * the initramfs: the start needs no answer from the host.
  */
 #define _GNU_SOURCE
+#include "guest.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
@@ -45,7 +48,7 @@
 #define RECORD_MAXIMUM (256 * 1024)
 #define FIELDS_MAXIMUM 4096
 #define CGROUP_ROOT "/sys/fs/cgroup"
-#define CGROUP_WORKLOAD CGROUP_ROOT "/workload"
+#define LINE_MAXIMUM 1024
 #define COM2 0x2f8
 
 /* From <linux/capability.h>, which a musl tool chain does not bring along. */
@@ -71,13 +74,12 @@ struct workload {
 
 static int marks = -1;
 static int output = -1;
+static pid_t command_server;
 
 /* In the child that becomes the workload: where a byte says that it did not. */
 static int failure = -1;
 
-/* One line to the host, in one write so that lines of different processes cannot mix. */
-static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void tell(const char *format, ...)
+void tell(const char *format, ...)
 {
     char line[256];
     va_list arguments;
@@ -107,7 +109,7 @@ static _Noreturn void power_off(void)
         pause();
 }
 
-static _Noreturn void fail(const char *call, const char *subject)
+_Noreturn void fail(const char *call, const char *subject)
 {
     tell("error %s %s: %s", call, subject, strerror(errno));
     if (failure >= 0) {
@@ -116,6 +118,11 @@ static _Noreturn void fail(const char *call, const char *subject)
         _exit(127);
     }
     power_off();
+}
+
+void report_failures_to(int descriptor)
+{
+    marks = failure = descriptor;
 }
 
 /*
@@ -138,8 +145,8 @@ static void mark_first_instruction(void)
 #endif
 }
 
-/* A serial line that carries bytes as they are: no echo, no line editing, no CR translation. */
-static int open_serial(const char *path, int flags)
+/* No echo, no line editing, no CR translation. */
+int open_serial(const char *path, int flags)
 {
     int line = open(path, flags | O_NOCTTY | O_CLOEXEC);
     if (line < 0)
@@ -242,7 +249,7 @@ static void read_workload(struct workload *workload)
     }
 }
 
-static void write_file(const char *path, const char *value)
+void write_file(const char *path, const char *value)
 {
     int file = open(path, O_WRONLY | O_CLOEXEC);
     if (file < 0)
@@ -292,7 +299,7 @@ static void apply_limits(char **limits)
  * Root without any capability: with an empty bounding set not even execve as uid 0 gives one back
  * (capabilities(7), "Capabilities and execution of programs by root").
  */
-static void drop_privileges(void)
+void drop_privileges(void)
 {
     for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
@@ -362,6 +369,8 @@ static int workload_ended(pid_t workload)
     int status, ended = 0;
     pid_t child;
     while ((child = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (child == command_server)
+            command_server = 0;
         if (child != workload)
             continue;
         ended = 1;
@@ -373,20 +382,43 @@ static int workload_ended(pid_t workload)
     return ended;
 }
 
-/* What the host said. Lines are short and few: one read brings whole ones. */
-static void obey(pid_t workload)
+static void obey(pid_t workload, char *line)
 {
-    char line[64];
-    ssize_t length = read(marks, line, sizeof line - 1);
-    if (length <= 0)
+    char *word = strtok(line, " "), *first = strtok(NULL, " ");
+    if (word == NULL)
         return;
-    line[length] = '\0';
-    if (strstr(line, "kill\n"))
+    if (strcmp(word, "kill") == 0) {
         kill(-workload, SIGKILL);
-    else if (strstr(line, "stop\n")) {
+    } else if (strcmp(word, "stop") == 0) {
         tell("stopping");
         kill(-workload, SIGTERM);
+    } else if (strcmp(word, "commands") == 0 && first != NULL) {
+        /* Whoever asks anew has given the last one up. */
+        if (command_server > 0)
+            kill(command_server, SIGKILL);
+        command_server = start_command_server(first);
     }
+}
+
+/* What the host says, line by line. */
+static void listen_to_host(pid_t workload)
+{
+    static char text[LINE_MAXIMUM];
+    static size_t length;
+    ssize_t got = read(marks, text + length, sizeof text - length);
+    if (got <= 0)
+        return;
+    length += (size_t)got;
+    char *end;
+    while ((end = memchr(text, '\n', length)) != NULL) {
+        size_t whole = (size_t)(end - text) + 1;
+        *end = '\0';
+        obey(workload, text);
+        length -= whole;
+        memmove(text, text + whole, length);
+    }
+    if (length == sizeof text)
+        length = 0;
 }
 
 /* Waits for the workload's end or for a word from the host, whichever comes; SIGCHLD is blocked. */
@@ -408,7 +440,7 @@ static _Noreturn void supervise(pid_t workload)
             (void)ignored;
         }
         if (events[1].revents)
-            obey(workload);
+            listen_to_host(workload);
     }
     power_off();
 }
