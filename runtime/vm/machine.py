@@ -271,8 +271,8 @@ class VirtualMachine(GuestCommands):
         self._progress.command_channel = ""
         channels.send(f"commands {nonce}")
         while not (name := self._progress.command_channel):
-            received = channels.receive(round(deadline * 1e9))
-            if received is None or self._ended_at:
+            received = None if self._ended_at else channels.receive(round(deadline * 1e9))
+            if received is None:
                 raise InstanceError("the guest's init did not answer when asked for a channel for commands")
             self._note(received)
         line = _COMMAND_LINES.get(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import signal
@@ -31,6 +30,7 @@ KILL_SECONDS: Final = 2.0
 _NOISE_MAXIMUM: Final = 1 << 20
 """Bytes of an earlier conversation that may come before the nonce."""
 _FAILURE_TEXT: Final = 256
+_CLOSED: Final = "the guest's channel for commands was closed"
 
 
 class CommandChannel:
@@ -48,13 +48,42 @@ class CommandChannel:
         self.ended = ended
         self.broken = False
 
+    def read(self, size: int) -> bytes:
+        """What has come, `size` bytes at most; nothing if there is nothing yet.
+
+        Raises:
+            InstanceError: the other end is closed.
+        """
+        try:
+            data = os.read(self.descriptor, size)
+        except BlockingIOError:
+            return b""
+        except ConnectionError:
+            data = b""
+        if not data:
+            raise InstanceError(_CLOSED)
+        return data
+
+    def write(self, data: bytes | bytearray) -> int:
+        """Send what there is room for; returns how many bytes that was.
+
+        Raises:
+            InstanceError: the other end is closed.
+        """
+        try:
+            return os.write(self.descriptor, data)
+        except BlockingIOError:
+            return 0
+        except ConnectionError as error:
+            raise InstanceError(_CLOSED) from error
+
     def synchronise(self, nonce: bytes, deadline: float) -> None:
         """Exchange the nonce: what came before it belongs to nobody.
 
         Raises:
             InstanceError: the guest did not say it before `deadline` (of `time.monotonic`), or has ended.
         """
-        os.write(self.descriptor, nonce)
+        self.write(nonce)
         heard = bytearray()
         discarded = 0
         poll = select.poll()
@@ -64,9 +93,7 @@ class CommandChannel:
             ready = dict(poll.poll(max(0.0, deadline - time.monotonic()) * 1e3))
             if self.ended in ready or not ready or discarded > _NOISE_MAXIMUM:
                 raise InstanceError("the guest did not answer on its channel for commands")
-            data = os.read(self.descriptor, len(nonce))
-            if not data:
-                raise InstanceError("the guest closed its channel for commands")
+            data = self.read(len(nonce))
             discarded += len(data)
             heard = (heard + data)[-2 * len(nonce) :]
 
@@ -168,8 +195,7 @@ class Conversation:
         elif channel.ended in ready:
             raise InstanceError("QEMU ended while a command ran in its guest")
         if events & select.POLLOUT:
-            with contextlib.suppress(BlockingIOError):
-                del self._outgoing[: os.write(channel.descriptor, self._outgoing)]
+            del self._outgoing[: channel.write(self._outgoing)]
         if self._source in ready:
             self._take_input()
         if self.resize_descriptor in ready and self.size is not None:
@@ -178,15 +204,7 @@ class Conversation:
         return True
 
     def _hear(self) -> None:
-        try:
-            data = os.read(self._channel.descriptor, READ_BYTES)
-        except BlockingIOError:
-            return
-        except ConnectionError:
-            data = b""
-        if not data:
-            raise InstanceError("the guest's channel for commands was closed while a command ran")
-        for frame in self._frames.feed(data):
+        for frame in self._frames.feed(self._channel.read(READ_BYTES)):
             # What is left of an earlier session on the way is nobody's.
             if frame.session == self._session:
                 self._take(frame)

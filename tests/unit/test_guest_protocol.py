@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pybench.runtime.errors import InputError, InstanceError
@@ -211,6 +211,7 @@ def test_channel_that_closes_is_told() -> None:
         assert channel.broken
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(1, 7))
 def test_frames_do_not_depend_on_how_they_arrive(data: bytes, step: int) -> None:
     """Cut into pieces of any size, bytes give the same frames or the same refusal."""
