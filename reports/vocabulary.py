@@ -120,10 +120,12 @@ MARK_MEANINGS = {
     "vmm": "The virtual machine monitor is up, just before the guest’s first instruction.",
     "firmware": "The guest’s firmware has handed over.",
     "kernel": "The guest’s kernel has booted and starts its first process.",
+    "restored": "A restored guest’s first process runs again.",
     "preparing": "The runtime begins to make the sandbox.",
     "sandbox": "What surrounds the workload stands (nothing does for a bare process); execve has succeeded.",
     "exec": "The first instruction of the workload runs.",
-    "ready": "The workload is ready, as its scenario defines it: its first instruction or a line of output.",
+    "ready": "The workload is ready, as its scenario defines it: its first instruction or a line of output. "
+    "For a restored guest: it has an identity of its own, and its workload goes on.",
     "stopping": "The harness asks the instance to stop.",
     "stopped": "The instance is gone and that was verified.",
 }
@@ -131,6 +133,7 @@ MARK_MEANINGS = {
 _QUALIFIER_TEXTS = {
     ("accel", "tcg"): TCG,
     ("accel", "kvm"): KVM,
+    ("start", "restore"): "restored from a saved state",
     ("limits", "none"): "no limits applied",
     ("isolation", "none"): "no isolation",
     ("cgroup", "none"): "no cgroup of its own",

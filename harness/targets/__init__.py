@@ -127,6 +127,12 @@ KINDS: Final[dict[str, TargetKind]] = {
         settings=VmSettings,
         class_path="pybench.harness.targets.vm:VmTarget",
     ),
+    "vm-restore": TargetKind(
+        title="Restored VM",
+        description="the same virtual machine, restored from the state of one that was booted and ready",
+        settings=VmSettings,
+        class_path="pybench.harness.targets.vm_restore:VmRestoreTarget",
+    ),
     "mock": TargetKind(
         title="Pretended",
         description="launches nothing and reports invented marks; for tests of the scheduler",

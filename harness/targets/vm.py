@@ -70,6 +70,9 @@ class VmInstance:
 class VmTarget:
     """Guests of one workload, each booted afresh from the same kernel and initramfs."""
 
+    start = "boot"
+    """How a guest gets to its workload, as its samples say."""
+
     def __init__(self, settings: VmSettings, context: TargetContext) -> None:
         self._settings = settings
         self._journal = context.journal
@@ -77,7 +80,7 @@ class VmTarget:
         self._connection: Connection | None = None
         self._initramfs: Path | None = None
         self._spec: MachineSpec | None = None
-        self._qualifiers: Mapping[str, str] = {}
+        self.qualifiers: Mapping[str, str] = {}
 
     def prepare(self, workload: Workload, image: ImageFiles) -> None:
         """Connect to libvirt, settle the acceleration, put the workload into the initramfs.
@@ -109,8 +112,9 @@ class VmTarget:
             marking=marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
         )
-        self._qualifiers = {
+        self.qualifiers = {
             "accel": verdict.acceleration,
+            "start": self.start,
             "machine": MACHINE,
             "net": "none",
             "vmm": f"qemu {connection.emulator_version}",
@@ -122,11 +126,9 @@ class VmTarget:
         Raises:
             InstanceError: it failed or was not ready in time; nothing is left of it.
         """
-        if self._connection is None or self._spec is None:
-            raise RuntimeError("launch before prepare")
-        machine = VirtualMachine(self._connection, self._spec)
+        machine = VirtualMachine(*self._prepared())
         machine.start(timeout)
-        return VmInstance(machine, self._qualifiers)
+        return VmInstance(machine, self.qualifiers)
 
     def cleanup(self) -> None:
         """Remove the initramfs and leave the connection; idempotent.
@@ -137,6 +139,11 @@ class VmTarget:
         self._spec = self._connection = None
         self._discard_initramfs()
         self._resources.close()
+
+    def _prepared(self) -> tuple[Connection, MachineSpec]:
+        if self._connection is None or self._spec is None:
+            raise RuntimeError("launch before prepare")
+        return self._connection, self._spec
 
     def _discard_initramfs(self) -> None:
         if self._initramfs is not None:

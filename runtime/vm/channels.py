@@ -6,6 +6,7 @@ would drop what the guest sends before anybody has connected.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -137,13 +138,12 @@ class Channels:
         self.output.feed(printed)
         return Received(at, tuple(lines), printed, frozenset(woken), heard=len(woken) < len(ready))
 
-    def send(self, line: str) -> None:
-        """Say something to the guest's init; nothing happens when it is no longer there."""
+    def send(self, line: str) -> bool:
+        """Say something to the guest's init; false if nobody is there."""
         if marks := self._connected.get("marks"):
-            try:
-                marks.send(line.encode() + b"\n")
-            except OSError:
-                return
+            with contextlib.suppress(OSError):
+                return marks.send(line.encode() + b"\n") > 0
+        return False
 
     def descriptor(self, line: Line) -> int | None:
         """The connected socket of a line, for somebody else to read."""

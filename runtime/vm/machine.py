@@ -18,16 +18,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import libvirt
 
-from pybench.runtime.errors import InstanceError, LeftoverError
+from pybench.runtime.errors import HostError, InstanceError, LeftoverError
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import Tail
 from pybench.runtime.vm.channels import PORT_NAME, Channels, Line, Received
 from pybench.runtime.vm.commands import GuestCommands
 from pybench.runtime.vm.domain import Domain
+from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
+from pybench.runtime.vm.saved_state import SavedState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from pybench.runtime.vm.connection import Connection, LifecycleEvent
 
 KILL_PATIENCE: Final = 10.0
@@ -59,6 +64,10 @@ class VirtualMachine(GuestCommands):
 
     connection: Connection
     spec: MachineSpec
+    state: SavedState | None = None
+    """Restore this instead of booting; `spec` is that of the machine it was saved from."""
+    identity: Identity = field(default_factory=lambda: Identity.fresh("guest"))
+    """What a restored guest is told to be."""
     marks: list[Mark] = field(default_factory=list)
     name: str = field(default_factory=lambda: f"pybench-{os.urandom(5).hex()}")
     _uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -69,11 +78,12 @@ class VirtualMachine(GuestCommands):
     _pidfd: int = -1
     _ended_at: int = 0
     _told_to_stop: bool = False
+    _renewal_sent: bool = False
     _progress: Progress = field(init=False)
     _problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._progress = Progress(self.spec)
+        self._progress = Progress(self.spec, restored=self.state is not None)
 
     @property
     def exit_status(self) -> str:
@@ -97,19 +107,18 @@ class VirtualMachine(GuestCommands):
         return self._channels.console.text if self._channels else ""
 
     def start(self, timeout: float) -> None:
-        """Create the domain and wait until it is ready.
+        """Boot the guest, or restore it from its saved state, and wait until it is ready.
 
         Raises:
             InstanceError: it failed or was not ready after `timeout` seconds; nothing is left of it.
         """
         try:
             self._mark("preparing", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
-            domain = self._prepare()
-            description = domain.xml()
+            create = self._prepare()
             requested_at = time.monotonic_ns()
             self._mark("request", requested_at, "call", CLOCK_RESOLUTION)
             deadline = requested_at + round(timeout * 1e9)
-            self._create(description)
+            self._create(create)
             while not self._progress.ready:
                 self._take_in(self._receive(deadline, timeout))
         except BaseException:
@@ -160,8 +169,54 @@ class VirtualMachine(GuestCommands):
             return self._reason()
         return self._panic
 
-    def _prepare(self) -> Domain:
-        """Everything that needs no clock: the sockets, the journal, the description."""
+    def save(self, path: Path, timeout: float) -> SavedState:
+        """Write the state of a ready machine to the new file `path`; the machine ends with it.
+
+        The workload stands still in it, until a restored guest has an identity of its own.
+
+        Raises:
+            InstanceError: the guest did not answer, or libvirt could not save it within `timeout` seconds;
+                neither the machine nor the file is left.
+        """
+        if self._channels is None or not self.processes:
+            raise InstanceError(self.fault or "the machine is not running")
+        deadline = time.monotonic_ns() + round(timeout * 1e9)
+        self._told_to_stop = True
+        try:
+            self._channels.send("freeze")
+            while not self._progress.frozen:
+                self._take_in(self._receive(deadline, timeout, "save", "its workload was not frozen"))
+            domain, self._creation = self._creation.domain, _Creation()
+            self._create(lambda: domain.saveFlags(str(path), None, 0) or domain)
+            while not self._creation.returned_at:
+                self._note(self._receive(deadline, timeout, "save", "libvirt did not return"))
+            if self._creation.error:
+                raise self._error(f"libvirt could not save the machine: {self._creation.error}")
+            self._end()
+            return SavedState(path, self.name, self._uuid)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            self._abandon()
+            raise
+
+    def _prepare(self) -> Callable[[], Any]:
+        """Everything that needs no clock; returns what creates the domain."""
+        domain = self._prepare_domain()
+        handle, state = self.connection.handle, self.state
+        if state is None:
+            description = domain.xml()
+            return lambda: handle.createXML(description, 0)
+
+        def restore() -> Any:  # noqa: ANN401 - libvirt has no types
+            with state.lock:
+                state.rename(self.name, self._uuid)
+                handle.restoreFlags(str(state.path), None, 0)
+            return handle.lookupByUUIDString(self._uuid)
+
+        return restore
+
+    def _prepare_domain(self) -> Domain:
+        """The sockets, the journal, the description."""
         connection = self.connection
         directory = connection.directory / self.name
         directory.mkdir(mode=0o711)
@@ -193,13 +248,13 @@ class VirtualMachine(GuestCommands):
             emulator=connection.emulator,
         )
 
-    def _create(self, description: str) -> None:
+    def _create(self, create: Callable[[], Any]) -> None:
         creation = self._creation
 
         def call() -> None:
             try:
-                creation.domain = self.connection.handle.createXML(description, 0)
-            except libvirt.libvirtError as error:
+                creation.domain = create()
+            except (libvirt.libvirtError, HostError) as error:
                 creation.error = error
             creation.returned_at = time.monotonic_ns()
             os.eventfd_write(self._wake, 1)
@@ -207,10 +262,12 @@ class VirtualMachine(GuestCommands):
         creation.thread = threading.Thread(target=call, name=f"create-{self.name}", daemon=True)
         creation.thread.start()
 
-    def _receive(self, deadline: int, timeout: float) -> Received:
+    def _receive(self, deadline: int, timeout: float, wanted: str = "", awaited: str = "") -> Received:
         if self._channels is None:
             raise RuntimeError("not started")
         received = self._channels.receive(deadline)
+        if received is None and wanted:
+            raise self._error(f"could not {wanted} the machine within {timeout:g} s: {awaited}")
         if received is None:
             hint = "raise schedule.ready_timeout, or correct the workload's readiness"
             raise self._error(f"not ready after {timeout:g} s: {self._progress.awaited}", hint)
@@ -239,10 +296,16 @@ class VirtualMachine(GuestCommands):
             os.eventfd_read(self._wake)
             if self._creation.domain is not None:
                 self._progress.create(self._creation.returned_at)
+                self._renew()
         if self._pidfd in received.woken:
             self._ended_at = received.at
             self._channels.forget(self._pidfd)
         self._pin()
+
+    def _renew(self) -> None:
+        """The first word to a restored guest; before its state is in place QEMU would lose it."""
+        if self._channels is not None and self._progress.restored and not self._renewal_sent:
+            self._renewal_sent = self._channels.send(self.identity.order())
 
     def _reason(self) -> str:
         """Why it ended unasked, by the best evidence there is."""
@@ -298,7 +361,11 @@ class VirtualMachine(GuestCommands):
             self._problems.append("the connection to libvirt was lost")
         elif event.event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
             self._problems.append("the guest crashed")
-        elif event.event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and self._creation.domain is not None:
+        elif (
+            event.event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED
+            and self._creation.domain is not None
+            and not self._told_to_stop
+        ):
             self._problems.append("QEMU stopped the guest's processor")
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)

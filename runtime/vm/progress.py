@@ -48,6 +48,10 @@ class Progress:
     """Collects what the guest says; nothing here waits."""
 
     spec: MachineSpec
+    restored: bool = False
+    """Whether the machine comes from a saved state, its workload running already."""
+    frozen: bool = False
+    """Whether init has made the workload stand still."""
     exit_status: str = ""
     """What init said of the workload's end: `exit 0`, `signal 15`; empty while it runs."""
     failure: str = ""
@@ -72,6 +76,10 @@ class Progress:
             self._seen.setdefault("exec", (at, "isa-serial:execve"))
         elif word in {"exit", "signal"} and not self.exit_status:
             self.exit_status = f"{word} {rest[:8]}"
+        elif word in {"restored", "renewed"} and self.restored:
+            self._seen.setdefault(word, (at, "isa-serial"))
+        elif word == "frozen":
+            self.frozen = True
         elif word == "stopping":
             self.answered = True
         elif word == "commands":
@@ -89,10 +97,17 @@ class Progress:
         self._printed = rest[-READ_BYTES:]
 
     @property
+    def created(self) -> bool:
+        """Whether libvirt has created the domain."""
+        return "vmm" in self._seen
+
+    @property
     def ready(self) -> bool:
         """Whether everything that was waited for has been seen."""
         if self.spec.probe:
             return "kernel" in self._seen
+        if self.restored:
+            return {"vmm", "restored", "renewed"} <= self._seen.keys()
         return {"vmm", "exec"} <= self._seen.keys() and (self.spec.line is None or "line" in self._seen)
 
     @property
@@ -107,6 +122,8 @@ class Progress:
     @property
     def awaited(self) -> str:
         """What has not been seen yet, for an error message."""
+        if self.restored:
+            return "the restored guest's init did not answer"
         if self.spec.probe or "kernel" not in self._seen:
             return "the guest's init did not start"
         if "exec" not in self._seen:
@@ -117,14 +134,15 @@ class Progress:
         """What was seen, in order; a later step is never earlier than the one that led to it."""
         marks: list[Mark] = []
         at = request
-        for name in ("vmm", "kernel", "sandbox", "exec"):
+        for name in ("vmm", "restored") if self.restored else ("vmm", "kernel", "sandbox", "exec"):
             if name in self._seen:
                 seen_at, channel = self._seen[name]
                 at = max(at, seen_at)
                 resolution = CLOCK_RESOLUTION if name == "vmm" else SERIAL_RESOLUTION
                 marks.append(Mark(name, at, channel, resolution))
         if not self.spec.probe:
-            ready_at, channel = self._seen["exec" if self.spec.line is None else "line"]
+            last = "renewed" if self.restored else "exec" if self.spec.line is None else "line"
+            ready_at, channel = self._seen[last]
             marks.append(Mark("ready", max(at, ready_at), channel, SERIAL_RESOLUTION))
         return marks
 

@@ -24,6 +24,12 @@ void write_file(const char *path, const char *value);
 /* Become root without any capability, for good. */
 void drop_privileges(void);
 
+/* Have the workload stand still, so that a state saved now has it between two instructions. */
+void freeze_workload(pid_t workload);
+
+/* In a guest that was restored: take on the identity in `fields`, let the workload go on; see renew.c. */
+void renew_guest(pid_t workload, char *fields);
+
 /* Starts the process that runs commands for the host; see commands.c. */
 pid_t start_command_server(const char *nonce);
 

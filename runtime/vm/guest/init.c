@@ -5,9 +5,9 @@
  *
  *   ttyS0  the kernel's console; only diagnostics
  *   ttyS1  lines to the host: `kernel`, `sandbox`, `exec` (from a marking workload) or `execve`,
- *          `stopping` as the answer to `stop`, `exit <status>`, `signal <number>`,
- *          `error <call> <subject>: <reason>`;
- *          lines from the host: `stop`, `kill`, `commands <nonce>` (see commands.c)
+ *          `exit <status>`, `signal <number>`, `error <call> <subject>: <reason>`;
+ *          lines from the host and their answers: `stop` and `stopping`, `kill`, `freeze` and `frozen`,
+ *          `renew <identity>`, `restored` and `renewed` (see renew.c), `commands <nonce>` (see commands.c)
  *   ttyS2  the workload's standard output and error
  *   ttyS3  commands, unless a virtio port carries them
  *
@@ -384,7 +384,7 @@ static int workload_ended(pid_t workload)
 
 static void obey(pid_t workload, char *line)
 {
-    char *word = strtok(line, " "), *first = strtok(NULL, " ");
+    char *word = strtok(line, " "), *rest = strtok(NULL, "");
     if (word == NULL)
         return;
     if (strcmp(word, "kill") == 0) {
@@ -392,11 +392,18 @@ static void obey(pid_t workload, char *line)
     } else if (strcmp(word, "stop") == 0) {
         tell("stopping");
         kill(-workload, SIGTERM);
-    } else if (strcmp(word, "commands") == 0 && first != NULL) {
+    } else if (strcmp(word, "freeze") == 0) {
+        if (command_server > 0)
+            kill(command_server, SIGKILL);
+        freeze_workload(workload);
+        tell("frozen");
+    } else if (strcmp(word, "renew") == 0 && rest != NULL) {
+        renew_guest(workload, rest);
+    } else if (strcmp(word, "commands") == 0 && rest != NULL) {
         /* Whoever asks anew has given the last one up. */
         if (command_server > 0)
             kill(command_server, SIGKILL);
-        command_server = start_command_server(first);
+        command_server = start_command_server(rest);
     }
 }
 
