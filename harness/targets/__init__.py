@@ -59,6 +59,8 @@ class VmSettings(TargetSettings):
     """`auto` takes KVM when a test boot of the image succeeds under it."""
     memory: MemorySize = 256 * 2**20
     """The guest's memory in bytes, when the workload declares no larger limit."""
+    network: Literal["none", "user", "bridge"] = "none"
+    """`bridge`: an address of its own on a bridge, siblings isolated; `user`: QEMU's own, outwards only."""
     libvirt_uri: str = Field(default="", max_length=4096)
     """A libvirt connection URI; empty means libvirt's embedded driver, which needs no daemon."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Final
 
+from pybench.harness.errors import InputError
 from pybench.harness.targets.vm import VmInstance, VmTarget
 from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.network import random_link_address
 
 if TYPE_CHECKING:
     from pybench.harness.model import Workload
@@ -33,16 +36,23 @@ class VmRestoreTarget(VmTarget):
         """Boot a guest with the workload and save it once it is ready.
 
         Raises:
-            InputError: the command is not in the image, or the limits do not suit a machine.
+            InputError: the command is not in the image, or limits or network do not suit a saved machine.
             HostError: libvirt or QEMU is missing, KVM is demanded and does not boot the image, or libvirt
                 saves in a form that is not known.
             InstanceError: the guest did not become ready, or could not be saved.
         """
+        if self._settings.network == "bridge":
+            raise InputError(
+                "a restored guest would have the address of the one it was saved from",
+                "network: user or none for vm-restore",
+            )
         self._discard_state()
         super().prepare(workload, image)
-        connection, spec = self._prepared()
-        machine = VirtualMachine(connection, spec)
-        machine.start(BOOT_SECONDS)
+        connection = self._connected()
+        with contextlib.ExitStack() as resources:
+            machine = VirtualMachine(connection, self._specify(resources))
+            machine.start(BOOT_SECONDS)
+        self._spec = machine.spec
         self._state = machine.save(connection.directory / f"{machine.name}.state", SAVE_SECONDS)
         self._host_name = workload.name
 
@@ -52,10 +62,13 @@ class VmRestoreTarget(VmTarget):
         Raises:
             InstanceError: it failed or was not ready in time; nothing is left of it.
         """
-        connection, spec = self._prepared()
-        machine = VirtualMachine(connection, spec, self._state, Identity.fresh(self._host_name))
+        if self._spec is None:
+            raise RuntimeError("launch before prepare")
+        address = random_link_address() if self._spec.interface else ""
+        identity = Identity.fresh(self._host_name, address)
+        machine = VirtualMachine(self._connected(), self._spec, self._state, identity)
         machine.start(timeout)
-        return VmInstance(machine, self.qualifiers)
+        return VmInstance(machine, self.qualifiers, contextlib.ExitStack())
 
     def cleanup(self) -> None:
         """Remove the saved state as well; idempotent.

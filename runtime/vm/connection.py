@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
+from xml.etree import ElementTree as Xml
 
 import libvirt
 
@@ -63,6 +64,7 @@ class Connection:
     output: OutputCollector
     emulator: Path
     emulator_version: str
+    _known_forms: set[tuple[str, ...]] = field(default_factory=set)
     _listeners: dict[str, Callable[[LifecycleEvent], None]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: threading.Condition = field(default_factory=threading.Condition)
@@ -105,6 +107,24 @@ class Connection:
             elif line.startswith("KVM internal error"):
                 complaints.append(line)
         return "; ".join(complaints[-_COMPLAINTS:])
+
+    def validate(self, description: str) -> None:
+        """Hold a domain's XML against libvirt's own schema, once for each form of it.
+
+        Raises:
+            HostError: the schema does not allow it.
+        """
+        form = tuple(element.tag for element in Xml.fromstring(description).iter())  # noqa: S314 - our own
+        if form in self._known_forms:
+            return
+        try:
+            self.handle.defineXMLFlags(description, libvirt.VIR_DOMAIN_DEFINE_VALIDATE).undefine()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_XML_INVALID_SCHEMA:
+                raise HostError(f"this libvirt's schema does not allow the machine: {error}") from error
+            # Whatever else is wrong with it, creating it will tell.
+            return
+        self._known_forms.add(form)
 
     def settle(self) -> None:
         """Wait until libvirt has put its own files about ended domains away.

@@ -26,6 +26,25 @@ _DOMAIN_TYPES: Final[dict[Acceleration, str]] = {"kvm": "kvm", "tcg": "qemu"}
 
 
 @dataclass(frozen=True, slots=True)
+class Interface:
+    """A network card: a tap that somebody else has made and set up, or QEMU's user-mode network."""
+
+    kind: Literal["ethernet", "user"]
+    hardware_address: str
+    tap: str = ""
+
+    def add_to(self, devices: Xml.Element) -> None:
+        """Describe it among the machine's devices."""
+        interface = Xml.SubElement(devices, "interface", type=self.kind)
+        Xml.SubElement(interface, "mac", address=self.hardware_address)
+        if self.tap:
+            Xml.SubElement(interface, "target", dev=self.tap, managed="no")
+        Xml.SubElement(interface, "model", type="virtio")
+        # Nobody boots from it: without its ROM the firmware has nothing to look into.
+        Xml.SubElement(interface, "rom", enabled="no")
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
     """One machine to be.
 
@@ -48,6 +67,7 @@ class Domain:
     emulator: Path
     port: Path | None = None
     port_name: str = ""
+    interface: Interface | None = None
 
     def xml(self) -> str:
         """Describe the machine to libvirt.
@@ -105,6 +125,8 @@ class Domain:
             serial = Xml.SubElement(devices, "serial", type="unix")
             Xml.SubElement(serial, "source", mode="connect", path=str(path))
             Xml.SubElement(serial, "target", type="isa-serial", port=str(port))
+        if self.interface is not None:
+            self.interface.add_to(devices)
         if self.port is not None:
             channel = Xml.SubElement(devices, "channel", type="unix")
             Xml.SubElement(channel, "source", mode="connect", path=str(self.port))

@@ -193,7 +193,8 @@ class VirtualMachine(GuestCommands):
             if self._creation.error:
                 raise self._error(f"libvirt could not save the machine: {self._creation.error}")
             self._end()
-            return SavedState(path, self.name, self._uuid)
+            address = self.spec.interface.hardware_address if self.spec.interface else ""
+            return SavedState(path, self._names(address))
         except BaseException:
             path.unlink(missing_ok=True)
             self._abandon()
@@ -205,15 +206,20 @@ class VirtualMachine(GuestCommands):
         handle, state = self.connection.handle, self.state
         if state is None:
             description = domain.xml()
+            self.connection.validate(description)
             return lambda: handle.createXML(description, 0)
 
         def restore() -> Any:  # noqa: ANN401 - libvirt has no types
             with state.lock:
-                state.rename(self.name, self._uuid)
+                state.rename(self._names(self.identity.hardware_address))
                 handle.restoreFlags(str(state.path), None, 0)
             return handle.lookupByUUIDString(self._uuid)
 
         return restore
+
+    def _names(self, hardware_address: str) -> tuple[str, ...]:
+        """What tells the machine from every other in its description."""
+        return (self.name, self._uuid, *([hardware_address] if hardware_address else []))
 
     def _prepare_domain(self) -> Domain:
         """The sockets, the journal, the description."""
@@ -242,6 +248,7 @@ class VirtualMachine(GuestCommands):
             serials=self._channels.serials,
             port=self._channels.port_path,
             port_name=PORT_NAME,
+            interface=spec.interface,
             acceleration=spec.acceleration,
             processor=spec.processor,
             machine=spec.machine,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import READ_BYTES
 from pybench.runtime.vm.channels import SERIAL_RESOLUTION
-from pybench.runtime.vm.domain import Acceleration, Processor
+from pybench.runtime.vm.domain import Acceleration, Interface, Processor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +41,7 @@ class MachineSpec:
     line: str | None = None
     probe: bool = False
     virtio_port: bool = False
+    interface: Interface | None = None
 
 
 @dataclass(slots=True)

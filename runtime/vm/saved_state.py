@@ -26,11 +26,13 @@ _LONGEST_DESCRIPTION: Final = 1 << 20
 
 @dataclass(slots=True)
 class SavedState:
-    """The file and the names in it; `lock` is held from naming a guest until libvirt has read the file."""
+    """The file and the names in it (the machine's, its uuid, the address of its network card if it has one).
+
+    `lock` is held from naming a guest until libvirt has read the file.
+    """
 
     path: Path
-    name: str
-    uuid: str
+    names: tuple[str, ...]
     _description: bytes = b""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -42,14 +44,14 @@ class SavedState:
         """Bytes of the file."""
         return self.path.stat().st_size
 
-    def rename(self, name: str, uuid: str) -> None:
-        """Have the next restore give a machine of this name and uuid; the caller holds `lock`.
+    def rename(self, names: tuple[str, ...]) -> None:
+        """Have the next restore give a machine of these names; the caller holds `lock`.
 
         Raises:
             HostError: the file cannot be written.
         """
         description = self._description
-        for old, new in ((self.name, name), (self.uuid, uuid)):
+        for old, new in zip(self.names, names, strict=True):
             if len(old) != len(new):
                 raise ValueError(f"{new} is not as long as {old}")
             description = description.replace(old.encode(), new.encode())
@@ -74,6 +76,6 @@ class SavedState:
             raise HostError(f"cannot read {self.path}: {error.strerror}") from error
         except struct.error as error:
             raise HostError(f"{self.path} is too short for a saved state") from error
-        if self.name.encode() not in description or self.uuid.encode() not in description:
-            raise HostError(f"{self.path} does not name the machine {self.name}")
+        if missing := [name for name in self.names if name.encode() not in description]:
+            raise HostError(f"{self.path} does not say {', '.join(missing)}")
         return description

@@ -113,6 +113,14 @@ def test_daemon_beside_the_embedded_driver_is_refused(journal: Journal) -> None:
     assert "libvirt_uri" in caught.value.hint
 
 
+def test_description_is_held_against_the_schema(journal: Journal) -> None:
+    """What libvirt's schema does not allow is refused before it is tried; one form is looked at once."""
+    with open_connection(journal) as connection:
+        with pytest.raises(HostError, match="schema does not allow"):
+            connection.validate("<domain type='qemu'><name>x</name><nonsense/></domain>")
+        assert connection.handle.listAllDomains() == []
+
+
 def test_another_machine_is_refused_before_it_is_asked(journal: Journal) -> None:
     """Marks are bytes in sockets of this machine; so a URI of another one is refused with that reason."""
     with (

@@ -12,6 +12,7 @@ from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection
 from pybench.runtime.vm.drivers import has_driver
 from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.network import GuestNetwork
 from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
 from pybench.vm_images import Image
@@ -37,6 +38,7 @@ class Guests:
         limits: dict[str, str] | None = None,
         command_line: str = COMMAND_LINE,
         machine: str = "q35",
+        network: GuestNetwork | None = None,
     ) -> VirtualMachine:
         """A machine that was not started yet."""
         initramfs = self.connection.directory / f"{os.urandom(4).hex()}.cpio"
@@ -47,7 +49,8 @@ class Guests:
         spec = MachineSpec(
             kernel=self.image.kernel,
             initramfs=initramfs,
-            command_line=command_line,
+            command_line=command_line + (network.arguments if network else ""),
+            interface=network.interface if network else None,
             memory=256 << 20,
             machine=machine,
             marking=marking,

@@ -24,6 +24,9 @@ void write_file(const char *path, const char *value);
 /* Become root without any capability, for good. */
 void drop_privileges(void);
 
+/* Raise the loopback interface, and the guest's own with the address that the host has given it. */
+void set_up_network(void);
+
 /* Have the workload stand still, so that a state saved now has it between two instructions. */
 void freeze_workload(pid_t workload);
 

@@ -19,7 +19,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -27,12 +26,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -177,20 +174,6 @@ static void mount_file_systems(void)
     mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
     mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
     mount_at("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
-}
-
-static void raise_loopback(void)
-{
-    struct ifreq request = {.ifr_name = "lo"};
-    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (control < 0)
-        fail("socket", "AF_INET");
-    if (ioctl(control, SIOCGIFFLAGS, &request) != 0)
-        fail("SIOCGIFFLAGS", "lo");
-    request.ifr_flags |= IFF_UP;
-    if (ioctl(control, SIOCSIFFLAGS, &request) != 0)
-        fail("SIOCSIFFLAGS", "lo");
-    close(control);
 }
 
 static char *next_field(char **position, const char *end)
@@ -466,8 +449,8 @@ int main(void)
     struct workload workload;
     read_workload(&workload);
     sethostname(workload.host_name, strlen(workload.host_name));
-    raise_loopback();
     load_modules();
+    set_up_network();
     apply_limits(workload.limits);
     supervise(start_workload(&workload));
 }
