@@ -8,7 +8,7 @@ import math
 import os
 from typing import TYPE_CHECKING, Final
 
-from pybench.harness.errors import InputError
+from pybench.harness.errors import InputError, InstanceError
 from pybench.harness.targets.commands import check_command
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.vm.acceleration import decide
@@ -17,6 +17,7 @@ from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.domain import MEBIBYTE
 from pybench.runtime.vm.drivers import has_driver
 from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.memory import MEMINFO_MAXIMUM, merging_state, parse_guest_memory, read_host_memory
 from pybench.runtime.vm.network import TapNetwork, user_network
 from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pybench.harness.model import Mark, Resources, Workload
     from pybench.harness.targets import TargetContext, VmSettings
     from pybench.harness.targets.base import ImageFiles
+    from pybench.runtime.vm.memory import GuestMemory, HostMemory
     from pybench.runtime.vm.network import GuestNetwork
 
 MACHINE: Final = "q35"
@@ -64,6 +66,25 @@ class VmInstance:
     def output(self) -> str:
         """The last of what the workload printed, escaped."""
         return self.machine.output
+
+    def read_host_memory(self) -> HostMemory:
+        """What QEMU takes of the host, the guest's memory apart.
+
+        Raises:
+            InstanceError: it has ended, or its memory cannot be told apart.
+        """
+        for pid in self.processes:
+            return read_host_memory(pid, self.machine.spec.memory)
+        raise InstanceError(self.machine.fault or "the machine is not running")
+
+    def read_guest_memory(self) -> GuestMemory:
+        """What the guest says of its memory, through its channel for commands.
+
+        Raises:
+            InstanceError: it does not answer, or with what cannot be.
+        """
+        content = self.machine.read_file("/proc/meminfo", MEMINFO_MAXIMUM)
+        return parse_guest_memory(content, self.machine.spec.memory)
 
     def stop(self, timeout: float) -> None:
         """End the workload, then the guest, and verify that QEMU is gone.
@@ -128,6 +149,8 @@ class VmTarget:
             "start": self.start,
             "machine": MACHINE,
             "net": self._settings.network,
+            "ksm": merging_state(),
+            "balloon": "none",
             "vmm": f"qemu {connection.emulator_version}",
         }
 

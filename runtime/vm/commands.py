@@ -159,6 +159,23 @@ class GuestCommands(abc.ABC):
             raise
         return written
 
+    def read_file(self, path: str, maximum: int, *, timeout: float = COMMAND_SECONDS) -> bytes:
+        """The content of a regular file of the guest, one of /proc included.
+
+        Raises:
+            InputError: `path` is not absolute.
+            InstanceError: the guest could not read it, or it has more than `maximum` bytes.
+        """
+        content = bytearray()
+
+        def keep(_kind: Kind, data: bytes) -> None:
+            content.extend(data)
+            if len(content) > maximum:
+                raise InstanceError(f"{path} of the guest has more than {maximum} bytes")
+
+        self._copy("read", (_absolute(path),), _NO_INPUT, keep, timeout)
+        return bytes(content)
+
     def attach(
         self,
         command: Sequence[str],
