@@ -26,11 +26,31 @@ _DOMAIN_TYPES: Final[dict[Acceleration, str]] = {"kvm": "kvm", "tcg": "qemu"}
 
 
 @dataclass(frozen=True, slots=True)
+class Interface:
+    """A network card: a tap that somebody else has made and set up, or QEMU's user-mode network."""
+
+    kind: Literal["ethernet", "user"]
+    hardware_address: str
+    tap: str = ""
+
+    def add_to(self, devices: Xml.Element) -> None:
+        """Describe it among the machine's devices."""
+        interface = Xml.SubElement(devices, "interface", type=self.kind)
+        Xml.SubElement(interface, "mac", address=self.hardware_address)
+        if self.tap:
+            Xml.SubElement(interface, "target", dev=self.tap, managed="no")
+        Xml.SubElement(interface, "model", type="virtio")
+        # Nobody boots from it: without its ROM the firmware has nothing to look into.
+        Xml.SubElement(interface, "rom", enabled="no")
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
     """One machine to be.
 
     `memory` is in bytes, a multiple of one MiB. `serials` are the sockets QEMU connects its
     first, second, … serial line to; someone must listen there before the domain is created.
+    `port` is the socket of a virtio port by the name of `port_name`, or None for no such device.
     """
 
     name: str
@@ -45,6 +65,9 @@ class Domain:
     processor: Processor
     machine: str
     emulator: Path
+    port: Path | None = None
+    port_name: str = ""
+    interface: Interface | None = None
 
     def xml(self) -> str:
         """Describe the machine to libvirt.
@@ -73,7 +96,7 @@ class Domain:
             raise InputError(f"a guest cannot have {self.vcpus} virtual processors")
         if not self.machine.replace("-", "").replace(".", "").isalnum():
             raise InputError(f"{self.machine!r} is no name of a QEMU machine", "qemu-system-x86_64 -M help")
-        for path in self.serials:
+        for path in (*self.serials, *((self.port,) if self.port else ())):
             if len(bytes(path)) > _SOCKET_PATH_MAXIMUM:
                 raise InputError(f"the socket path {path} is longer than {_SOCKET_PATH_MAXIMUM} bytes")
 
@@ -102,6 +125,12 @@ class Domain:
             serial = Xml.SubElement(devices, "serial", type="unix")
             Xml.SubElement(serial, "source", mode="connect", path=str(path))
             Xml.SubElement(serial, "target", type="isa-serial", port=str(port))
+        if self.interface is not None:
+            self.interface.add_to(devices)
+        if self.port is not None:
+            channel = Xml.SubElement(devices, "channel", type="unix")
+            Xml.SubElement(channel, "source", mode="connect", path=str(self.port))
+            Xml.SubElement(channel, "target", type="virtio", name=self.port_name)
 
     def _omit_capabilities(self, domain: Xml.Element) -> None:
         """Have libvirt read the guest's processor as two lists instead of property by property.

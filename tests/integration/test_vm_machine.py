@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.journal import open_journal
 from pybench.runtime.output import TAIL_BYTES
+from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.vm_images import Image
 
@@ -161,3 +163,58 @@ def test_machine_libvirt_does_not_know_is_refused(guests: Guests) -> None:
     machine = guests.make(WORKLOAD, "ready", machine="nonsense")
     with pytest.raises(InstanceError, match="nonsense"):
         machine.start(BOOT_TIMEOUT)
+
+
+def test_emulator_that_stands_still_cannot_hold_libvirt(guests: Guests) -> None:
+    """Libvirt waits for ever for a QEMU that does not answer; the start fails in time all the same."""
+    machine = guests.make(WORKLOAD, "ready")
+
+    def hold() -> None:
+        deadline = time.monotonic() + BOOT_TIMEOUT
+        while not machine.processes and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for pid in machine.processes:
+            os.kill(pid, signal.SIGSTOP)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    with pytest.raises(InstanceError, match="not ready after 1 s: the guest's init did not start"):
+        machine.start(1)
+    holder.join()
+
+
+def test_guest_that_hangs_is_told_and_killed(guests: Guests) -> None:
+    """A guest whose processor stands still after it was ready is a fault, with the console in the log."""
+    machine = guests.make(WORKLOAD, "ready", command_line=COMMAND_LINE.replace("quiet", ""))
+    machine.start(BOOT_TIMEOUT)
+    assert machine.fault == ""
+    (pid,) = machine.processes
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(InstanceError, match="the guest hung: init did not answer within 1 s") as caught:
+        machine.stop(1)
+    assert "Run /.pybench/init" in caught.value.log
+    assert machine.marks[-1].name == "stopped"
+    machine.stop(1)
+
+
+def test_emulator_killed_while_it_ran_is_told(guests: Guests) -> None:
+    """QEMU killed from outside after the guest was ready is a fault, and everything else is cleaned up."""
+    machine = guests.make(WORKLOAD, "ready")
+    machine.start(BOOT_TIMEOUT)
+    (pid,) = machine.processes
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(InstanceError, match="after it was ready, QEMU ended: killed from outside"):
+        machine.stop(5)
+
+
+def test_panic_while_it_ran_is_told(guests: Guests) -> None:
+    """A kernel that panics after the guest was ready is recognised by the console's last lines."""
+    script = "echo running; sleep 1; echo c > /proc/sysrq-trigger; sleep 100"
+    machine = guests.make("/bin/sh", "-c", script, line="running")
+    machine.start(BOOT_TIMEOUT)
+    (pid,) = machine.processes
+    with os.fdopen(os.pidfd_open(pid)) as ended:
+        assert select.select([ended], [], [], BOOT_TIMEOUT)[0]
+    with pytest.raises(InstanceError, match="the guest's kernel panicked: Kernel panic") as caught:
+        machine.stop(5)
+    assert "Call Trace" in caught.value.log or "do_syscall" in caught.value.log

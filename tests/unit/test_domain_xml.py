@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from pybench.runtime.errors import InputError
-from pybench.runtime.vm.domain import Domain
+from pybench.runtime.vm.domain import Domain, Interface
 
 MACHINE = Domain(
     name="pybench-test",
@@ -60,6 +60,35 @@ def test_no_device_without_need() -> None:
         (device.tag, device.get("model")) for device in devices if device.tag not in {"serial", "emulator"}
     }
     assert others == {("controller", "none"), ("memballoon", "none")}
+
+
+def test_virtio_port_has_its_name() -> None:
+    """The port for commands connects to its socket, under the name by which the guest finds it."""
+    channel = describe(port=Path("/run/port"), port_name="pybench.commands").find("devices/channel")
+    assert channel is not None
+    source, target = channel.find("source"), channel.find("target")
+    assert source is not None
+    assert target is not None
+    assert (source.get("mode"), source.get("path")) == ("connect", "/run/port")
+    assert (target.get("type"), target.get("name")) == ("virtio", "pybench.commands")
+
+
+@pytest.mark.parametrize(("kind", "tap"), [("ethernet", "pyb123456-7"), ("user", "")])
+def test_network_card_is_typed(kind: str, tap: str) -> None:
+    """A tap is given as it is, for libvirt to leave alone; the user-mode network has none."""
+    domain = describe(interface=Interface(kind, "02:70:0a:00:02:0f", tap))  # type: ignore[arg-type]
+    interface = domain.find("devices/interface")
+    assert interface is not None
+    assert interface.get("type") == kind
+    assert {part.tag: dict(part.attrib) for part in interface if part.tag != "target"} == {
+        "mac": {"address": "02:70:0a:00:02:0f"},
+        "model": {"type": "virtio"},
+        "rom": {"enabled": "no"},
+    }
+    target = interface.find("target")
+    assert (dict(target.attrib) if target is not None else None) == (
+        {"dev": tap, "managed": "no"} if tap else None
+    )
 
 
 def test_serial_lines_connect_in_order() -> None:

@@ -160,6 +160,14 @@ def test_a_target_that_never_succeeds_is_named(bench: Bench) -> None:
     assert outcome.failed_targets == ("broken",)
 
 
+def test_an_instance_that_died_is_a_failed_sample(bench: Bench) -> None:
+    """One that died after it was ready keeps its start, has no teardown, and the run goes on."""
+    outcome = bench.carry_out(scenario(frail={"failures": ".d.", "repetitions": 3}))
+    assert outcome.status == "done"
+    assert [sample.status for sample in bench.samples("teardown")] == ["ok", "failed", "ok", "ok"]
+    assert {sample.status for sample in bench.samples("startup.ready")} == {"ok"}
+
+
 def test_something_left_behind_ends_the_run(bench: Bench) -> None:
     """Samples after a leftover could not be trusted; those before it, and the failed teardown, are stored."""
     with pytest.raises(LeftoverError):
