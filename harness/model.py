@@ -13,9 +13,11 @@ from typing import Literal
 from pybench.runtime.marks import Mark
 
 __all__ = [
+    "Conditions",
     "Environment",
     "Estimate",
     "Mark",
+    "ParameterValue",
     "Readiness",
     "ReadinessLevel",
     "Resources",
@@ -33,7 +35,9 @@ __all__ = [
 ReadinessLevel = Literal["exec", "line"]
 RunStatus = Literal["running", "done", "interrupted", "failed", "abandoned"]
 """`abandoned`: the process that carried it out died without a word; what it stored is kept."""
-SampleStatus = Literal["ok", "failed"]
+SampleStatus = Literal["ok", "failed", "rejected"]
+"""`rejected`: it has a value, but its estimated error is too large for it to count."""
+ParameterValue = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,20 @@ class Sample:
     """E.g. `accel=tcg`, `image=<hash>`, `limits=none`; what must be said beside the number."""
     status: SampleStatus = "ok"
     reason: str = ""
-    """Why the step failed, with the last lines of its log."""
+    """Why the step failed, with the last lines of its log; or why the value was rejected."""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    """The values that the scenario's parameters had in this launch; samples of one cell agree in them."""
+    error: float = 0.0
+    """The estimated measurement error of the value, in the sample's unit; at least the resolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the host and the harness did around one step; kept beside the step's samples."""
+
+    order: int
+    values: Mapping[str, float]
+    """Names and units are in `pybench.harness.conditions`; what the host does not tell is missing."""
 
 
 @dataclass(frozen=True, slots=True)
