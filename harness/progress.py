@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pybench.harness.model import Sample, Step
+from pybench.harness.model import Combination, Sample, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
     """A target is about to be prepared for a workload."""
 
-    workload: str
-    target: str
+    combination: Combination
     done: int
     total: int
 
@@ -60,14 +59,18 @@ class Remaining:
     """Estimates the time that is left from the mean duration of each target's steps so far."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
-        self._left = Counter((step.workload.name, step.target.name) for step in steps)
-        self._durations: dict[tuple[str, str], list[float]] = {}
+        self._left = Counter(step.combination.key for step in steps)
+        self._durations: dict[tuple[str, str, str], list[float]] = {}
 
     def observe(self, step: Step, seconds: float) -> None:
         """One step is over."""
-        key = (step.workload.name, step.target.name)
+        key = step.combination.key
         self._left[key] -= 1
         self._durations.setdefault(key, []).append(seconds)
+
+    def leave_out(self, step: Step) -> None:
+        """One step is not needed."""
+        self._left[step.combination.key] -= 1
 
     def seconds(self) -> float | None:
         """Seconds until the end; None while a target that is left has not been seen."""

@@ -107,7 +107,7 @@ class _Execution:
         self._images = images
         self._tell = tell
         self._measurements: list[Measurement] = [MEASUREMENTS[name] for name in scenario.measurements]
-        self._targets: dict[tuple[str, str], Target] = {}
+        self._targets: dict[tuple[str, str, str], Target] = {}
         self._succeeded: dict[str, bool] = {}
         self._launches = 0
         self._failures = 0
@@ -131,19 +131,18 @@ class _Execution:
         return Outcome(status, self._launches, self._failures, failed)
 
     def _prepare(self, open_target: TargetFactory, interruption: Interruption, cleanups: ExitStack) -> None:
-        cells = [
-            (workload, choice) for workload in self._scenario.workloads for choice in self._scenario.targets
-        ]
-        for done, (workload, choice) in enumerate(cells):
-            self._tell(Preparing(workload.name, choice.name, done, len(cells)))
-            target = open_target(choice)
+        combinations = self._scenario.combinations
+        for done, combination in enumerate(combinations):
+            workload = combination.workload
+            self._tell(Preparing(combination, done, len(combinations)))
+            target = open_target(combination.target)
             cleanups.callback(target.cleanup)
             with interruption.allowed():
                 target.prepare(workload, self._images[workload.image])
-            self._targets[workload.name, choice.name] = target
+            self._targets[combination.key] = target
 
     def _carry_out(self, step: Step, interruption: Interruption) -> list[Sample]:
-        target = self._targets[step.workload.name, step.target.name]
+        target = self._targets[step.combination.key]
         launched: list[Instance] = []
         readings: list[Reading] = []
         samples: list[Sample] = []
@@ -211,4 +210,5 @@ def _sample(step: Step, reading: Reading, qualifiers: Mapping[str, str]) -> Samp
         qualifiers=qualifiers,
         status="failed" if reading.value is None else "ok",
         reason=reading.reason,
+        parameters=step.combination.parameters,
     )

@@ -7,11 +7,11 @@ them can tell different stories.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from pybench.harness.model import Estimate, Run, Sample
+from pybench.harness.model import Estimate, Run, Sample, parameter_label
 from pybench.harness.stats import CONFIDENCE, counts, estimates, ratio
 from pybench.reports.numbers import DASH, TIMES, Quantity, estimated, one_line, quantity, visible
 from pybench.reports.phases import PhaseBar, phase_bars
@@ -168,6 +168,7 @@ def analyse(run: Run, samples: Sequence[Sample]) -> Report:
         run: the run, in whatever state it ended.
         samples: all of its samples, in the order in which they were stored.
     """
+    samples = labelled(samples)
     cells: defaultdict[Cell, list[Sample]] = defaultdict(list)
     for sample in samples:
         if not sample.warmup and not sample.metric.startswith(PHASE_PREFIX):
@@ -185,6 +186,21 @@ def analyse(run: Run, samples: Sequence[Sample]) -> Report:
         images=images_used(samples),
         environment=_environment(run),
     )
+
+
+def labelled(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples with their parameters in the name of the workload: what a report compares with each other.
+
+    Targets are compared at equal parameters, as they are on one workload.
+    """
+    return [
+        sample
+        if not sample.parameters
+        else replace(
+            sample, workload=f"{sample.workload} ({parameter_label(sample.parameters)})", parameters={}
+        )
+        for sample in samples
+    ]
 
 
 def _tables(

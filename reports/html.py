@@ -17,7 +17,7 @@ from plotly.offline import get_plotlyjs
 
 from pybench.harness.errors import InputError
 from pybench.harness.model import Run, Sample
-from pybench.reports.analysis import MetricTable, Report, analyse
+from pybench.reports.analysis import MetricTable, Report, analyse, labelled
 from pybench.reports.colours import Ink, inks
 from pybench.reports.embedding import embedded_samples, script_safe_json
 from pybench.reports.figures import (
@@ -71,6 +71,7 @@ def write_report(path: Path, run: Run, samples: Sequence[Sample]) -> Path:
 
 def render(run: Run, samples: Sequence[Sample]) -> str:
     """The whole page as text."""
+    samples = labelled(samples)
     report = analyse(run, samples)
     found = findings(report)
     ink = inks(report.targets)

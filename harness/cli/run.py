@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import typer
 from pybench.harness.errors import InputError, PybenchError
 
 if TYPE_CHECKING:
-    from pybench.harness.model import Run, Scenario
+    from pybench.harness.model import Combination, Run, Scenario
     from pybench.harness.runner import Outcome
     from pybench.harness.store import Store
     from pybench.harness.targets.base import ImageFiles
@@ -59,6 +59,16 @@ def run(
         int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the order of launches.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. targets.vm.memory=512MiB."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most 5 repetitions and 1 warm-up: to try a scenario out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and how long it will take; launch nothing.")
+    ] = False,
     libvirt_uri: Annotated[
         str,
         typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
@@ -70,28 +80,27 @@ def run(
     Every sample is stored before the next launch. Ctrl-C keeps what was measured and leaves nothing running.
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
-    from pybench.harness.scenario import load_scenario, read_text  # noqa: PLC0415
+    from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
     path = scenarios.resolve(scenario)
     labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
-    loaded = load_scenario(path, targets=labels, repetitions=repeat, seed=seed)
+    loaded = load_scenario(path, Choices(labels, repeat, seed, tuple(set_ or ()), quick))
     if libvirt_uri:
         loaded = _with_libvirt_uri(loaded, libvirt_uri)
     destination = Destination(results or _default_results(scenario, path), json, not no_report)
+    if dry_run:
+        from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
+
+        show_plan(loaded, destination.results / DATABASE)
+        raise typer.Exit
     _check_destination(destination)
-    command = _command(
-        scenario,
-        {
-            "--targets": ",".join(labels or ()),
-            "--repeat": repeat,
-            "--seed": seed,
-            "--libvirt-uri": libvirt_uri,
-        },
-    )
-    raise typer.Exit(_run(loaded, read_text(path), command, destination))
+    words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
+    words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
+    command = shlex.join(["pybench", "run", scenario, *words, *_words("--libvirt-uri", libvirt_uri)])
+    raise typer.Exit(_run(loaded, command, destination))
 
 
-def _run(scenario: Scenario, definition: str, command: str, destination: Destination) -> int:
+def _run(scenario: Scenario, command: str, destination: Destination) -> int:
     from pybench.harness.environment import capture  # noqa: PLC0415 - keeps `pybench run --help` quick
     from pybench.harness.model import Run  # noqa: PLC0415
     from pybench.harness.store import Store, new_run_id, timestamp  # noqa: PLC0415
@@ -111,7 +120,7 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
             status="running",
             command=command,
             environment=capture((target.kind for target in scenario.targets), images),
-            definition=definition,
+            definition=scenario.definition,
         )
         folder = destination.results / record.id
         folder.mkdir()
@@ -205,11 +214,14 @@ def _exit_code(outcome: Outcome) -> int:
 def _with_libvirt_uri(scenario: Scenario, uri: str) -> Scenario:
     if not any(target.kind == "vm" for target in scenario.targets):
         raise InputError("--libvirt-uri has no use here: no target is a virtual machine", "leave it out")
-    targets = tuple(
-        replace(target, options={**target.options, "libvirt_uri": uri}) if target.kind == "vm" else target
-        for target in scenario.targets
-    )
-    return replace(scenario, targets=targets)
+
+    def connected(combination: Combination) -> Combination:
+        target = combination.target
+        if target.kind != "vm":
+            return combination
+        return replace(combination, target=replace(target, options={**target.options, "libvirt_uri": uri}))
+
+    return replace(scenario, combinations=tuple(map(connected, scenario.combinations)))
 
 
 def _default_results(argument: str, path: Path) -> Path:
@@ -245,9 +257,6 @@ def _check_destination(destination: Destination) -> None:
         check_writable(destination.json)
 
 
-def _command(scenario: str, options: Mapping[str, str | int | None]) -> str:
-    """The command line that does the same again."""
-    words: Sequence[str] = [
-        word for name, value in options.items() if value not in {None, ""} for word in (name, str(value))
-    ]
-    return shlex.join(["pybench", "run", scenario, *words])
+def _words(option: str, value: str | int | None) -> list[str]:
+    """An option of the command line that does the same again, or nothing."""
+    return [] if value in {None, ""} else [option, str(value)]

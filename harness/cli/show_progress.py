@@ -59,7 +59,7 @@ class _Lines:
     def listen(self, event: Event) -> None:
         match event:
             case Preparing():
-                typer.echo(f"preparing {event.target} for {event.workload}", err=True)
+                typer.echo(f"preparing {_prepared(event)}", err=True)
             case StepEnded():
                 if line := self._failures.line(event):
                     typer.echo(line, err=True)
@@ -93,7 +93,7 @@ def _bar() -> Iterator[Listener]:
         def listen(event: Event) -> None:
             match event:
                 case Preparing():
-                    description = f"preparing {event.target}"
+                    description = f"preparing {_prepared(event)}"
                     progress.update(task, description=description, total=event.total, completed=event.done)
                 case StepBegins():
                     left = "" if event.remaining is None else f"{format_span(event.remaining)} left"
@@ -113,6 +113,16 @@ def _bar() -> Iterator[Listener]:
         yield listen
 
 
+def _prepared(event: Preparing) -> str:
+    combination = event.combination
+    return f"{combination.target.name} for {combination.workload.name}{_with(combination.label)}"
+
+
 def _what(step: Step) -> str:
     kind = "warm-up" if step.warmup else "repetition"
-    return f"{step.target.name} {step.workload.name}, {kind} {step.repetition + 1}"
+    what = f"{step.target.name} {step.workload.name}{_with(step.combination.label)}"
+    return f"{what}, {kind} {step.repetition + 1}"
+
+
+def _with(label: str) -> str:
+    return f" ({label})" if label else ""

@@ -35,6 +35,21 @@ def read_nothing(_instance: Instance) -> list[Reading]:
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """What one kind of reading is called, in which unit, and what it means."""
+
+    name: str
+    """Dotted; a last part in angle brackets stands for any name."""
+    unit: str
+    description: str
+
+    def covers(self, name: str) -> bool:
+        """Whether a reading of this name is of this kind."""
+        fixed, bracket, _ = self.name.partition("<")
+        return name.startswith(fixed) and len(name) > len(fixed) if bracket else name == fixed
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """A name of a scenario's `measure` list and its readers.
 
@@ -43,6 +58,9 @@ class Measurement:
 
     name: str
     description: str
+    metrics: tuple[Metric, ...] = ()
+    parameters: frozenset[str] = frozenset()
+    """Parameters of a scenario that it takes for itself, such as a number of instances."""
     at_ready: Reader = read_nothing
     at_stopped: Reader = read_nothing
 

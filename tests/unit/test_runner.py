@@ -17,7 +17,17 @@ import pytest
 
 from pybench.harness.errors import HostError, LeftoverError
 from pybench.harness.interruption import Interruption
-from pybench.harness.model import Environment, Run, Sample, Scenario, Schedule, Step, TargetChoice, Workload
+from pybench.harness.model import (
+    Environment,
+    Run,
+    Sample,
+    Scenario,
+    Schedule,
+    Step,
+    TargetChoice,
+    Workload,
+    combine,
+)
 from pybench.harness.plan import plan
 from pybench.harness.progress import Event, Preparing, Remaining, StepBegins, StepEnded
 from pybench.harness.runner import Outcome, Runner
@@ -40,8 +50,7 @@ def scenario(**options: dict[str, str | int | float]) -> Scenario:
         "s",
         "",
         "s.yaml",
-        (Workload("w", "minimal", ("/bin/workload",)),),
-        targets,
+        combine([Workload("w", "minimal", ("/bin/workload",))], targets),
         ("startup", "teardown", "memory"),
         Schedule(warmups=1),
     )
@@ -283,7 +292,9 @@ def test_events_tell_what_happens_and_what_is_left(bench: Bench) -> None:
     """Preparations first, then begin and end of each step, with a remaining time that ends at nothing."""
     bench.carry_out(scenario(slow={"delay": 0.02, "repetitions": 4, "failures": "x"}))
     first, *steps = bench.events
-    assert first == Preparing("w", "slow", 0, 1)
+    assert first == Preparing(
+        scenario(slow={"delay": 0.02, "repetitions": 4, "failures": "x"}).combinations[0], 0, 1
+    )
     assert [type(event) for event in steps] == [StepBegins, StepEnded] * 5
     begun = [event.remaining for event in steps if isinstance(event, StepBegins)]
     assert begun[0] is None
@@ -316,7 +327,8 @@ from pybench.runtime.journal import open_journal
 
 folder = Path(sys.argv[1])
 target = TargetChoice("t", "mock", 1000, {"delay": 0.01})
-wanted = Scenario("s", "", "s", (Workload("w", "i", ("/x",)),), (target,), ("startup",), Schedule(warmups=0))
+combinations = combine([Workload("w", "i", ("/x",))], [target])
+wanted = Scenario("s", "", "s", combinations, ("startup",), Schedule(warmups=0))
 run = Run("r", "s", "s", "2025-01-01T00:00:00.000Z", None, "running", "c", Environment({}))
 with Store.open(folder / "pybench.sqlite") as store, open_journal(folder) as journal:
     context = TargetContext(journal, folder)

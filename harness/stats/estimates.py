@@ -1,8 +1,4 @@
-"""Samples in, estimates with intervals out; pure.
-
-Every figure is free of assumptions about the distribution: start-up times are skewed, often have several
-modes, and their tails are what matters. Each method cites where it comes from.
-"""
+"""The summary of a cell: medians, their intervals, quantiles, ratios."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
-from pybench.harness.model import Estimate, Sample
+from pybench.harness.model import Estimate, Sample, parameter_label
 
 Values = NDArray[np.float64]
 
@@ -25,8 +21,8 @@ RESAMPLES: Final = 2000
 _CHUNK: Final = 1_000_000
 """Values drawn at a time by the bootstrap, so that it needs a few MB whatever the number of samples."""
 
-CellKey = tuple[str, str, str, str]
-"""Workload, target, metric, unit."""
+CellKey = tuple[str, str, str, str, str]
+"""Workload, target, metric, unit, and the label of the parameters."""
 
 
 class Interval(NamedTuple):
@@ -46,7 +42,7 @@ class Ratio(NamedTuple):
 
 
 def counts(sample: Sample) -> bool:
-    """Whether a sample enters estimates: neither a warm-up nor failed, and a finite number."""
+    """Whether a sample enters estimates: no warm-up, neither failed nor rejected, and a finite number."""
     return (
         sample.status == "ok"
         and not sample.warmup
@@ -59,7 +55,9 @@ def cells(samples: Iterable[Sample]) -> dict[CellKey, list[Sample]]:
     """The samples of each cell, warm-ups and failures too; cells in the order of their first sample."""
     grouped: dict[CellKey, list[Sample]] = {}
     for sample in samples:
-        grouped.setdefault((sample.workload, sample.target, sample.metric, sample.unit), []).append(sample)
+        label = parameter_label(sample.parameters)
+        key = (sample.workload, sample.target, sample.metric, sample.unit, label)
+        grouped.setdefault(key, []).append(sample)
     return grouped
 
 
@@ -88,7 +86,7 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
     keys = list(cells(samples))
     if len(keys) != 1:
         raise ValueError(f"an estimate is of one cell, not of {len(keys)}")
-    ((workload, target, metric, unit),) = keys
+    ((workload, target, metric, unit, _),) = keys
     numbers = measured(samples)
     n = len(numbers)
     median = mean = math.nan
@@ -111,6 +109,7 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
         p95=quantile(numbers, 0.95) if n >= FEWEST_FOR_P95 else None,
         p99=quantile(numbers, 0.99) if n >= FEWEST_FOR_P99 else None,
         qualifiers=shared_qualifiers([sample for sample in samples if counts(sample)] or samples),
+        parameters=samples[0].parameters,
     )
 
 
