@@ -16,7 +16,9 @@ import typer
 from pybench.harness.errors import InputError, PybenchError
 
 if TYPE_CHECKING:
-    from pybench.harness.model import Combination, Run, Scenario
+    from pybench.harness.calibration import Latency
+    from pybench.harness.environment import ImageFacts
+    from pybench.harness.model import Combination, Environment, Run, Scenario
     from pybench.harness.runner import Outcome
     from pybench.harness.store import Store
     from pybench.harness.targets.base import ImageFiles
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "pybench.sqlite"
 REPORT: Final = "report.html"
-ALL_FAILED: Final = 1
+FAILED: Final = 1
 INTERRUPTED: Final = 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -73,6 +75,9 @@ def run(
         str,
         typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
     ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
+    ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
@@ -97,11 +102,23 @@ def run(
     words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
     words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
     command = shlex.join(["pybench", "run", scenario, *words, *_words("--libvirt-uri", libvirt_uri)])
-    raise typer.Exit(_run(loaded, command, destination))
+    with _host_for_itself(loaded, wait=wait):
+        code = _run(loaded, command, destination)
+    raise typer.Exit(code)
+
+
+def _host_for_itself(scenario: Scenario, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+    """The lock of this host; a scenario that launches nothing disturbs nobody."""
+    from pybench.harness.lock import host_lock  # noqa: PLC0415
+    from pybench.harness.targets import KINDS  # noqa: PLC0415
+
+    if not any(KINDS[target.kind].needs_image for target in scenario.targets):
+        return contextlib.nullcontext()
+    return host_lock(scenario.name, wait=wait, tell=lambda text: typer.echo(text, err=True))
 
 
 def _run(scenario: Scenario, command: str, destination: Destination) -> int:
-    from pybench.harness.environment import capture  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.calibration import calibrate  # noqa: PLC0415 - keeps `pybench run --help` quick
     from pybench.harness.model import Run  # noqa: PLC0415
     from pybench.harness.store import Store, new_run_id, timestamp  # noqa: PLC0415
     from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
@@ -110,6 +127,7 @@ def _run(scenario: Scenario, command: str, destination: Destination) -> int:
         typer.echo(f"left by a run that was killed: {line}", err=True)
     with Store.open(destination.results / DATABASE) as store:
         images = _images(scenario)
+        calibration = calibrate(target.kind for target in scenario.targets)
         started = datetime.now(UTC)
         record = Run(
             id=new_run_id(scenario.name, started),
@@ -119,13 +137,13 @@ def _run(scenario: Scenario, command: str, destination: Destination) -> int:
             finished=None,
             status="running",
             command=command,
-            environment=capture((target.kind for target in scenario.targets), images),
+            environment=_environment(scenario, images, calibration),
             definition=scenario.definition,
         )
         folder = destination.results / record.id
         folder.mkdir()
         try:
-            outcome = _carry_out(scenario, record, store, images, folder)
+            outcome = _carry_out(scenario, record, store, images, folder, calibration)
         except PybenchError:
             # What was measured before the fault is as good as ever.
             with contextlib.suppress(PybenchError):
@@ -138,8 +156,24 @@ def _run(scenario: Scenario, command: str, destination: Destination) -> int:
     return _exit_code(outcome)
 
 
+def _environment(
+    scenario: Scenario, images: Mapping[str, ImageFacts], calibration: Mapping[str, Latency]
+) -> Environment:
+    from pybench.harness.calibration import calibration_fields  # noqa: PLC0415
+    from pybench.harness.environment import capture  # noqa: PLC0415
+    from pybench.harness.model import Environment  # noqa: PLC0415
+
+    captured = capture((target.kind for target in scenario.targets), images)
+    return Environment({**captured.fields, **calibration_fields(calibration)})
+
+
 def _carry_out(
-    scenario: Scenario, record: Run, store: Store, images: Mapping[str, ImageFiles], folder: Path
+    scenario: Scenario,
+    record: Run,
+    store: Store,
+    images: Mapping[str, ImageFiles],
+    folder: Path,
+    calibration: Mapping[str, Latency],
 ) -> Outcome:
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
     from pybench.harness.runner import Runner  # noqa: PLC0415
@@ -148,7 +182,9 @@ def _carry_out(
 
     with open_journal() as journal, progress_listener() as listener:
         context = TargetContext(journal, folder)
-        runner = Runner(store, lambda choice: open_target(choice, context), images, listener)
+        runner = Runner(
+            store, lambda choice: open_target(choice, context), images, listener, calibration=calibration
+        )
         return runner.carry_out(scenario, record)
 
 
@@ -208,7 +244,9 @@ def _exit_code(outcome: Outcome) -> int:
         return INTERRUPTED
     for name in outcome.failed_targets:
         typer.echo(f"{name}: every launch failed", err=True)
-    return ALL_FAILED if outcome.failed_targets else 0
+    if outcome.status == "failed":
+        typer.echo("ended at the first failure, as the scenario says; what was measured is kept", err=True)
+    return FAILED if outcome.failed_targets or outcome.status == "failed" else 0
 
 
 def _with_libvirt_uri(scenario: Scenario, uri: str) -> Scenario:

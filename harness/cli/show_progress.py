@@ -63,11 +63,10 @@ class _Lines:
             case StepEnded():
                 if line := self._failures.line(event):
                     typer.echo(line, err=True)
-                done = event.step.order + 1
-                if done * LINES // event.total > self._told:
-                    self._told = done * LINES // event.total
+                if event.done * LINES // event.total > self._told:
+                    self._told = event.done * LINES // event.total
                     left = "" if event.remaining is None else f", {format_span(event.remaining)} left"
-                    typer.echo(f"{done} of {event.total} launches{left}", err=True)
+                    typer.echo(f"{event.done} of {event.total} launches{left}", err=True)
             case StepBegins():
                 pass
 
@@ -101,11 +100,11 @@ def _bar() -> Iterator[Listener]:
                         task,
                         description=_what(event.step),
                         total=event.total,
-                        completed=event.step.order,
+                        completed=event.done,
                         left=left,
                     )
                 case StepEnded():
-                    progress.update(task, completed=event.step.order + 1)
+                    progress.update(task, completed=event.done)
                     if line := failures.line(event):
                         progress.console.print(escape(line), highlight=False)
             progress.refresh()

@@ -24,6 +24,10 @@ class Reading:
     resolution: float
     """In the reading's unit."""
     reason: str = ""
+    error: float | None = None
+    """The estimated error, in the reading's unit, where it is known to be less than the resolution."""
+    ends: tuple[tuple[str, float], ...] = ()
+    """Of a span: channel and resolution (seconds) of the marks on both sides."""
 
 
 Reader = Callable[[Instance], list[Reading]]
@@ -81,4 +85,6 @@ def span(metric: str, marks: Sequence[Mark], begin: str, end: str) -> Reading:
     if last.at < first.at:
         reason = f"the mark {end!r} precedes {begin!r} by {first.at - last.at} ns"
         return Reading(metric, "s", None, last.channel, resolution, reason)
-    return Reading(metric, "s", (last.at - first.at) * NANOSECOND, last.channel, resolution)
+    ends = ((first.channel, first.resolution), (last.channel, last.resolution))
+    seconds = (last.at - first.at) * NANOSECOND
+    return Reading(metric, "s", seconds, last.channel, resolution, ends=ends)

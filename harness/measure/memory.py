@@ -12,6 +12,7 @@ from pybench.harness.targets.base import Instance
 KIBIBYTE: Final = 1024.0
 """smaps_rollup counts in KiB (proc_pid_smaps(5))."""
 PAGE: Final = 4096.0
+HALF_PAGE: Final = 2048
 
 
 def read_memory(instance: Instance) -> list[Reading]:
@@ -22,12 +23,13 @@ def read_memory(instance: Instance) -> list[Reading]:
     """
     readings = [_proportional_set_size(instance.processes)]
     if (charged := instance.cgroup_memory) is not None:
-        readings.append(Reading("memory.host.cgroup", "B", float(charged), "cgroup", PAGE))
+        # A count of whole pages; what the kernel has charged ahead of their use is part of it.
+        readings.append(Reading("memory.host.cgroup", "B", float(charged), "cgroup", PAGE, error=0.0))
     return readings
 
 
 def _proportional_set_size(pids: tuple[int, ...]) -> Reading:
-    total = 0
+    total = unshared = 0
     counted: set[int] = set()
     try:
         for pid in pids:
@@ -37,27 +39,34 @@ def _proportional_set_size(pids: tuple[int, ...]) -> Reading:
             for process, required in family:
                 if process.pid not in counted:
                     counted.add(process.pid)
-                    total += _pss(process, required=required)
+                    proportional, own = _sizes(process, required=required)
+                    total, unshared = total + proportional, unshared + own
     except psutil.NoSuchProcess as error:
         return _failed(f"process {error.pid} of the instance vanished before its memory was read")
     except psutil.AccessDenied as error:
         return _failed(f"the kernel refuses to show the memory of process {error.pid}")
     if not counted:
         return _failed("the instance names no process")
-    return Reading("memory.host.pss", "B", float(total), "smaps", KIBIBYTE)
+    # Pages are counted exactly; of one that is mapped several times the share is rounded down to KiB,
+    # which loses nothing where it is half a page: a page of the program's own file, mapped twice.
+    rounding = 0.0 if (total - unshared) % HALF_PAGE == 0 else KIBIBYTE * len(counted)
+    return Reading("memory.host.pss", "B", float(total), "smaps", KIBIBYTE, error=rounding)
 
 
-def _pss(process: psutil.Process, *, required: bool) -> int:
-    """Bytes; a zombie's smaps_rollup is empty, which must not pass for a process without memory."""
+def _sizes(process: psutil.Process, *, required: bool) -> tuple[int, int]:
+    """Proportional and unshared set size in bytes.
+
+    A zombie's smaps_rollup is empty, which must not pass for a process without memory.
+    """
     try:
-        size = int(process.memory_full_info().pss)
-        if size == 0 and required:
+        info = process.memory_full_info()
+        if info.pss == 0 and required:
             raise psutil.ZombieProcess(process.pid)
     except psutil.NoSuchProcess:
         if required:
             raise
-        return 0
-    return size
+        return 0, 0
+    return int(info.pss), int(info.uss)
 
 
 def _failed(reason: str) -> Reading:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
+from pybench.harness.looks import MOST_LOOKS
 from pybench.harness.measure import MEASUREMENTS, metric_of
 from pybench.harness.model import Combination, GateLimit, Schedule, Settle, Stop
 from pybench.harness.scenario.document import Document, KeyPath
 from pybench.harness.scenario.language import ScenarioModel, ScheduleModel
 from pybench.harness.scenario.validate import nearest
 from pybench.harness.units import parse_bytes, parse_duration
-
-MOST_LOOKS: Final = 10_000
-"""Repetitions up to which precision can be looked at after each one."""
 
 
 def checked_schedule(
