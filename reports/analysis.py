@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from pybench.harness.model import Estimate, Run, Sample, parameter_label
+from pybench.harness.model import Conditions, Estimate, Run, Sample, parameter_label
 from pybench.harness.stats import CONFIDENCE, counts, estimates, ratio
+from pybench.reports.circumstances import Circumstance, circumstances
 from pybench.reports.numbers import DASH, TIMES, Quantity, estimated, one_line, quantity, visible
 from pybench.reports.phases import PhaseBar, phase_bars
 from pybench.reports.validity import (
@@ -55,6 +56,8 @@ class Row:
     quantity: Quantity | None
     ratio: Quantity | None
     failed: int
+    rejected: int = 0
+    """Samples whose estimated error is too large; they have values, but are in no number."""
 
     @property
     def label(self) -> str:
@@ -135,6 +138,8 @@ class Report:
     """Target → content hashes of the images its samples name."""
     environment: Mapping[str, tuple[tuple[str, str], ...]]
     """Group (the part of a field's name before its first dot) → (field, value)."""
+    circumstances: tuple[Circumstance, ...] = ()
+    """What the host and the harness did meanwhile, and what the samples say as series."""
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -161,12 +166,13 @@ class Report:
         return tables[0] if tables else None
 
 
-def analyse(run: Run, samples: Sequence[Sample]) -> Report:
+def analyse(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()) -> Report:
     """Everything there is to say about a run; never fails over what the samples hold.
 
     Args:
         run: the run, in whatever state it ended.
         samples: all of its samples, in the order in which they were stored.
+        conditions: those of its steps, if they are at hand.
     """
     samples = labelled(samples)
     cells: defaultdict[Cell, list[Sample]] = defaultdict(list)
@@ -185,6 +191,7 @@ def analyse(run: Run, samples: Sequence[Sample]) -> Report:
         channels=channels_used(samples, by_cell),
         images=images_used(samples),
         environment=_environment(run),
+        circumstances=circumstances(run, samples, conditions),
     )
 
 
@@ -234,6 +241,7 @@ def _row(
         quantity=estimated(estimate) if estimate else None,
         ratio=times(values, baseline) if values and baseline and target != BASELINE else None,
         failed=sum(sample.status == "failed" for sample in samples),
+        rejected=sum(sample.status == "rejected" for sample in samples),
     )
 
 

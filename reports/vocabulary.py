@@ -138,7 +138,7 @@ _QUALIFIER_TEXTS = {
     ("image-ids", "unmapped"): "owners of the image’s files not mapped",
     ("pretended", "yes"): "pretended, not measured",
 }
-UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind"})
+UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind", "looks"})
 """Recorded with every sample and listed under validity, but not beside each number."""
 CAVEAT_KEYS = frozenset({"accel", "degraded", "limits", "image-ids", "rootless", "pretended"})
 CAVEATS = frozenset({("cgroup", "none")})

@@ -85,6 +85,7 @@ def run(
     Every sample is stored before the next launch. Ctrl-C keeps what was measured and leaves nothing running.
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.preflight import check_host  # noqa: PLC0415
     from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
     path = scenarios.resolve(scenario)
@@ -98,6 +99,7 @@ def run(
 
         show_plan(loaded, destination.results / DATABASE)
         raise typer.Exit
+    check_host(loaded)
     _check_destination(destination)
     words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
     words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
@@ -217,13 +219,13 @@ def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
     from pybench.harness.stats import estimates  # noqa: PLC0415
     from pybench.reports.console import summary  # noqa: PLC0415
 
-    record, samples = store.run(run_id), store.samples(run_id)
+    record, samples, conditions = store.run(run_id), store.samples(run_id), store.conditions(run_id)
     if not samples:
         return
     console = Console()
     if not console.is_terminal:
         console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
-    console.print(summary(record, samples))
+    console.print(summary(record, samples, conditions))
     paths = [f"record  {store.place} (run {record.id})"]
     if destination.json is not None:
         json_export.write(destination.json, json_export.document(record, estimates(samples), samples))
@@ -233,7 +235,7 @@ def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
 
         report = destination.results / record.id / REPORT
         report.parent.mkdir(exist_ok=True)
-        paths.append(f"report  {write_report(report, record, samples)}")
+        paths.append(f"report  {write_report(report, record, samples, conditions)}")
     for line in paths:
         typer.echo(line)
 

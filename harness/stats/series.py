@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FEWEST_FOR_DRIFT: Final = 10
 FEWEST_FOR_MODES: Final = 20
+FEWEST_DIFFERENT: Final = 10
 SIGNIFICANCE: Final = 0.01
 """Of the tests for drift and for modes: each run makes many of them, and each false alarm costs trust."""
 MOST_MODES: Final = 4
@@ -101,10 +102,11 @@ def modes(numbers: Sequence[float] | Values, seed: int = 1) -> tuple[Mode, ...]:
     positive, since starts are skewed. Modes with less than a tenth of the samples are outliers, and are
     merged into their neighbour.
 
-    Below twenty samples, or without spread, the only mode is the median.
+    Below twenty samples, or with fewer than ten different values, such as small counts of pages, the only
+    mode is the median.
     """
     values = _thinned(np.sort(np.asarray(numbers, dtype=np.float64)), MOST_FOR_MODES)
-    if len(values) < FEWEST_FOR_MODES or values[0] == values[-1]:
+    if len(values) < FEWEST_FOR_MODES or len(np.unique(values)) < FEWEST_DIFFERENT:
         return (Mode(float(np.median(values)), 1.0),) if len(values) else ()
     is_positive = bool(values[0] > 0)
     scaled = np.log(values) if is_positive else values
