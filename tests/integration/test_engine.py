@@ -46,9 +46,14 @@ schedule: {warmups: 0, ready_timeout: 400ms, stop_timeout: 100ms}
 def run(folder: Path, text: str, *arguments: str, seed: int = 1) -> subprocess.CompletedProcess[str]:
     """Carry a scenario out, with its results below a folder."""
     (folder / "trial.yaml").write_text(text)
-    command = [PYBENCH, "run", "trial.yaml", "--json", "out.json", "--no-report", "--seed", str(seed)]
+    chosen = ["--json", "out.json", "--no-report", "--seed", str(seed), *arguments]
     return subprocess.run(
-        [*command, *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        [str(PYBENCH), "run", "trial.yaml", *chosen],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -64,12 +69,12 @@ def test_the_same_target_under_two_names_does_not_differ(tmp_path: Path) -> None
     for seed in range(RUNS):
         done = run(tmp_path, A_A, seed=seed)
         assert done.returncode == 0, done.stderr
-        sides = [
+        one, other = (
             [each["value"] for each in samples(tmp_path) if each["target"] == name and not each["warmup"]]
             for name in ("one", "other")
-        ]
-        assert [len(side) for side in sides] == [20, 20]
-        found = ratio(*sides)
+        )
+        assert len(one) == len(other) == 20
+        found = ratio(one, other)
         contained += found.low <= 1 <= found.high
     assert contained >= RUNS - 1
 
