@@ -43,7 +43,7 @@ class Stopping:
       together (`pybench.harness.stats.sequential`), or when the run's time is over.
     - A combination that fails many times in a row is given up.
 
-    Samples that are rejected are replaced in the end, within bounds.
+    Where the sample of `stop.metric` was rejected, the launch is replaced in the end, within bounds.
     """
 
     def __init__(self, scenario: Scenario) -> None:
@@ -79,8 +79,8 @@ class Stopping:
         if step.warmup:
             progress.warmups.append(seconds)
             return
-        progress.rejected += any(sample.status == "rejected" for sample in samples)
         metric = self._schedule.stop.metric
+        progress.rejected += any(s.metric == metric and s.status == "rejected" for s in samples)
         found = [s.value for s in samples if s.metric == metric and s.status == "ok" and s.value is not None]
         if found and self._schedule.stop.precision is not None:
             progress.values += found

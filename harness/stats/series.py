@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FEWEST_FOR_DRIFT: Final = 10
 FEWEST_FOR_MODES: Final = 20
+SMALLEST_DRIFT: Final = 0.01
 FEWEST_DIFFERENT: Final = 10
 SIGNIFICANCE: Final = 0.01
 """Of the tests for drift and for modes: each run makes many of them, and each false alarm costs trust."""
@@ -39,8 +40,8 @@ class Drift(NamedTuple):
 
     @property
     def is_shown(self) -> bool:
-        """Whether the samples show it."""
-        return self.probability < SIGNIFICANCE
+        """Whether the samples show it, and it is not negligible."""
+        return self.probability < SIGNIFICANCE and abs(self.share) >= SMALLEST_DRIFT
 
 
 class Mode(NamedTuple):
