@@ -22,7 +22,7 @@ from pybench.harness.progress import Listener, Preparing, Remaining, StepBegins,
 from pybench.harness.step_clock import StepClock
 from pybench.harness.stopping import Stopping
 from pybench.harness.store import timestamp
-from pybench.harness.tuning import tuned
+from pybench.harness.tuning import is_held, tuned
 
 if TYPE_CHECKING:
     from pybench.harness.calibration import Latency
@@ -194,6 +194,7 @@ class _Execution:
         launched: list[Instance] = []
         judged: list[_Judged] = []
         samples: list[Sample] = []
+        tuning = dict(self._tuning)
         try:
             with interruption.allowed():
                 clock.settle()
@@ -208,6 +209,8 @@ class _Execution:
                     for reading in measurement.at_ready(launched[0])
                 ]
                 clock.measured()
+                if self._schedule.cpus and not is_held(launched[0].processes, self._schedule.cpus):
+                    tuning["cpus"] = "not held"
                 judged += self._judge(readings, lateness)
         except InstanceError as error:
             judged.append(_failed("startup.ready", error))
@@ -217,7 +220,8 @@ class _Execution:
                 for instance in launched:
                     judged += self._stop(instance, judged, clock)
             finally:
-                samples += self._store_samples(step, launched, judged, clock)
+                qualifiers = {**(launched[0].qualifiers if launched else {}), **tuning}
+                samples += self._store_samples(step, qualifiers, judged, clock)
         return samples
 
     def _stop(self, instance: Instance, judged: list[_Judged], clock: StepClock) -> list[_Judged]:
@@ -236,10 +240,8 @@ class _Execution:
         return list(map(_Judged, readings, errors, rejections(readings, errors)))
 
     def _store_samples(
-        self, step: Step, launched: Sequence[Instance], judged: Sequence[_Judged], clock: StepClock
+        self, step: Step, qualifiers: dict[str, str], judged: Sequence[_Judged], clock: StepClock
     ) -> list[Sample]:
-        qualifiers = dict(launched[0].qualifiers) if launched else {}
-        qualifiers |= self._tuning
         qualifiers["image"] = self._images[step.workload.image].content_hash
         if self._schedule.stop.precision is not None:
             # The number of samples depends on their values, so their interval needs another level.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -41,6 +41,19 @@ def tuned(schedule: Schedule) -> Iterator[dict[str, str]]:
         if schedule.priority == "high":
             qualifiers["priority"] = "high" if _raise_priority(undo) else "refused"
         yield qualifiers
+
+
+def is_held(pids: Iterable[int], cpus: Collection[int]) -> bool:
+    """Whether processes may run on these processors alone.
+
+    Children inherit that, but whoever starts them may lift it, as libvirt does for a machine it starts.
+    """
+    wanted = set(cpus)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            if not os.sched_getaffinity(pid) <= wanted:
+                return False
+    return True
 
 
 def drop_caches() -> None:

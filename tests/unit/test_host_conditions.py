@@ -83,6 +83,8 @@ def test_a_run_is_held_to_its_processors_and_let_go() -> None:
             check=True,
         )
         assert child.stdout.strip() == str({chosen})
+        assert tuning.is_held([os.getpid()], [chosen])
+        assert not tuning.is_held([os.getpid()], [chosen + 1])
     assert qualifiers == {"cpus": str(chosen)}
     assert os.sched_getaffinity(0) == before
 
