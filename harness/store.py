@@ -26,12 +26,12 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from pybench.harness.errors import HostError, InputError
-from pybench.harness.model import Environment, Run, RunStatus, Sample
+from pybench.harness.model import Conditions, Environment, Run, RunStatus, Sample
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 LATEST: Final = "latest"
 BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another writer before giving up."""
@@ -76,6 +76,15 @@ _sample = sql.Table(
     sql.Column("qualifiers", sql.JSON, nullable=False),
     sql.Column("status", sql.String(16), nullable=False),
     sql.Column("reason", sql.Text, nullable=False),
+    sql.Column("parameters", sql.JSON, nullable=False),
+    sql.Column("error", sql.Double, nullable=False),
+)
+_conditions = sql.Table(
+    "conditions",
+    _metadata,
+    sql.Column("run", sql.String(128), sql.ForeignKey("run.id"), primary_key=True),
+    sql.Column("order", sql.Integer, primary_key=True),
+    sql.Column("values", sql.JSON, nullable=False),
 )
 _SAMPLE_FIELDS: Final = tuple(column.name for column in _sample.columns if column.name not in {"id", "run"})
 _RUN_FIELDS: Final = tuple(
@@ -153,16 +162,25 @@ class Store:
             ),
         )
 
-    def add_samples(self, run_id: str, samples: Sequence[Sample]) -> None:
-        """Commit samples; they are on the disk when this returns."""
+    def add_samples(
+        self, run_id: str, samples: Sequence[Sample], conditions: Conditions | None = None
+    ) -> None:
+        """Commit the samples of a step and its conditions; they are on the disk when this returns."""
         if not samples:
             return
         rows = [
             {"run": run_id, **{name: getattr(sample, name) for name in _SAMPLE_FIELDS}} for sample in samples
         ]
         for row in rows:
-            row["qualifiers"] = dict(row["qualifiers"])
-        self._write("add samples to", lambda connection: connection.execute(_sample.insert(), rows))
+            row["qualifiers"], row["parameters"] = dict(row["qualifiers"]), dict(row["parameters"])
+
+        def write(connection: sql.Connection) -> None:
+            connection.execute(_sample.insert(), rows)
+            if conditions is not None:
+                row = {"run": run_id, "order": conditions.order, "values": dict(conditions.values)}
+                connection.execute(_conditions.insert(), row)
+
+        self._write("add samples to", write)
 
     def finish_run(self, run_id: str, status: RunStatus, finished: str) -> None:
         """Record how and when a run ended."""
@@ -204,6 +222,17 @@ class Store:
         statement = sql.select(*columns).where(_sample.c.run == run_id).order_by(_sample.c.id)
         return [Sample(**row) for row in self._read(statement)]
 
+    def conditions(self, run_id: str) -> list[Conditions]:
+        """The conditions of a run's steps, in the order of the plan.
+
+        Raises:
+            InputError: there is no such run.
+        """
+        run_id = self.run(run_id).id
+        columns = _conditions.c["order", "values"]
+        statement = sql.select(*columns).where(_conditions.c.run == run_id).order_by(_conditions.c.order)
+        return [Conditions(**row) for row in self._read(statement)]
+
     def _initialise(self) -> None:
         tables = set(sql.inspect(self._engine).get_table_names())
         if _about.name not in tables:
@@ -221,6 +250,11 @@ class Store:
         version = str(rows[0]["value"]) if rows else "missing"
         if not version.isdecimal() or int(version) < 1:
             raise InputError(f"{self.place}: its schema version is {version}", "restore it from a copy")
+        if int(version) < SCHEMA_VERSION:
+            raise InputError(
+                f"{self.place}: written by an older pybench (schema {version}; known is {SCHEMA_VERSION})",
+                "move it away, or choose another results folder with --results",
+            )
         if int(version) > SCHEMA_VERSION:
             raise InputError(
                 f"{self.place}: written by a newer pybench (schema {version}; known is {SCHEMA_VERSION})",

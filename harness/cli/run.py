@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,9 @@ import typer
 from pybench.harness.errors import InputError, PybenchError
 
 if TYPE_CHECKING:
-    from pybench.harness.model import Run, Scenario
+    from pybench.harness.calibration import Latency
+    from pybench.harness.environment import ImageFacts
+    from pybench.harness.model import Combination, Environment, Run, Scenario
     from pybench.harness.runner import Outcome
     from pybench.harness.store import Store
     from pybench.harness.targets.base import ImageFiles
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "pybench.sqlite"
 REPORT: Final = "report.html"
-ALL_FAILED: Final = 1
+FAILED: Final = 1
 INTERRUPTED: Final = 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
@@ -59,10 +61,23 @@ def run(
         int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the order of launches.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. targets.vm.memory=512MiB."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most 5 repetitions and 1 warm-up: to try a scenario out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and how long it will take; launch nothing.")
+    ] = False,
     libvirt_uri: Annotated[
         str,
         typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
     ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
+    ] = False,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
@@ -70,29 +85,42 @@ def run(
     Every sample is stored before the next launch. Ctrl-C keeps what was measured and leaves nothing running.
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
-    from pybench.harness.scenario import load_scenario, read_text  # noqa: PLC0415
+    from pybench.harness.preflight import check_host  # noqa: PLC0415
+    from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
     path = scenarios.resolve(scenario)
     labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
-    loaded = load_scenario(path, targets=labels, repetitions=repeat, seed=seed)
+    loaded = load_scenario(path, Choices(labels, repeat, seed, tuple(set_ or ()), quick))
     if libvirt_uri:
         loaded = _with_libvirt_uri(loaded, libvirt_uri)
     destination = Destination(results or _default_results(scenario, path), json, not no_report)
+    if dry_run:
+        from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
+
+        show_plan(loaded, destination.results / DATABASE)
+        raise typer.Exit
+    check_host(loaded)
     _check_destination(destination)
-    command = _command(
-        scenario,
-        {
-            "--targets": ",".join(labels or ()),
-            "--repeat": repeat,
-            "--seed": seed,
-            "--libvirt-uri": libvirt_uri,
-        },
-    )
-    raise typer.Exit(_run(loaded, read_text(path), command, destination))
+    words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
+    words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
+    command = shlex.join(["pybench", "run", scenario, *words, *_words("--libvirt-uri", libvirt_uri)])
+    with _host_for_itself(loaded, wait=wait):
+        code = _run(loaded, command, destination)
+    raise typer.Exit(code)
 
 
-def _run(scenario: Scenario, definition: str, command: str, destination: Destination) -> int:
-    from pybench.harness.environment import capture  # noqa: PLC0415 - keeps `pybench run --help` quick
+def _host_for_itself(scenario: Scenario, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+    """The lock of this host; a scenario that launches nothing disturbs nobody."""
+    from pybench.harness.lock import host_lock  # noqa: PLC0415
+    from pybench.harness.targets import KINDS  # noqa: PLC0415
+
+    if not any(KINDS[target.kind].needs_image for target in scenario.targets):
+        return contextlib.nullcontext()
+    return host_lock(scenario.name, wait=wait, tell=lambda text: typer.echo(text, err=True))
+
+
+def _run(scenario: Scenario, command: str, destination: Destination) -> int:
+    from pybench.harness.calibration import calibrate  # noqa: PLC0415 - keeps `pybench run --help` quick
     from pybench.harness.model import Run  # noqa: PLC0415
     from pybench.harness.store import Store, new_run_id, timestamp  # noqa: PLC0415
     from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
@@ -101,6 +129,7 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
         typer.echo(f"left by a run that was killed: {line}", err=True)
     with Store.open(destination.results / DATABASE) as store:
         images = _images(scenario)
+        calibration = calibrate(target.kind for target in scenario.targets)
         started = datetime.now(UTC)
         record = Run(
             id=new_run_id(scenario.name, started),
@@ -110,13 +139,13 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
             finished=None,
             status="running",
             command=command,
-            environment=capture((target.kind for target in scenario.targets), images),
-            definition=definition,
+            environment=_environment(scenario, images, calibration),
+            definition=scenario.definition,
         )
         folder = destination.results / record.id
         folder.mkdir()
         try:
-            outcome = _carry_out(scenario, record, store, images, folder)
+            outcome = _carry_out(scenario, record, store, images, folder, calibration)
         except PybenchError:
             # What was measured before the fault is as good as ever.
             with contextlib.suppress(PybenchError):
@@ -129,8 +158,24 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
     return _exit_code(outcome)
 
 
+def _environment(
+    scenario: Scenario, images: Mapping[str, ImageFacts], calibration: Mapping[str, Latency]
+) -> Environment:
+    from pybench.harness.calibration import calibration_fields  # noqa: PLC0415
+    from pybench.harness.environment import capture  # noqa: PLC0415
+    from pybench.harness.model import Environment  # noqa: PLC0415
+
+    captured = capture((target.kind for target in scenario.targets), images)
+    return Environment({**captured.fields, **calibration_fields(calibration)})
+
+
 def _carry_out(
-    scenario: Scenario, record: Run, store: Store, images: Mapping[str, ImageFiles], folder: Path
+    scenario: Scenario,
+    record: Run,
+    store: Store,
+    images: Mapping[str, ImageFiles],
+    folder: Path,
+    calibration: Mapping[str, Latency],
 ) -> Outcome:
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
     from pybench.harness.runner import Runner  # noqa: PLC0415
@@ -139,7 +184,9 @@ def _carry_out(
 
     with open_journal() as journal, progress_listener() as listener:
         context = TargetContext(journal, folder)
-        runner = Runner(store, lambda choice: open_target(choice, context), images, listener)
+        runner = Runner(
+            store, lambda choice: open_target(choice, context), images, listener, calibration=calibration
+        )
         return runner.carry_out(scenario, record)
 
 
@@ -172,13 +219,13 @@ def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
     from pybench.harness.stats import estimates  # noqa: PLC0415
     from pybench.reports.console import summary  # noqa: PLC0415
 
-    record, samples = store.run(run_id), store.samples(run_id)
+    record, samples, conditions = store.run(run_id), store.samples(run_id), store.conditions(run_id)
     if not samples:
         return
     console = Console()
     if not console.is_terminal:
         console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
-    console.print(summary(record, samples))
+    console.print(summary(record, samples, conditions))
     paths = [f"record  {store.place} (run {record.id})"]
     if destination.json is not None:
         json_export.write(destination.json, json_export.document(record, estimates(samples), samples))
@@ -188,7 +235,7 @@ def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
 
         report = destination.results / record.id / REPORT
         report.parent.mkdir(exist_ok=True)
-        paths.append(f"report  {write_report(report, record, samples)}")
+        paths.append(f"report  {write_report(report, record, samples, conditions)}")
     for line in paths:
         typer.echo(line)
 
@@ -199,17 +246,24 @@ def _exit_code(outcome: Outcome) -> int:
         return INTERRUPTED
     for name in outcome.failed_targets:
         typer.echo(f"{name}: every launch failed", err=True)
-    return ALL_FAILED if outcome.failed_targets else 0
+    if outcome.status == "failed":
+        typer.echo("ended at the first failure, as the scenario says; what was measured is kept", err=True)
+    return FAILED if outcome.failed_targets or outcome.status == "failed" else 0
 
 
 def _with_libvirt_uri(scenario: Scenario, uri: str) -> Scenario:
-    if not any(target.kind == "vm" for target in scenario.targets):
+    from pybench.harness.targets import MACHINES  # noqa: PLC0415
+
+    if not any(target.kind in MACHINES for target in scenario.targets):
         raise InputError("--libvirt-uri has no use here: no target is a virtual machine", "leave it out")
-    targets = tuple(
-        replace(target, options={**target.options, "libvirt_uri": uri}) if target.kind == "vm" else target
-        for target in scenario.targets
-    )
-    return replace(scenario, targets=targets)
+
+    def connected(combination: Combination) -> Combination:
+        target = combination.target
+        if target.kind not in MACHINES:
+            return combination
+        return replace(combination, target=replace(target, options={**target.options, "libvirt_uri": uri}))
+
+    return replace(scenario, combinations=tuple(map(connected, scenario.combinations)))
 
 
 def _default_results(argument: str, path: Path) -> Path:
@@ -245,9 +299,6 @@ def _check_destination(destination: Destination) -> None:
         check_writable(destination.json)
 
 
-def _command(scenario: str, options: Mapping[str, str | int | None]) -> str:
-    """The command line that does the same again."""
-    words: Sequence[str] = [
-        word for name, value in options.items() if value not in {None, ""} for word in (name, str(value))
-    ]
-    return shlex.join(["pybench", "run", scenario, *words])
+def _words(option: str, value: str | int | None) -> list[str]:
+    """An option of the command line that does the same again, or nothing."""
+    return [] if value in {None, ""} else [option, str(value)]

@@ -29,6 +29,7 @@ class MockImage:
     kernel: Path = Path("/nonexistent")
     marking: frozenset[str] = frozenset()
     kernel_release: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

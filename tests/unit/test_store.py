@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pybench.harness import store as store_module
 from pybench.harness.errors import HostError, InputError
-from pybench.harness.model import Environment, Run, Sample
+from pybench.harness.model import Conditions, Environment, Run, Sample
 from pybench.harness.store import Store, new_run_id, timestamp
 
 NOBODY = 65534
@@ -48,6 +48,8 @@ SAMPLE = Sample(
     channel="isa-serial",
     resolution=1e-4,
     qualifiers={"accel": "tcg", "image": "3f1c"},
+    parameters={"memory": "128MiB", "instances": 4},
+    error=2.5e-4,
 )
 FAILED = replace(SAMPLE, value=None, status="failed", reason="not ready after 60 s\nlast line\x00�")
 
@@ -209,9 +211,11 @@ def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
         Store.open(path)
 
 
-@pytest.mark.parametrize(("version", "problem"), [("2", "newer pybench"), ("x", "schema version is x")])
+@pytest.mark.parametrize(
+    ("version", "problem"), [("1", "older pybench"), ("3", "newer pybench"), ("x", "schema version is x")]
+)
 def test_an_unknown_schema_is_refused(path: Path, version: str, problem: str) -> None:
-    """A record of a newer version is not touched."""
+    """A record of another version is not touched."""
     Store.open(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE about SET value = ? WHERE key = 'schema'", (version,))
@@ -307,3 +311,17 @@ def test_run_ids_sort_by_time_and_are_safe_names() -> None:
     assert earlier.startswith("startup-20251123T223412Z-")
     assert earlier < later
     assert timestamp(datetime(2025, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)) == "2025-01-02T03:04:05.678Z"
+
+
+def test_conditions_are_stored_with_the_samples_of_their_step(path: Path) -> None:
+    """They come back in the plan's order, and a step without them has none."""
+    with Store.open(path) as store:
+        store.begin_run(RUN)
+        late = Conditions(18, {"steal": 0.25, "waited": 0.0})
+        early = Conditions(17, {"steal": 0.0})
+        store.add_samples(RUN.id, [replace(SAMPLE, order=18)], late)
+        store.add_samples(RUN.id, [SAMPLE], early)
+        store.add_samples(RUN.id, [replace(SAMPLE, order=19)])
+        assert store.conditions(RUN.id) == [early, late]
+        with pytest.raises(InputError, match="there is no run"):
+            store.conditions("other")
