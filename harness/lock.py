@@ -7,7 +7,7 @@ import json
 import os
 import pwd
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -43,34 +43,60 @@ def host_lock(scenario: str, *, wait: bool, tell: Callable[[str], None]) -> Iter
         HostError: another run goes on, or the file cannot be opened.
     """
     path = lock_path()
-    descriptor = _open(path)
+    descriptor = _lock(path, wait=wait, tell=tell)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = _owner(descriptor)
-            if not wait:
-                raise HostError(
-                    f"another run goes on here: {owner}",
-                    "wait for its end with --wait; two at once would measure each other",
-                ) from None
-            tell(f"waiting for {owner}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         _write_note(path, descriptor, scenario)
         yield
     finally:
-        # The file stays: whoever removed it could take away the one that another has just locked.
+        # Removed while it is held: whoever opened it meanwhile finds out that it has no name any more.
+        with suppress(OSError):
+            if _is_named(path, descriptor):
+                path.unlink()
         os.close(descriptor)
+
+
+def _lock(path: Path, *, wait: bool, tell: Callable[[str], None]) -> int:
+    """A descriptor of the file that bears the name, locked."""
+    while True:
+        descriptor = _open(path)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = _owner(descriptor)
+                if not wait:
+                    raise HostError(
+                        f"another run goes on here: {owner}",
+                        "wait for its end with --wait; two at once would measure each other",
+                    ) from None
+                tell(f"waiting for {owner}")
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_named(path, descriptor):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_named(path: Path, descriptor: int) -> bool:
+    """Whether the file is still the one that bears the name; its owner removes it in the end."""
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _open(path: Path) -> int:
     """A descriptor to lock: flock(2) needs no right to write, so the file of another user will do."""
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        try:
-            return os.open(path, flags | os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        except FileExistsError:
-            return os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK)
+        while True:
+            with suppress(FileExistsError):
+                return os.open(path, flags | os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+            # Between the two calls its owner may have removed it.
+            with suppress(FileNotFoundError):
+                return os.open(path, flags | os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         hint = f"name another file with {LOCK_VARIABLE}"
         raise HostError(f"{path}: cannot open the lock of this host: {error.strerror}", hint) from error

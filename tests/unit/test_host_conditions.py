@@ -148,7 +148,23 @@ def test_a_second_run_is_told_who_holds_the_host(tmp_path: Path, monkeypatch: py
         with host_lock("mine", wait=True, tell=told.append):
             assert "nightly" in told[0]
     with host_lock("again", wait=False, tell=print):
-        pass
+        assert (tmp_path / "lock").is_file()
+    assert not (tmp_path / "lock").exists()
+
+
+def test_many_that_wait_have_the_host_one_after_another(tmp_path: Path) -> None:
+    """Each removes the file in the end, and none of the others is left holding a file without a name."""
+    program = (
+        "import os, time; from pybench.harness.lock import host_lock\n"
+        "with host_lock('x', wait=True, tell=lambda _: None):\n"
+        "    os.mkdir('inside'); time.sleep(0.02); os.rmdir('inside')"
+    )
+    environment = {**os.environ, LOCK_VARIABLE: str(tmp_path / "lock")}
+    running = [
+        subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path, env=environment) for _ in range(6)
+    ]
+    assert [process.wait(60) for process in running] == [0] * 6
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_note_of_another_kind_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +177,6 @@ def test_a_note_of_another_kind_is_not_trusted(tmp_path: Path, monkeypatch: pyte
             pass
         assert "\n" not in caught.value.message
         assert "\x1b" not in caught.value.message
-    path.unlink()
     path.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(HostError, match="cannot open the lock"), host_lock("mine", wait=False, tell=print):
         pass
