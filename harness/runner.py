@@ -19,7 +19,7 @@ from pybench.harness.store import timestamp
 
 if TYPE_CHECKING:
     from pybench.harness.model import Run, TargetChoice
-    from pybench.harness.store import Store
+    from pybench.harness.store import Recorder
     from pybench.harness.targets.base import ImageFiles, Instance, Target
 
 LONGEST_REASON: Final = 16_384
@@ -53,7 +53,7 @@ class Runner:
 
     def __init__(
         self,
-        store: Store,
+        store: Recorder,
         open_target: TargetFactory,
         images: Mapping[str, ImageFiles],
         on_progress: Listener = ignore,
@@ -94,7 +94,7 @@ class _Execution:
 
     def __init__(
         self,
-        store: Store,
+        store: Recorder,
         scenario: Scenario,
         run_id: str,
         images: Mapping[str, ImageFiles],

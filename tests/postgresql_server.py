@@ -33,8 +33,9 @@ def programs() -> Path | None:
 class PostgresqlServer:
     """A server that can be stopped and started again."""
 
-    def __init__(self, folder: Path, binaries: Path, account: pwd.struct_passwd) -> None:
+    def __init__(self, folder: Path, binaries: Path, account: pwd.struct_passwd, *, durable: bool) -> None:
         self._folder = folder
+        self._durable = durable
         self._binaries = binaries
         # The server refuses to run as root.
         self._identity: dict[str, int | list[int]] = {}
@@ -67,8 +68,7 @@ class PostgresqlServer:
         """Start it and wait until it says that it is ready."""
         command = [
             *(self._binaries / "postgres", "-D", self.data, "-k", self._folder),
-            # What a power cut would do is not tested here, and its price is minutes.
-            *("-c", "fsync=off"),
+            *("-c", f"fsync={'on' if self._durable else 'off'}"),
             *("-c", "listen_addresses=", "-c", "shared_buffers=16MB", "-c", "max_connections=20"),
             *("-c", "log_destination=stderr", "-c", "logging_collector=off", "-c", "lc_messages=C"),
         ]
@@ -126,8 +126,11 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[PostgresqlServer]:
-    """A running server; it and its files are gone at the end."""
+def postgresql_server(*, durable: bool = False) -> Iterator[PostgresqlServer]:
+    """A running server; it and its files are gone at the end.
+
+    Only a durable one would survive a power cut, which no test causes and which costs minutes.
+    """
     binaries = programs()
     assert binaries is not None, "PostgreSQL is not installed: .ci/setup test"
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -135,7 +138,7 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
     with tempfile.TemporaryDirectory(prefix="pybench-pg-", dir="/tmp") as name:
         folder = Path(name)
         os.chown(folder, account.pw_uid, account.pw_gid)
-        server = PostgresqlServer(folder, binaries, account)
+        server = PostgresqlServer(folder, binaries, account, durable=durable)
         server.initialise()
         server.start()
         try:

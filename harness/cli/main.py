@@ -16,6 +16,8 @@ INTERRUPTED = 130
 
 VERBS = {
     "run": "Run a scenario and report what it measured.",
+    "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
+    "export": "Write runs to Parquet, CSV or JSON lines.",
     "images": "Build and list the images that scenarios use.",
     "doctor": "Tell what this host can do, and how to get what it lacks.",
     "clean": "Remove whatever a killed run left behind.",

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pybench.harness.cli.record import DATABASE, StoreOption
 from pybench.harness.errors import InputError, PybenchError
 
 if TYPE_CHECKING:
     from pybench.harness.model import Run, Scenario
     from pybench.harness.runner import Outcome
-    from pybench.harness.store import Store
+    from pybench.harness.store import SpooledStore, Store
     from pybench.harness.targets.base import ImageFiles
     from pybench.harness.targets.mock import MockImage
     from pybench.vm_images import Image
 
-DATABASE: Final = "pybench.sqlite"
 REPORT: Final = "report.html"
 ALL_FAILED: Final = 1
 INTERRUPTED: Final = 130
@@ -38,6 +38,8 @@ class Destination:
     results: Path
     json: Path | None
     report: bool
+    store: str
+    """A database URL, or nothing for the file in the results folder."""
 
 
 @app.command(epilog="Example: pybench run scenarios/startup.yaml --json startup.json")
@@ -63,6 +65,10 @@ def run(
         str,
         typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
     ] = "",
+    store: StoreOption = "",
+    branch: Annotated[
+        str, typer.Option("--branch", help="The branch that is measured, where git cannot tell.")
+    ] = "",
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
@@ -77,7 +83,7 @@ def run(
     loaded = load_scenario(path, targets=labels, repetitions=repeat, seed=seed)
     if libvirt_uri:
         loaded = _with_libvirt_uri(loaded, libvirt_uri)
-    destination = Destination(results or _default_results(scenario, path), json, not no_report)
+    destination = Destination(results or _default_results(scenario, path), json, not no_report, store)
     _check_destination(destination)
     command = _command(
         scenario,
@@ -88,20 +94,50 @@ def run(
             "--libvirt-uri": libvirt_uri,
         },
     )
-    raise typer.Exit(_run(loaded, read_text(path), command, destination))
+    raise typer.Exit(_run(loaded, read_text(path), command, destination, _revision(path, branch)))
 
 
-def _run(scenario: Scenario, definition: str, command: str, destination: Destination) -> int:
+def _revision(path: Path, branch: str) -> Mapping[str, str]:
+    """Branch and commit of the project that the scenario belongs to."""
+    from pybench.harness.revision import revision  # noqa: PLC0415 - keeps `pybench run --help` quick
+
+    found = revision(path.absolute().parent)
+    return {**found, "source.branch": branch} if branch else found
+
+
+def _open_store(destination: Destination) -> Store | SpooledStore:
+    """The record; one on a server has a copy here until the server has everything."""
+    from pybench.harness.store import SPOOL, SpooledStore, Store  # noqa: PLC0415
+
+    if "://" not in destination.store or destination.store.startswith("sqlite"):
+        return Store.open(destination.store or destination.results / DATABASE)
+
+    def tell(loss: PybenchError) -> None:
+        typer.echo(f"pybench: {loss.message}", err=True)
+        typer.echo("  kept on this host; `pybench history sync` delivers it later", err=True)
+
+    server = Store.open(destination.store)
+    return SpooledStore(server, Store.open(destination.results / SPOOL), tell)
+
+
+def _run(
+    scenario: Scenario,
+    definition: str,
+    command: str,
+    destination: Destination,
+    revision: Mapping[str, str],
+) -> int:
     from pybench.harness.environment import capture  # noqa: PLC0415 - keeps `pybench run --help` quick
-    from pybench.harness.model import Run  # noqa: PLC0415
-    from pybench.harness.store import Store, new_run_id, timestamp  # noqa: PLC0415
+    from pybench.harness.model import Environment, Run  # noqa: PLC0415
+    from pybench.harness.store import new_run_id, timestamp  # noqa: PLC0415
     from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
 
     for line in remove_leftovers():
         typer.echo(f"left by a run that was killed: {line}", err=True)
-    with Store.open(destination.results / DATABASE) as store:
+    with _open_store(destination) as store:
         images = _images(scenario)
         started = datetime.now(UTC)
+        captured = capture((target.kind for target in scenario.targets), images)
         record = Run(
             id=new_run_id(scenario.name, started),
             scenario=scenario.name,
@@ -110,7 +146,7 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
             finished=None,
             status="running",
             command=command,
-            environment=capture((target.kind for target in scenario.targets), images),
+            environment=Environment({**captured.fields, **revision}),
             definition=definition,
         )
         folder = destination.results / record.id
@@ -130,7 +166,11 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
 
 
 def _carry_out(
-    scenario: Scenario, record: Run, store: Store, images: Mapping[str, ImageFiles], folder: Path
+    scenario: Scenario,
+    record: Run,
+    store: Store | SpooledStore,
+    images: Mapping[str, ImageFiles],
+    folder: Path,
 ) -> Outcome:
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
     from pybench.harness.runner import Runner  # noqa: PLC0415
@@ -164,7 +204,7 @@ def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
     return found
 
 
-def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
+def _tell_results(store: Store | SpooledStore, run_id: str, destination: Destination) -> None:
     """The tables, the files, and last their paths."""
     from rich.console import Console  # noqa: PLC0415 - slow to import
 

@@ -52,8 +52,8 @@ def _revision(connection: sql.Connection, place: str) -> str:
         version = str(found[0]) if len(found) == 1 else "missing"
     elif {"about", "run", "sample"} <= tables:
         about = sql.table("about", sql.column("key"), sql.column("value"))
-        first = connection.execute(sql.select(about.c.value).where(about.c.key == "schema")).scalar()
-        version = f"{int(first):04}" if str(first).isdecimal() else str(first or "missing")
+        first = str(connection.execute(sql.select(about.c.value).where(about.c.key == "schema")).scalar())
+        version = first.zfill(len(REVISION)) if first.isdecimal() else first
     else:
         raise InputError(f"{place}: this database belongs to something else", _OTHER)
     if not (version.isdecimal() and len(version) == len(REVISION) and version > "0000"):

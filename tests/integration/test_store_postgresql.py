@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from postgresql_server import PostgresqlServer, postgresql_server
 from store_behaviour import FAILED, RUN, SAMPLE, StoreBehaviour
 
 from pybench.harness.errors import HostError, InputError, PybenchError
+from pybench.harness.export.archive import read_archive
 from pybench.harness.store import SpooledStore, Store, UnreachableError, connections, deliver_all
 
 
@@ -24,6 +28,11 @@ def server() -> Iterator[PostgresqlServer]:
     """A server that runs for all tests of this module."""
     with postgresql_server() as running:
         yield running
+
+
+def unexpected(loss: PybenchError) -> None:
+    """Nothing is to be lost."""
+    raise AssertionError(loss.message)
 
 
 @pytest.fixture
@@ -154,10 +163,58 @@ def test_a_commit_whose_answer_was_lost_is_not_stored_twice(database: str, tmp_p
 
 def test_a_run_that_reached_the_server_leaves_the_spool(database: str, tmp_path: Path) -> None:
     """While the server is there the spool is empty after each run."""
-    with SpooledStore(Store.open(database), Store.open(tmp_path / "spool.sqlite"), pytest.fail) as store:
+    with SpooledStore(Store.open(database), Store.open(tmp_path / "spool.sqlite"), unexpected) as store:
         store.begin_run(RUN)
         store.add_samples(RUN.id, [SAMPLE])
         store.finish_run(RUN.id, "done", "2025-11-23T22:01:00.000Z")
     with Store.open(tmp_path / "spool.sqlite") as spool, Store.open(database) as target:
         assert spool.runs() == []
         assert target.samples(RUN.id) == [SAMPLE]
+
+
+SCENARIO = """\
+name: pretended
+workloads:
+  ready: {image: minimal, command: [/bin/workload, ready]}
+targets:
+  slow: {kind: mock, repetitions: 60, delay: 20ms}
+measure: [startup]
+schedule: {warmups: 0}
+"""
+
+
+def test_a_run_survives_its_server(server: PostgresqlServer, database: str, tmp_path: Path) -> None:
+    """`pybench run --store URL` ends well though the server stops, and `pybench history sync` delivers."""
+    program = Path(sys.executable).with_name("pybench")
+    (tmp_path / "mine.yaml").write_text(SCENARIO)
+    command = [program, "run", "mine.yaml", "--store", database, "--no-report", "--json", "out.json"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
+        try:
+            assert run.stderr is not None
+            while "preparing" not in run.stderr.readline():
+                pass
+            wait_for_samples(database)
+            server.stop()
+            assert "pybench history sync" in run.stderr.read()
+            assert run.wait(30) == 0
+        finally:
+            run.kill()
+            server.start()
+    with Store.open(database) as store:
+        assert 0 < len(store.samples("latest")) < len(read_archive(tmp_path / "out.json")[0].samples)
+    sync = [program, "history", "sync", "--store", database]
+    done = subprocess.run(sync, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "samples delivered" in done.stdout
+    with Store.open(database) as store:
+        (archived,) = read_archive(tmp_path / "out.json")
+        assert store.samples("latest") == list(archived.samples)
+        assert store.run().status == "done"
+
+
+def wait_for_samples(database: str) -> None:
+    """Return once a run has stored something; the server has no way to push that to us."""
+    with Store.open(database) as store:
+        deadline = time.monotonic() + 30
+        while not (runs := store.runs()) or not store.sample_counts([runs[-1].id]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
