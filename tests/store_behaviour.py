@@ -16,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pybench.harness.errors import InputError
+from pybench.harness.errors import InputError, PybenchError
 from pybench.harness.model import Environment, Run, Sample
 from pybench.harness.store import RunFilter, Store
 from pybench.harness.store.tables import metadata
@@ -266,6 +266,17 @@ class StoreBehaviour:
             assert store.run(RUN.id) == done
             with pytest.raises(InputError, match="another run"):
                 store.put_run(replace(done, definition="name: other\n"), samples)
+
+    def test_a_whole_run_at_once_is_stored_as_its_steps_would_be(self, place: Place) -> None:
+        """Thousands of samples of every kind come back in their order, and a second time is refused."""
+        samples = [replace(each, order=order) for order in range(400) for each in (SAMPLE, FAILED)]
+        with Store.open(place) as store:
+            store.begin_run(RUN)
+            store.add_samples(RUN.id, samples)
+            assert store.samples(RUN.id) == samples
+            with pytest.raises(PybenchError):
+                store.add_samples("unknown", samples)
+            assert store.samples(RUN.id) == samples
 
     def test_two_processes_may_write_at_once(self, place: Place) -> None:
         """Two writers lose nothing, whatever the order in which they write, and both may make the tables."""

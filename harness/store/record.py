@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from pybench.harness.model import Environment, Run, RunStatus, Sample
 from pybench.harness.store import tables
 from pybench.harness.store.connections import WRITES, connect
 from pybench.harness.store.errors import translate
+from pybench.harness.store.insertion import insert_samples
 from pybench.harness.store.owner import is_dead, this_process
 from pybench.harness.store.schema import prepare
 from pybench.harness.store.tags import TagsAndNotes
@@ -144,7 +144,7 @@ class Store:
             first = self._next_sequence.get(run_id)
             if first is None:
                 first = _count(connection, run_id)
-            connection.execute(tables.sample.insert(), _sample_rows(run_id, samples, first))
+            insert_samples(connection, run_id, samples, first)
             return first
 
         first = self._write("add samples to", insert)
@@ -179,8 +179,7 @@ class Store:
                     .values(status=run.status, finished=run.finished)
                 )
             stored = _count(connection, run.id)
-            if samples[stored:]:
-                connection.execute(tables.sample.insert(), _sample_rows(run.id, samples[stored:], stored))
+            insert_samples(connection, run.id, samples[stored:], stored)
             return max(0, len(samples) - stored)
 
         return self._write("store a run in", put)
@@ -337,17 +336,6 @@ def _filtered(wanted: RunFilter) -> sql.Select[Any]:
 def _insert_run(run: Run) -> sql.Insert:
     row = {name: getattr(run, name) for name in tables.RUN_FIELDS}
     return tables.run.insert().values(**row, environment=dict(run.environment.fields), owner=this_process())
-
-
-def _sample_rows(run_id: str, samples: Sequence[Sample], first: int) -> list[dict[str, Any]]:
-    rows = []
-    for number, given in enumerate(samples, first):
-        sample = given
-        if given.value is not None and not math.isfinite(given.value):
-            sample = replace(given, value=None, status="failed", reason=f"measured as {given.value}")
-        row = {name: getattr(sample, name) for name in tables.SAMPLE_FIELDS}
-        rows.append({**row, "run": run_id, "sequence": number, "qualifiers": dict(sample.qualifiers)})
-    return rows
 
 
 def _count(connection: sql.Connection, run_id: str) -> int:

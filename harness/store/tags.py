@@ -11,7 +11,6 @@ from typing import Any, Final, Protocol, TypeVar
 import sqlalchemy as sql
 
 from pybench.harness.errors import InputError
-from pybench.harness.fields import LABEL_PATTERN
 from pybench.harness.store import tables
 from pybench.harness.store.names import timestamp
 
@@ -47,6 +46,8 @@ class TagsAndNotes:
         Raises:
             InputError: the name is no label, or it is reserved.
         """
+        from pybench.harness.fields import LABEL_PATTERN  # noqa: PLC0415 - pydantic is slow to import
+
         if name == _RESERVED or not re.fullmatch(LABEL_PATTERN, name):
             raise InputError(
                 f"{name!r} cannot be a tag",

@@ -185,7 +185,7 @@ schedule: {warmups: 0}
 
 def test_a_run_survives_its_server(server: PostgresqlServer, database: str, tmp_path: Path) -> None:
     """`pybench run --store URL` ends well though the server stops, and `pybench history sync` delivers."""
-    program = Path(sys.executable).with_name("pybench")
+    program = str(Path(sys.executable).with_name("pybench"))
     (tmp_path / "mine.yaml").write_text(SCENARIO)
     command = [program, "run", "mine.yaml", "--store", database, "--no-report", "--json", "out.json"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
