@@ -16,6 +16,7 @@ INTERRUPTED = 130
 
 VERBS = {
     "run": "Run a scenario and report what it measured.",
+    "gate": "Fail if a run is worse than its baseline.",
     "compare": "Tell what changed between two runs, and how sure that is.",
     "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
     "export": "Write runs to Parquet, CSV or JSON lines.",

@@ -135,7 +135,7 @@ def _run(
     for line in remove_leftovers():
         typer.echo(f"left by a run that was killed: {line}", err=True)
     with _open_store(destination) as store:
-        images = _images(scenario)
+        images = find_images(scenario)
         started = datetime.now(UTC)
         captured = capture((target.kind for target in scenario.targets), images)
         record = Run(
@@ -183,7 +183,7 @@ def _carry_out(
         return runner.carry_out(scenario, record)
 
 
-def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
+def find_images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
     """The images of all workloads; one that is not built, or not from today's recipe, is built now."""
     from pybench import vm_images  # noqa: PLC0415
     from pybench.harness.targets import KINDS  # noqa: PLC0415

@@ -36,7 +36,7 @@ def comparison_lines(comparison: Comparison, *, with_phases: bool) -> list[str]:
     }
     for attribution in comparison.attributions:
         if (attribution.workload, attribution.target) in changed:
-            lines += ["", *_attribution_lines(attribution)]
+            lines += ["", *attribution_lines(attribution)]
     return lines
 
 
@@ -47,25 +47,26 @@ def _row(judged: Judged) -> tuple[str, ...]:
     verdict = f"{judged.verdict}: {judged.reason}" if explained else judged.verdict
     names = (one_line(workload, 24), one_line(target, 24), one_line(metric, 32))
     if change.shift is None or change.effect is None:
-        return (*names, _side(change.baseline, unit), _side(change.candidate, unit), *[DASH] * 5, verdict)
+        return (*names, side(change.baseline, unit), side(change.candidate, unit), *[DASH] * 5, verdict)
     return (
         *names,
-        _side(change.baseline, unit),
-        _side(change.candidate, unit),
-        _relative(change, change.shift.value),
-        f"{_relative(change, change.shift.low)} … {_relative(change, change.shift.high)}",
+        side(change.baseline, unit),
+        side(change.candidate, unit),
+        relative(change, change.shift.value),
+        f"{relative(change, change.shift.low)} … {relative(change, change.shift.high)}",
         f"{judged.adjusted_p:.2g}",
         f"{change.effect.value:+.2f}",
-        DASH if judged.detectable is None else _relative(change, judged.detectable).lstrip("+"),
+        DASH if judged.detectable is None else relative(change, judged.detectable).lstrip("+"),
         verdict,
     )
 
 
-def _side(side: Side, unit: str) -> str:
-    return f"{single(side.median, unit) if side.n else DASH} ({side.n})"
+def side(one: Side, unit: str) -> str:
+    """The median of one side and its number of samples."""
+    return f"{single(one.median, unit) if one.n else DASH} ({one.n})"
 
 
-def _relative(change: Change, difference: float) -> str:
+def relative(change: Change, difference: float) -> str:
     """A difference as a share of the baseline's median, or in its unit where that is 0."""
     median, unit = change.baseline.median, change.cell[3]
     if not median:
@@ -92,7 +93,8 @@ def _details(judged: Judged) -> list[str]:
     return lines
 
 
-def _attribution_lines(attribution: Attribution) -> list[str]:
+def attribution_lines(attribution: Attribution) -> list[str]:
+    """Each phase's part of a changed start."""
     names = f"{one_line(attribution.workload, 32)} {one_line(attribution.target, 32)}"
     total = attribution.total.value
     rows: list[Sequence[str]] = []

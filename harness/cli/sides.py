@@ -33,6 +33,11 @@ class Sides:
             self._record = open_record(self.store, self.results)
         return self._record
 
+    @property
+    def opened(self) -> bool:
+        """Whether the record was needed."""
+        return self._record is not None
+
     def load(self, name: str) -> tuple[Run, Sequence[Sample]]:
         """A run by name, `FILE`, or `FILE:RUN` for one of several runs in a file.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -56,16 +56,12 @@ class Change:
     """Of the Mann–Whitney test."""
     tail_p: float
     """Of the quantile test at the 90th percentile, with the shift taken out; 1 below 20 samples a side."""
+    tail_shift: float
+    """How much further the 90th percentile moved than the rest did."""
     failure_p: float
     """That launches fail equally often on both sides."""
     effect: Effect | None
     quantiles: tuple[QuantileDifference, ...]
-
-    @property
-    def tail_shift(self) -> float:
-        """How much further the tail's quantile moved than the rest did; 0 where it is not given."""
-        moved = next((each.value for each in self.quantiles if each.probability == TAIL), None)
-        return 0.0 if moved is None or self.shift is None else moved - self.shift.value
 
     def detectable(self, level: float) -> float | None:
         """The smallest shift that a test at this level would find with 80 % probability; None for few values.
@@ -86,21 +82,44 @@ def change(cell: CellKey, baseline: Sequence[Sample], candidate: Sequence[Sample
     launched = (left.n + left.failed, right.n + right.failed)
     failure_p = share_test(launched[0], left.failed, launched[1], right.failed) if all(launched) else 1.0
     if not len(x) or not len(y):
-        return Change(cell, left, right, None, 1.0, 1.0, failure_p, None, ())
-    shift = hodges_lehmann(x, y)
-    # Without the shift, which is tested by itself: a tail has changed only if it did not just move along.
-    tail_p = quantile_test(x, y - shift.value, TAIL) if min(len(x), len(y)) >= FEWEST_FOR_TAIL else 1.0
+        return Change(cell, left, right, None, 1.0, 1.0, 0.0, failure_p, None, ())
+    moved = movement(x, y)
     return Change(
         cell=cell,
         baseline=left,
         candidate=right,
-        shift=shift,
-        p=mann_whitney(x, y),
-        tail_p=tail_p,
+        shift=moved.shift,
+        p=moved.p,
+        tail_p=moved.tail_p,
+        tail_shift=moved.tail_shift,
         failure_p=failure_p,
         effect=cliffs_delta(x, y),
         quantiles=tuple(quantile_differences(x, y)),
     )
+
+
+class Movement(NamedTuple):
+    """What the verdict on one cell rests on."""
+
+    shift: Shift
+    p: float
+    tail_p: float
+    tail_shift: float
+
+
+def movement(baseline: Values, candidate: Values) -> Movement:
+    """The tests of one cell, without the figures that only describe it.
+
+    Raises:
+        ValueError: a side is empty.
+    """
+    shift, p = hodges_lehmann(baseline, candidate), mann_whitney(baseline, candidate)
+    if min(len(baseline), len(candidate)) < FEWEST_FOR_TAIL:
+        return Movement(shift, p, 1.0, 0.0)
+    # Without the shift, which is tested by itself: a tail has changed only if it did not just move along.
+    aligned = candidate - shift.value
+    tail_shift = float(np.quantile(aligned, TAIL) - np.quantile(baseline, TAIL))
+    return Movement(shift, p, quantile_test(baseline, aligned, TAIL), tail_shift)
 
 
 def _side(values: Values, samples: Sequence[Sample]) -> Side:

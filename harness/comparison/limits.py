@@ -17,10 +17,19 @@ class Limit:
     """Of the baseline's median."""
     absolute: float
     """In the cell's unit: the floor below which nobody cares."""
+    maximum: float | None = None
+    """What the median may not exceed at all, whatever the baseline; in the cell's unit."""
+    tail: float | None = None
+    """As `relative`, for what the tail moves further than the rest; None for the same."""
 
     def margin(self, baseline_median: float) -> float:
         """What a change must exceed, in the cell's unit."""
         return max(self.relative * abs(baseline_median), self.absolute)
+
+    def tail_margin(self, baseline_median: float) -> float:
+        """What the tail must move further than the rest, in the cell's unit."""
+        share = self.relative if self.tail is None else self.tail
+        return max(share * abs(baseline_median), self.absolute)
 
 
 DEFAULTS: Final[Mapping[str, Limit]] = {

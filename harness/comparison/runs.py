@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from pybench.harness.comparison.attribution import Attribution, attributions
-from pybench.harness.comparison.cells import Change, change
-from pybench.harness.comparison.limits import Limits
+from pybench.harness.comparison.cells import Change, Movement, change
+from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.multiplicity import benjamini_hochberg
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cells
@@ -82,37 +82,45 @@ def judge(changes: Sequence[Change], limits: Limits, rate: float) -> tuple[Judge
 
 
 def _judged(each: Change, adjusted: tuple[float, float], limits: Limits, rate: float, tests: int) -> Judged:
-    p, tail_p = adjusted
-    margin = limits.of(each.cell).margin(each.baseline.median if each.baseline.n else 0.0)
-    direction, reason = _direction(each, p <= rate, tail_p <= rate, margin)
+    limit, median = limits.of(each.cell), each.baseline.median if each.baseline.n else 0.0
+    margin = limit.margin(median)
+    detectable = each.detectable(rate / tests)
+    if each.shift is None:
+        side = "baseline" if not each.baseline.n else "candidate"
+        reason = f"the {side} has no value that counts"
+        return Judged(each, *adjusted, margin, detectable, "inconclusive", False, reason)
+    moved = Movement(each.shift, each.p, each.tail_p, each.tail_shift)
+    direction, reason = direction_of(moved, adjusted, limit, median, rate=rate)
     if direction:
         verdict, worse = _words(each.cell, direction)
     else:
-        shift = each.shift
-        within = shift is not None and -margin <= shift.low and shift.high <= margin
+        within = -margin <= each.shift.low and each.shift.high <= margin
         verdict, worse = ("same" if within else "inconclusive"), False
-    return Judged(each, p, tail_p, margin, each.detectable(rate / tests), verdict, worse, reason)
+    return Judged(each, *adjusted, margin, detectable, verdict, worse, reason)
 
 
-def _direction(each: Change, supported: bool, tail_supported: bool, margin: float) -> tuple[int, str]:
-    """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown; and why."""
-    if each.shift is None:
-        side = "baseline" if not each.baseline.n else "candidate"
-        return 0, f"the {side} has no value that counts"
-    if supported and abs(each.shift.value) > margin:
-        return (1 if each.shift.value > 0 else -1), "shift"
-    if tail_supported and abs(each.tail_shift) > margin:
-        return (1 if each.tail_shift > 0 else -1), "tail"
+def direction_of(
+    moved: Movement, adjusted: tuple[float, float], limit: Limit, median: float, *, rate: float
+) -> tuple[int, str]:
+    """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown; and what that rests on."""
+    supported, tail_supported = (p <= rate for p in adjusted)
+    if supported and abs(moved.shift.value) > limit.margin(median):
+        return (1 if moved.shift.value > 0 else -1), "shift"
+    if tail_supported and abs(moved.tail_shift) > limit.tail_margin(median):
+        return (1 if moved.tail_shift > 0 else -1), "tail"
     if supported or tail_supported:
         return 0, "a change is supported, but it is smaller than the limit"
     return 0, ""
 
 
+def worse_direction(cell: CellKey) -> int:
+    """1 where more is worse, which is everything but rates; -1 for these."""
+    return -1 if cell[3] == _RATE else 1
+
+
 def _words(cell: CellKey, direction: int) -> tuple[Verdict, bool]:
     """The word for a change in this direction, and whether it is for the worse."""
-    unit = cell[3]
-    if unit == "s":
-        return ("slower", True) if direction > 0 else ("faster", False)
-    if unit == _RATE:
-        return ("faster", False) if direction > 0 else ("slower", True)
-    return ("larger", True) if direction > 0 else ("smaller", False)
+    worse = direction == worse_direction(cell)
+    if cell[3] in {"s", _RATE}:
+        return ("slower" if worse else "faster"), worse
+    return ("larger" if direction > 0 else "smaller"), worse
