@@ -113,11 +113,10 @@ def gate(
         known |= {found.cell for found in findings if found.kind == "drift"}
     findings += _level_changes(series or {}, known, settings)
     guilty = {found.cell[:2] for found in findings if found.kind in {"regression", "drift"}}
-    parts = [
-        each
-        for each in attributions(baseline.samples, candidate.samples)
-        if (each.workload, each.target) in guilty
-    ]
+    parts = attributions(
+        [sample for sample in baseline.samples if (sample.workload, sample.target) in guilty],
+        [sample for sample in candidate.samples if (sample.workload, sample.target) in guilty],
+    )
     return GateResult(_outcome(findings), tuple(findings), now, drift, tuple(parts))
 
 

@@ -233,6 +233,7 @@ class StoreBehaviour:
                 store.tags.set(f"tag{number}", f"startup-{number}")
                 store.tags.write_note(f"startup-{number}", "note")
             assert store.remove_runs(["startup-1", "unknown"]) == 1
+            store.compact()
             assert [run.id for run in store.runs()] == ["startup-2"]
             assert store.sample_counts(["startup-1", "startup-2"]) == {"startup-2": 1}
             assert store.tags.current() == {"tag2": "startup-2"}

@@ -163,6 +163,7 @@ def prune(
             typer.echo(f"{'removed' if yes else 'would remove'} {run.id}, started {run.started}")
         if yes:
             record.remove_runs(run.id for run in doomed)
+            record.compact()
     typer.echo(f"{len(doomed)} of {len(runs)} runs" + ("" if yes or not doomed else "; --yes removes them"))
 
 

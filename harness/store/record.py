@@ -185,7 +185,7 @@ class Store:
         return self._write("store a run in", put)
 
     def remove_runs(self, run_ids: Iterable[str]) -> int:
-        """Remove runs with their samples, tags and notes; the space is given back. Returns how many."""
+        """Remove runs with their samples, tags and notes; returns how many there were."""
         removed = 0
         for ids in _batches(run_ids):
 
@@ -195,11 +195,18 @@ class Store:
                 return connection.execute(tables.run.delete().where(tables.run.c.id.in_(ids))).rowcount
 
             removed += self._write("remove runs from", remove)
-        if removed and self._engine.dialect.name == "sqlite":
+        return removed
+
+    def compact(self) -> None:
+        """Give the space of what was removed back to the file system; a server does that by itself.
+
+        Raises:
+            HostError: another process is at work on the file.
+        """
+        if self._engine.dialect.name == "sqlite":
             with self._translated("compact"), self._engine.connect() as connection:
                 # Not within a transaction (sqlite.org/lang_vacuum.html), hence past SQLAlchemy.
                 connection.connection.cursor().execute("VACUUM")
-        return removed
 
     def run(self, name: str = LATEST) -> Run:
         """One run: by id, tag, `latest`, the beginning of an id that only one run has, or branch.
@@ -346,11 +353,9 @@ def _count(connection: sql.Connection, run_id: str) -> int:
 
 
 def _check_same(stored: Run, given: Run, place: str) -> None:
-    if (stored.scenario, stored.started, stored.definition) != (
-        given.scenario,
-        given.started,
-        given.definition,
-    ):
+    same = (stored.scenario, stored.started) == (given.scenario, given.started)
+    # A document of `run --json` does not hold the scenario's text.
+    if not same or (given.definition and stored.definition != given.definition):
         raise InputError(f"{place}: another run is called {given.id!r} here", "remove it first")
 
 
