@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.conditions import STEP_SECONDS
 from pybench.harness.model import parameter_label
 from pybench.harness.plan import most_warmups
+from pybench.harness.store import RunFilter
 from pybench.harness.targets import KINDS
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def expect(scenario: Scenario, measured: Mapping[Key, float]) -> tuple[Expectati
 
 def step_seconds(store: Store, scenario: str) -> dict[Key, float]:
     """The median duration of a step of each combination, in the latest complete runs of a scenario."""
-    runs = [run for run in store.runs() if run.scenario == scenario and run.status == "done"][-RUNS:]
+    runs = [run for run in store.runs(RunFilter(scenario=scenario)) if run.status == "done"][-RUNS:]
     durations: defaultdict[Key, list[float]] = defaultdict(list)
     for run in runs:
         of_step = {

@@ -179,6 +179,8 @@ class GateLimit:
     """An increase below this never counts; in the metric's unit."""
     maximum: float | None = None
     """The median may not exceed this, whatever the baseline; in the metric's unit."""
+    tail: float | None = None
+    """As `relative`, for what the tail increases further than the rest; None for the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from pybench.harness.tuning import is_held, tuned
 if TYPE_CHECKING:
     from pybench.harness.calibration import Latency
     from pybench.harness.model import Run, TargetChoice
-    from pybench.harness.store import Store
+    from pybench.harness.store import Recorder
     from pybench.harness.targets.base import ImageFiles, Instance, Target
 
 LONGEST_REASON: Final = 16_384
@@ -66,7 +66,7 @@ class Runner:
 
     def __init__(
         self,
-        store: Store,
+        store: Recorder,
         open_target: TargetFactory,
         images: Mapping[str, ImageFiles],
         on_progress: Listener = ignore,
@@ -119,7 +119,7 @@ class _Execution:
 
     def __init__(
         self,
-        store: Store,
+        store: Recorder,
         scenario: Scenario,
         run_id: str,
         images: Mapping[str, ImageFiles],

@@ -9,6 +9,8 @@ import pytest
 
 from pybench.harness.lock import LOCK_VARIABLE
 
+pytest.register_assert_rewrite("store_behaviour")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def lock_of_our_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

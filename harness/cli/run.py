@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pybench.harness.cli.record import DATABASE, StoreOption
 from pybench.harness.errors import InputError, PybenchError
 
 if TYPE_CHECKING:
@@ -20,12 +21,11 @@ if TYPE_CHECKING:
     from pybench.harness.environment import ImageFacts
     from pybench.harness.model import Combination, Environment, Run, Scenario
     from pybench.harness.runner import Outcome
-    from pybench.harness.store import Store
+    from pybench.harness.store import SpooledStore, Store
     from pybench.harness.targets.base import ImageFiles
     from pybench.harness.targets.mock import MockImage
     from pybench.vm_images import Image
 
-DATABASE: Final = "pybench.sqlite"
 REPORT: Final = "report.html"
 FAILED: Final = 1
 INTERRUPTED: Final = 130
@@ -40,6 +40,8 @@ class Destination:
     results: Path
     json: Path | None
     report: bool
+    store: str
+    """A database URL, or nothing for the file in the results folder."""
 
 
 @app.command(epilog="Example: pybench run scenarios/startup.yaml --json startup.json")
@@ -78,6 +80,10 @@ def run(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
     ] = False,
+    store: StoreOption = "",
+    branch: Annotated[
+        str, typer.Option("--branch", help="The branch that is measured, where git cannot tell.")
+    ] = "",
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
@@ -93,23 +99,23 @@ def run(
     loaded = load_scenario(path, Choices(labels, repeat, seed, tuple(set_ or ()), quick))
     if libvirt_uri:
         loaded = _with_libvirt_uri(loaded, libvirt_uri)
-    destination = Destination(results or _default_results(scenario, path), json, not no_report)
+    destination = Destination(results or _default_results(scenario, path), json, not no_report, store)
     if dry_run:
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
 
-        show_plan(loaded, destination.results / DATABASE)
+        show_plan(loaded, store or destination.results / DATABASE)
         raise typer.Exit
     check_host(loaded)
     _check_destination(destination)
     words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
     words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
     command = shlex.join(["pybench", "run", scenario, *words, *_words("--libvirt-uri", libvirt_uri)])
-    with _host_for_itself(loaded, wait=wait):
-        code = _run(loaded, command, destination)
+    with host_for_itself(loaded, wait=wait):
+        code = _run(loaded, command, destination, _revision(path, branch))
     raise typer.Exit(code)
 
 
-def _host_for_itself(scenario: Scenario, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+def host_for_itself(scenario: Scenario, *, wait: bool) -> contextlib.AbstractContextManager[None]:
     """The lock of this host; a scenario that launches nothing disturbs nobody."""
     from pybench.harness.lock import host_lock  # noqa: PLC0415
     from pybench.harness.targets import KINDS  # noqa: PLC0415
@@ -119,16 +125,40 @@ def _host_for_itself(scenario: Scenario, *, wait: bool) -> contextlib.AbstractCo
     return host_lock(scenario.name, wait=wait, tell=lambda text: typer.echo(text, err=True))
 
 
-def _run(scenario: Scenario, command: str, destination: Destination) -> int:
-    from pybench.harness.calibration import calibrate  # noqa: PLC0415 - keeps `pybench run --help` quick
+def _revision(path: Path, branch: str) -> Mapping[str, str]:
+    """Branch and commit of the project that the scenario belongs to."""
+    from pybench.harness.revision import revision  # noqa: PLC0415 - keeps `pybench run --help` quick
+
+    found = revision(path.absolute().parent)
+    return {**found, "source.branch": branch} if branch else found
+
+
+def _open_store(destination: Destination) -> Store | SpooledStore:
+    """The record; one on a server has a copy here until the server has everything."""
+    from pybench.harness.store import SPOOL, SpooledStore, Store  # noqa: PLC0415
+
+    if "://" not in destination.store or destination.store.startswith("sqlite"):
+        return Store.open(destination.store or destination.results / DATABASE)
+
+    def tell(loss: PybenchError) -> None:
+        typer.echo(f"pybench: {loss.message}", err=True)
+        typer.echo("  kept on this host; `pybench history sync` delivers it later", err=True)
+
+    server = Store.open(destination.store)
+    return SpooledStore(server, Store.open(destination.results / SPOOL), tell)
+
+
+def _run(scenario: Scenario, command: str, destination: Destination, revision: Mapping[str, str]) -> int:
+    # Imported here to keep `pybench run --help` quick.
+    from pybench.harness.calibration import calibrate, calibration_fields  # noqa: PLC0415
     from pybench.harness.model import Run  # noqa: PLC0415
-    from pybench.harness.store import Store, new_run_id, timestamp  # noqa: PLC0415
+    from pybench.harness.store import new_run_id, timestamp  # noqa: PLC0415
     from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
 
     for line in remove_leftovers():
         typer.echo(f"left by a run that was killed: {line}", err=True)
-    with Store.open(destination.results / DATABASE) as store:
-        images = _images(scenario)
+    with _open_store(destination) as store:
+        images = find_images(scenario)
         calibration = calibrate(target.kind for target in scenario.targets)
         started = datetime.now(UTC)
         record = Run(
@@ -139,7 +169,7 @@ def _run(scenario: Scenario, command: str, destination: Destination) -> int:
             finished=None,
             status="running",
             command=command,
-            environment=_environment(scenario, images, calibration),
+            environment=_environment(scenario, images, {**calibration_fields(calibration), **revision}),
             definition=scenario.definition,
         )
         folder = destination.results / record.id
@@ -159,20 +189,19 @@ def _run(scenario: Scenario, command: str, destination: Destination) -> int:
 
 
 def _environment(
-    scenario: Scenario, images: Mapping[str, ImageFacts], calibration: Mapping[str, Latency]
+    scenario: Scenario, images: Mapping[str, ImageFacts], others: Mapping[str, str]
 ) -> Environment:
-    from pybench.harness.calibration import calibration_fields  # noqa: PLC0415
     from pybench.harness.environment import capture  # noqa: PLC0415
     from pybench.harness.model import Environment  # noqa: PLC0415
 
     captured = capture((target.kind for target in scenario.targets), images)
-    return Environment({**captured.fields, **calibration_fields(calibration)})
+    return Environment({**captured.fields, **others})
 
 
 def _carry_out(
     scenario: Scenario,
     record: Run,
-    store: Store,
+    store: Store | SpooledStore,
     images: Mapping[str, ImageFiles],
     folder: Path,
     calibration: Mapping[str, Latency],
@@ -190,7 +219,7 @@ def _carry_out(
         return runner.carry_out(scenario, record)
 
 
-def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
+def find_images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
     """The images of all workloads; one that is not built, or not from today's recipe, is built now."""
     from pybench import vm_images  # noqa: PLC0415
     from pybench.harness.targets import KINDS  # noqa: PLC0415
@@ -211,7 +240,7 @@ def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
     return found
 
 
-def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
+def _tell_results(store: Store | SpooledStore, run_id: str, destination: Destination) -> None:
     """The tables, the files, and last their paths."""
     from rich.console import Console  # noqa: PLC0415 - slow to import
 

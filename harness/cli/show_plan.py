@@ -19,8 +19,12 @@ SHOWN_ROUNDS: Final = 2
 SHOWN_STEPS: Final = 12
 
 
-def show_plan(scenario: Scenario, record: Path) -> None:
+def show_plan(scenario: Scenario, record: Path | str) -> None:
     """Print the plan; a record of earlier runs, if there is one, tells how long a launch takes.
+
+    Args:
+        scenario: what would be run.
+        record: the file, which need not be there, or what `--store` names.
 
     Raises:
         InputError: the record cannot be read.
@@ -31,7 +35,7 @@ def show_plan(scenario: Scenario, record: Path) -> None:
     from pybench.harness.store import Store  # noqa: PLC0415
 
     measured = {}
-    if record.is_file():
+    if isinstance(record, str) or record.is_file():
         with Store.open(record, create=False) as store:
             measured = step_seconds(store, scenario.name)
     expectations = expect(scenario, measured)

@@ -6,14 +6,15 @@ A field is left out where the host does not tell; it is never guessed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from pybench.harness.environment.host import host_fields
-from pybench.harness.environment.software import software_fields
+from pybench.harness.environment.software import commit, software_fields
 from pybench.harness.model import Environment
 from pybench.harness.targets import MACHINES
 
-__all__ = ["MUST_MATCH", "ImageFacts", "capture", "mismatches"]
+__all__ = ["MUST_MATCH", "ImageFacts", "Mismatch", "capture", "commit", "mismatches"]
 
 MUST_MATCH: Final = (
     "host.machine",
@@ -83,11 +84,23 @@ def capture(kinds: Iterable[str], images: Mapping[str, ImageFacts]) -> Environme
     return Environment({name: value for name, value in fields.items() if value})
 
 
-def mismatches(one: Environment, other: Environment) -> dict[str, tuple[str | None, str | None]]:
-    """The fields of `MUST_MATCH` in which two fingerprints differ, with both values; None: not told."""
-    told = sorted({*one.fields, *other.fields})
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """One field in which two runs differ though it must be equal; None where a run does not tell it."""
+
+    field: str
+    baseline: str | None
+    candidate: str | None
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.baseline or 'unknown'} ≠ {self.candidate or 'unknown'}"
+
+
+def mismatches(baseline: Environment, candidate: Environment) -> tuple[Mismatch, ...]:
+    """The fields of `MUST_MATCH` in which two fingerprints differ."""
+    told = sorted({*baseline.fields, *candidate.fields})
     names: list[str] = []
     for rule in MUST_MATCH:
         names += [name for name in told if name.startswith(rule)] if rule.endswith(".") else [rule]
-    pairs = {name: (one.fields.get(name), other.fields.get(name)) for name in names}
-    return {name: (left, right) for name, (left, right) in pairs.items() if left != right}
+    found = [Mismatch(name, baseline.fields.get(name), candidate.fields.get(name)) for name in names]
+    return tuple(each for each in found if each.baseline != each.candidate)

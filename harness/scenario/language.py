@@ -228,6 +228,8 @@ class GateModel(LanguageModel):
     """An increase below this never counts."""
     maximum: Annotated[Scalar | None, Field(union_mode="left_to_right")] = None
     """The median may not exceed this, whatever the baseline."""
+    tail: Share | None = None
+    """As `relative`, for what the tail increases further than the rest; by default the same."""
 
     @model_validator(mode="after")
     def _some_limit(self) -> GateModel:

@@ -8,7 +8,7 @@ from pybench.harness.looks import MOST_LOOKS
 from pybench.harness.measure import MEASUREMENTS, metric_of
 from pybench.harness.model import Combination, GateLimit, Schedule, Settle, Stop
 from pybench.harness.scenario.document import Document, KeyPath
-from pybench.harness.scenario.language import ScenarioModel, ScheduleModel
+from pybench.harness.scenario.language import GateModel, ScenarioModel, ScheduleModel
 from pybench.harness.scenario.validate import nearest
 from pybench.harness.units import parse_bytes, parse_duration
 
@@ -46,14 +46,23 @@ def gate_limits(document: Document, model: ScenarioModel) -> tuple[GateLimit, ..
     limits = []
     for name, entry in model.gate.items():
         unit = _check_metric(document, ("gate", name), name, model.measure)
-        values = {}
-        for key, value in (("absolute", entry.absolute), ("maximum", entry.maximum)):
-            try:
-                values[key] = None if value is None else _in_unit(value, unit)
-            except ValueError as error:
-                raise document.error(("gate", name, key), str(error)) from error
-        limits.append(GateLimit(name, entry.relative, **values))
+        limits.append(gate_limit(document, ("gate", name), name, entry, unit))
     return tuple(limits)
+
+
+def gate_limit(document: Document, path: KeyPath, metric: str, entry: GateModel, unit: str) -> GateLimit:
+    """The limit that stands at `path`, in the metric's unit.
+
+    Raises:
+        InputError: it is no value of that unit.
+    """
+    values = {}
+    for key, value in (("absolute", entry.absolute), ("maximum", entry.maximum)):
+        try:
+            values[key] = None if value is None else in_unit(value, unit)
+        except ValueError as error:
+            raise document.error((*path, key), str(error)) from error
+    return GateLimit(metric, entry.relative, tail=entry.tail, **values)
 
 
 def _check_metric(document: Document, path: KeyPath, name: str, measurements: Sequence[str]) -> str:
@@ -65,7 +74,12 @@ def _check_metric(document: Document, path: KeyPath, name: str, measurements: Se
     return metric.unit
 
 
-def _in_unit(value: object, unit: str) -> float:
+def in_unit(value: object, unit: str) -> float:
+    """A duration in seconds, a size in bytes, or a number.
+
+    Raises:
+        ValueError: it is no value of this unit, or negative.
+    """
     if unit == "s":
         number = parse_duration(value)
     elif unit == "B":

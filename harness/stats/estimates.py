@@ -41,13 +41,16 @@ def counts(sample: Sample) -> bool:
     )
 
 
+def cell_key(sample: Sample) -> CellKey:
+    """The cell that a sample belongs to."""
+    return sample.workload, sample.target, sample.metric, sample.unit, parameter_label(sample.parameters)
+
+
 def cells(samples: Iterable[Sample]) -> dict[CellKey, list[Sample]]:
     """The samples of each cell, warm-ups and failures too; cells in the order of their first sample."""
     grouped: dict[CellKey, list[Sample]] = {}
     for sample in samples:
-        label = parameter_label(sample.parameters)
-        key = (sample.workload, sample.target, sample.metric, sample.unit, label)
-        grouped.setdefault(key, []).append(sample)
+        grouped.setdefault(cell_key(sample), []).append(sample)
     return grouped
 
 

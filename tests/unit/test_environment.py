@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness.environment import MUST_MATCH, capture, mismatches
+from pybench.harness.environment import MUST_MATCH, Mismatch, capture, mismatches
 from pybench.harness.environment.host import cgroup_version, storage_of
 from pybench.harness.environment.reading import file_hash
 from pybench.harness.environment.software import code_hash, commit
@@ -88,8 +88,11 @@ def test_unlike_hosts_are_told_apart() -> None:
     """Only fields that must match count, and a field that one side lacks is a difference."""
     one = Environment({"host.kernel": "6.1", "host.cpu.model": "A", "host.name": "x"})
     other = Environment({"host.kernel": "6.2", "host.cpu.model": "A", "host.name": "y", "host.smt": "on"})
-    assert mismatches(one, other) == {"host.kernel": ("6.1", "6.2"), "host.smt": (None, "on")}
-    assert mismatches(one, one) == {}
+    assert mismatches(one, other) == (
+        Mismatch("host.kernel", "6.1", "6.2"),
+        Mismatch("host.smt", None, "on"),
+    )
+    assert mismatches(one, one) == ()
 
 
 def test_what_must_match_is_captured() -> None:
@@ -107,7 +110,7 @@ def test_one_unlike_mitigation_is_told_by_name() -> None:
     """A rule that ends with a dot covers every field below it, on either side."""
     one = Environment({"host.mitigation.meltdown": "Mitigation: PTI"})
     other = Environment({"host.mitigation.mds": "Vulnerable", "host.mitigation.meltdown": "Mitigation: PTI"})
-    assert mismatches(one, other) == {"host.mitigation.mds": (None, "Vulnerable")}
+    assert mismatches(one, other) == (Mismatch("host.mitigation.mds", None, "Vulnerable"),)
 
 
 def test_the_storage_is_that_of_the_mount(tmp_path: Path) -> None:
