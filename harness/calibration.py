@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pybench.runtime.container import _spawn
@@ -35,21 +35,24 @@ class Latency:
     """
     high: float
     """95th percentile."""
+    is_whole: bool = True
+    """False where only the host's end of the channel was measured: the rest is unknown and comes on top."""
 
 
 def calibrate(kinds: Iterable[str]) -> dict[str, Latency]:
     """Channel → how late its marks are seen, for the channels that these kinds of target use.
 
     Pipes are watched by the C code that spawns, and are measured in it. Of a serial line only the host's end
-    can be measured: a socket that a thread of Python reads; what QEMU takes comes on top, and is covered by
-    the resolution of such marks.
+    can be measured: a socket that a thread of Python reads. What QEMU takes comes on top, so such marks err
+    by their resolution all the same.
     """
     wanted = set(kinds)
     found: dict[str, Latency] = {}
     if wanted & WITH_SPAWNER:
         found.update(dict.fromkeys(PIPE_CHANNELS, _latency(pipe_latencies)))
     if "vm" in wanted:
-        found.update(dict.fromkeys(SOCKET_CHANNELS, _latency(socket_latencies)))
+        hosts_end = replace(_latency(socket_latencies), is_whole=False)
+        found.update(dict.fromkeys(SOCKET_CHANNELS, hosts_end))
     return found
 
 
@@ -59,6 +62,7 @@ def calibration_fields(calibration: Mapping[str, Latency]) -> dict[str, str]:
         f"calibration.{channel}.{name}": f"{value:.3g}"
         for channel, latency in calibration.items()
         for name, value in (("p50", latency.median), ("p95", latency.high), ("error", latency.probable_error))
+        if name != "error" or latency.is_whole
     }
 
 

@@ -77,7 +77,9 @@ class Runner:
         self._open_target = open_target
         self._images = images
         self._tell = on_progress
-        self._spreads = {channel: latency.probable_error for channel, latency in calibration.items()}
+        self._spreads = {
+            channel: latency.probable_error for channel, latency in calibration.items() if latency.is_whole
+        }
 
     def carry_out(self, scenario: Scenario, run: Run) -> Outcome:
         """Record the run, prepare every target, carry out every step, and clean up whatever happens.

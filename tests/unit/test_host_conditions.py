@@ -189,6 +189,8 @@ def test_calibration_tells_how_late_marks_are_seen() -> None:
     for latency in found.values():
         assert 0 < latency.median <= latency.high
         assert latency.probable_error >= 0
+    assert found["mark-pipe"].is_whole
+    assert not found["isa-serial"].is_whole
     assert calibrate(["mock"]) == {}
     assert calibration_fields({"mark-pipe": Latency(7e-6, 2e-7, 9e-6)}) == {
         "calibration.mark-pipe.p50": "7e-06",
