@@ -26,6 +26,7 @@ class Latency:
     """From the push of a byte to the instant that the harness notes for it, in seconds."""
 
     median: float
+    """Of the steadiest batch, as the probable error."""
     probable_error: float
     """Half the distance between the quartiles: half of all marks are no farther from the usual lateness.
 
@@ -34,7 +35,7 @@ class Latency:
     them.
     """
     high: float
-    """95th percentile."""
+    """95th percentile of all batches: as the host was."""
     is_whole: bool = True
     """False where only the host's end of the channel was measured: the rest is unknown and comes on top."""
 
@@ -98,9 +99,13 @@ def socket_latencies(rounds: int) -> list[float]:
 
 def _latency(measure: Callable[[int], list[float]]) -> Latency:
     batches = [sorted(measure(ROUNDS)) for _ in range(BATCHES)]
+    steadiest = min(batches, key=_probable_error)
     together = sorted(value for batch in batches for value in batch)
-    errors = [(_at(batch, 0.75) - _at(batch, 0.25)) / 2 for batch in batches]
-    return Latency(_at(together, 0.5), min(errors), _at(together, 0.95))
+    return Latency(_at(steadiest, 0.5), _probable_error(steadiest), _at(together, 0.95))
+
+
+def _probable_error(ordered: Sequence[float]) -> float:
+    return (_at(ordered, 0.75) - _at(ordered, 0.25)) / 2
 
 
 def _at(ordered: Sequence[float], share: float) -> float:

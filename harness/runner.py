@@ -77,9 +77,7 @@ class Runner:
         self._open_target = open_target
         self._images = images
         self._tell = on_progress
-        self._spreads = {
-            channel: latency.probable_error for channel, latency in calibration.items() if latency.is_whole
-        }
+        self._calibration = calibration
 
     def carry_out(self, scenario: Scenario, run: Run) -> Outcome:
         """Record the run, prepare every target, carry out every step, and clean up whatever happens.
@@ -94,7 +92,9 @@ class Runner:
             InputError: a workload cannot run on a target.
             LeftoverError: a teardown left something behind, so that later samples could not be trusted.
         """
-        execution = _Execution(self._store, scenario, run.id, self._images, self._tell, spreads=self._spreads)
+        execution = _Execution(
+            self._store, scenario, run.id, self._images, self._tell, calibration=self._calibration
+        )
         status: RunStatus = "failed"
         with Interruption() as interruption:
             self._store.begin_run(run)
@@ -127,7 +127,7 @@ class _Execution:
         images: Mapping[str, ImageFiles],
         tell: Listener,
         *,
-        spreads: Mapping[str, float],
+        calibration: Mapping[str, Latency],
     ) -> None:
         self._store = store
         self._scenario = scenario
@@ -135,7 +135,7 @@ class _Execution:
         self._run_id = run_id
         self._images = images
         self._tell = tell
-        self._spreads = spreads
+        self._calibration = calibration
         self._measurements: list[Measurement] = [MEASUREMENTS[name] for name in scenario.measurements]
         self._targets: dict[tuple[str, str, str], Target] = {}
         self._tuning: Mapping[str, str] = {}
@@ -238,7 +238,7 @@ class _Execution:
         return self._judge(readings, lateness)
 
     def _judge(self, readings: Sequence[Reading], lateness: float) -> list[_Judged]:
-        errors = [estimated_error(reading, self._spreads, lateness) for reading in readings]
+        errors = [estimated_error(reading, self._calibration, lateness) for reading in readings]
         return list(map(_Judged, readings, errors, rejections(readings, errors)))
 
     def _store_samples(
