@@ -195,8 +195,10 @@ class _Execution:
         target = self._targets[step.combination.key]
         launched: list[Instance] = []
         judged: list[_Judged] = []
+        readings: list[Reading] = []
         samples: list[Sample] = []
         tuning = dict(self._tuning)
+        lateness, is_measured = 0.0, False
         try:
             with interruption.allowed():
                 clock.settle()
@@ -205,22 +207,22 @@ class _Execution:
                 # arrive after the instance exists and before it is known here.
                 launched.extend(map(target.launch, (self._schedule.ready_timeout,)))
                 lateness = clock.launched()
-                readings = [
-                    reading
-                    for measurement in self._measurements
-                    for reading in measurement.at_ready(launched[0])
-                ]
+                for measurement in self._measurements:
+                    readings += measurement.at_ready(launched[0])
                 clock.measured()
+                is_measured = True
                 if self._schedule.cpus and not is_held(launched[0].processes, self._schedule.cpus):
                     tuning["cpus"] = "not held"
-                judged += self._judge(readings, lateness)
         except InstanceError as error:
             judged.append(_failed("startup.ready", error))
         finally:
             # Outside `allowed`: no signal keeps the instance from being stopped or the samples stored.
+            judged += self._judge(readings, lateness)
             try:
                 for instance in launched:
-                    judged += self._stop(instance, judged, clock)
+                    stopped = self._stop(instance, judged, clock)
+                    # What a signal cut short before anything was read of it is no launch that counts.
+                    judged += stopped if is_measured or readings else []
             finally:
                 qualifiers = {**(launched[0].qualifiers if launched else {}), **tuning}
                 samples += self._store_samples(step, qualifiers, judged, clock)
