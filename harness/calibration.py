@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pybench.harness.targets import MACHINES
@@ -27,6 +27,7 @@ class Latency:
     """From the push of a byte to the instant that the harness notes for it, in seconds."""
 
     median: float
+    """Of the steadiest batch, as the probable error."""
     probable_error: float
     """Half the distance between the quartiles: half of all marks are no farther from the usual lateness.
 
@@ -35,22 +36,25 @@ class Latency:
     them.
     """
     high: float
-    """95th percentile."""
+    """95th percentile of all batches: as the host was."""
+    is_whole: bool = True
+    """False where only the host's end of the channel was measured: the rest is unknown and comes on top."""
 
 
 def calibrate(kinds: Iterable[str]) -> dict[str, Latency]:
     """Channel → how late its marks are seen, for the channels that these kinds of target use.
 
     Pipes are watched by the C code that spawns, and are measured in it. Of a serial line only the host's end
-    can be measured: a socket that a thread of Python reads; what QEMU takes comes on top, and is covered by
-    the resolution of such marks.
+    can be measured: a socket that a thread of Python reads. What QEMU takes comes on top, so such marks err
+    by their resolution all the same.
     """
     wanted = set(kinds)
     found: dict[str, Latency] = {}
     if wanted & WITH_SPAWNER:
         found.update(dict.fromkeys(PIPE_CHANNELS, _latency(pipe_latencies)))
     if wanted & MACHINES:
-        found.update(dict.fromkeys(SOCKET_CHANNELS, _latency(socket_latencies)))
+        hosts_end = replace(_latency(socket_latencies), is_whole=False)
+        found.update(dict.fromkeys(SOCKET_CHANNELS, hosts_end))
     return found
 
 
@@ -60,6 +64,7 @@ def calibration_fields(calibration: Mapping[str, Latency]) -> dict[str, str]:
         f"calibration.{channel}.{name}": f"{value:.3g}"
         for channel, latency in calibration.items()
         for name, value in (("p50", latency.median), ("p95", latency.high), ("error", latency.probable_error))
+        if name != "error" or latency.is_whole
     }
 
 
@@ -95,9 +100,13 @@ def socket_latencies(rounds: int) -> list[float]:
 
 def _latency(measure: Callable[[int], list[float]]) -> Latency:
     batches = [sorted(measure(ROUNDS)) for _ in range(BATCHES)]
+    steadiest = min(batches, key=_probable_error)
     together = sorted(value for batch in batches for value in batch)
-    errors = [(_at(batch, 0.75) - _at(batch, 0.25)) / 2 for batch in batches]
-    return Latency(_at(together, 0.5), min(errors), _at(together, 0.95))
+    return Latency(_at(steadiest, 0.5), _probable_error(steadiest), _at(together, 0.95))
+
+
+def _probable_error(ordered: Sequence[float]) -> float:
+    return (_at(ordered, 0.75) - _at(ordered, 0.25)) / 2
 
 
 def _at(ordered: Sequence[float], share: float) -> float:

@@ -77,7 +77,7 @@ class Runner:
         self._open_target = open_target
         self._images = images
         self._tell = on_progress
-        self._spreads = {channel: latency.probable_error for channel, latency in calibration.items()}
+        self._calibration = calibration
 
     def carry_out(self, scenario: Scenario, run: Run) -> Outcome:
         """Record the run, prepare every target, carry out every step, and clean up whatever happens.
@@ -92,7 +92,9 @@ class Runner:
             InputError: a workload cannot run on a target.
             LeftoverError: a teardown left something behind, so that later samples could not be trusted.
         """
-        execution = _Execution(self._store, scenario, run.id, self._images, self._tell, spreads=self._spreads)
+        execution = _Execution(
+            self._store, scenario, run.id, self._images, self._tell, calibration=self._calibration
+        )
         status: RunStatus = "failed"
         with Interruption() as interruption:
             self._store.begin_run(run)
@@ -125,7 +127,7 @@ class _Execution:
         images: Mapping[str, ImageFiles],
         tell: Listener,
         *,
-        spreads: Mapping[str, float],
+        calibration: Mapping[str, Latency],
     ) -> None:
         self._store = store
         self._scenario = scenario
@@ -133,7 +135,7 @@ class _Execution:
         self._run_id = run_id
         self._images = images
         self._tell = tell
-        self._spreads = spreads
+        self._calibration = calibration
         self._measurements: list[Measurement] = [MEASUREMENTS[name] for name in scenario.measurements]
         self._targets: dict[tuple[str, str, str], Target] = {}
         self._tuning: Mapping[str, str] = {}
@@ -193,8 +195,10 @@ class _Execution:
         target = self._targets[step.combination.key]
         launched: list[Instance] = []
         judged: list[_Judged] = []
+        readings: list[Reading] = []
         samples: list[Sample] = []
         tuning = dict(self._tuning)
+        lateness, is_measured = 0.0, False
         try:
             with interruption.allowed():
                 clock.settle()
@@ -204,18 +208,21 @@ class _Execution:
                 launched.extend(map(target.launch, (self._schedule.ready_timeout,)))
                 lateness = clock.launched()
                 for measurement in self._measurements:
-                    # Each is kept at once, in case a signal cuts the next one short.
-                    judged += self._judge(measurement.at_ready(launched[0]), lateness)
+                    readings += measurement.at_ready(launched[0])
                 clock.measured()
+                is_measured = True
                 if self._schedule.cpus and not is_held(launched[0].processes, self._schedule.cpus):
                     tuning["cpus"] = "not held"
         except InstanceError as error:
             judged.append(_failed("startup.ready", error))
         finally:
             # Outside `allowed`: no signal keeps the instance from being stopped or the samples stored.
+            judged += self._judge(readings, lateness)
             try:
                 for instance in launched:
-                    judged += self._stop(instance, judged, clock)
+                    stopped = self._stop(instance, judged, clock)
+                    # What a signal cut short before anything was read of it is no launch that counts.
+                    judged += stopped if is_measured or readings else []
             finally:
                 qualifiers = {**(launched[0].qualifiers if launched else {}), **tuning}
                 samples += self._store_samples(step, qualifiers, judged, clock)
@@ -237,7 +244,7 @@ class _Execution:
         return self._judge(readings, lateness)
 
     def _judge(self, readings: Sequence[Reading], lateness: float) -> list[_Judged]:
-        errors = [estimated_error(reading, self._spreads, lateness) for reading in readings]
+        errors = [estimated_error(reading, self._calibration, lateness) for reading in readings]
         return list(map(_Judged, readings, errors, rejections(readings, errors)))
 
     def _store_samples(

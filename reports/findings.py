@@ -184,6 +184,7 @@ def _status(report: Report) -> Iterator[Finding]:
         "interrupted": "The run was interrupted before its plan ended: this is what had been measured.",
         "running": "The run has not ended: this is what had been measured when the report was written.",
         "failed": "The run ended with an error: this is what had been measured by then.",
+        "abandoned": "The process that carried out the run died: this is what it had stored by then.",
     }
     if text := texts.get(report.run.status):
         yield Finding("caution", text, "validity")

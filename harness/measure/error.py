@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pybench.harness.measure.base import Reading
 from pybench.harness.units import format_value
+
+if TYPE_CHECKING:
+    from pybench.harness.calibration import Latency
 
 LARGEST_SHARE: Final = 0.01
 """Of the value: a sample whose error may be larger is rejected."""
@@ -16,20 +19,30 @@ PHASES: Final = "startup.phase."
 WHOLE: Final = "startup.ready"
 
 
-def estimated_error(reading: Reading, spreads: Mapping[str, float], lateness: float) -> float:
+def estimated_error(reading: Reading, calibration: Mapping[str, Latency], lateness: float) -> float:
     """The error of one reading, in its unit.
+
+    The usual latency of a channel is in every sample alike. What errs is by how much a mark is later or
+    earlier than usual: by chance, as calibrated, and because whoever watched had to wait for a processor.
 
     Args:
         reading: a span between marks, or anything else.
-        spreads: channel → how much the lateness of a mark differs from mark to mark, in seconds, as
-            calibrated; a channel that is not calibrated errs by the resolution of its marks.
-        lateness: how long the thread that watched waited for a processor when it was woken, in seconds; it
-            falls on spans that end with a pushed mark, not on those that the harness ends itself.
+        calibration: channel → how late its marks are seen, in seconds; a channel that is not calibrated, or
+            only in part, errs by the resolution of its marks.
+        lateness: how long the thread that watched waited for a processor when it was woken, in seconds; what
+            exceeds the usual latency falls on spans that end with a pushed mark, not on those that the
+            harness ends itself.
     """
     if not reading.ends:
         return reading.resolution if reading.error is None else reading.error
-    errors = [spreads.get(channel, resolution) for channel, resolution in reading.ends]
-    return sum(errors) + (0.0 if reading.channel in OWN_CHANNELS else lateness)
+    error = 0.0
+    for channel, resolution in reading.ends:
+        known = calibration.get(channel)
+        error += known.probable_error if known is not None and known.is_whole else resolution
+    if reading.channel in OWN_CHANNELS:
+        return error
+    usual = calibration[reading.channel].median if reading.channel in calibration else 0.0
+    return error + max(0.0, lateness - usual)
 
 
 def rejections(readings: Sequence[Reading], errors: Sequence[float]) -> list[str]:

@@ -21,8 +21,8 @@ name: same-twice
 workloads:
   ready: {image: minimal, command: [/bin/workload, ready], readiness: {text: ready}}
 targets:
-  one: {kind: container, repetitions: 30}
-  other: {kind: container, repetitions: 30}
+  one: {kind: process, repetitions: 30}
+  other: {kind: process, repetitions: 30}
 measure: [startup, teardown]
 schedule: {warmups: 2, warmups_at_most: 8}
 """

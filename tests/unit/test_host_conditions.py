@@ -189,6 +189,8 @@ def test_calibration_tells_how_late_marks_are_seen() -> None:
     for latency in found.values():
         assert 0 < latency.median <= latency.high
         assert latency.probable_error >= 0
+    assert found["mark-pipe"].is_whole
+    assert not found["isa-serial"].is_whole
     assert calibrate(["mock"]) == {}
     assert calibration_fields({"mark-pipe": Latency(7e-6, 2e-7, 9e-6)}) == {
         "calibration.mark-pipe.p50": "7e-06",
@@ -237,13 +239,21 @@ def reading(metric: str, value: float | None, channel: str = "mark-pipe") -> Rea
 
 def test_the_error_is_that_of_both_marks_and_of_whoever_watched() -> None:
     """A calibrated channel errs by its spread, another by its resolution; no wake-up ends a teardown."""
-    spreads = {"mark-pipe": 1e-6}
-    assert estimated_error(reading("startup.ready", 1.0), spreads, 5e-6) == pytest.approx(6.001e-6)
-    assert estimated_error(reading("startup.ready", 1.0, "x"), spreads, 0.0) == pytest.approx(2.00001e-4)
+    calibration = {
+        "mark-pipe": Latency(7e-6, 1e-6, 9e-6),
+        "isa-serial": Latency(9e-6, 1e-6, 2e-5, is_whole=False),
+    }
+    ready = reading("startup.ready", 1.0)
+    assert estimated_error(ready, calibration, 0.0) == pytest.approx(1.001e-6)
+    assert estimated_error(ready, calibration, 6e-6) == pytest.approx(1.001e-6)  # not later than usual
+    assert estimated_error(ready, calibration, 9e-6) == pytest.approx(3.001e-6)
+    assert estimated_error(reading("startup.ready", 1.0, "x"), calibration, 0.0) == pytest.approx(2.00001e-4)
+    serial = reading("startup.ready", 1.0, "isa-serial")
+    assert estimated_error(serial, calibration, 1e-5) == pytest.approx(2.01001e-4)
     ended = Reading("teardown", "s", 1.0, "call", 2e-9, ends=(("call", 1e-9), ("call", 1e-9)))
-    assert estimated_error(ended, spreads, 1.0) == pytest.approx(2e-9)
-    assert estimated_error(replace(SIZE, error=None), spreads, 1.0) == 1024.0
-    assert estimated_error(SIZE, spreads, 1.0) == 0
+    assert estimated_error(ended, calibration, 1.0) == pytest.approx(2e-9)
+    assert estimated_error(replace(SIZE, error=None), calibration, 1.0) == 1024.0
+    assert estimated_error(SIZE, calibration, 1.0) == 0
 
 
 def test_a_value_counts_unless_its_error_exceeds_one_percent() -> None:

@@ -115,6 +115,13 @@ def test_series_are_looked_at_cell_by_cell() -> None:
     assert found["lag-1 autocorrelation"].finding.startswith("container startup.ready 0.")
 
 
+def test_a_run_whose_process_died_has_a_page() -> None:
+    """It says so, and shows what was stored."""
+    page = render(make_run("abandoned"), make_samples({"process": 12}))
+    assert "abandoned: its process died" in page
+    assert "The process that carried out the run died" in page
+
+
 def test_cells_with_parameters_are_told_apart() -> None:
     """Values of two parameters are two rows and no mixture."""
     samples = [
