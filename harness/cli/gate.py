@@ -71,7 +71,9 @@ def gate(
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Learn limits from the runs of the candidate's scenario.")
     ] = False,
-    nights: Annotated[int, typer.Option("--nights", min=1, max=10_000, help="Nights to simulate.")] = 200,
+    nights: Annotated[
+        int, typer.Option("--nights", min=1, max=10_000, help="Nights that --calibrate plays at most.")
+    ] = 200,
     write: Annotated[
         Path | None, typer.Option("--write", metavar="FILE", help="Where --calibrate writes its limits.")
     ] = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,8 @@ from store_behaviour import RUN, SAMPLE
 
 from pybench.harness.errors import HostError
 from pybench.harness.store import Store
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a file system")
 
 
 @pytest.fixture

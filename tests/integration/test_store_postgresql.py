@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from postgresql_server import PostgresqlServer, postgresql_server
+from postgresql_server import PostgresqlServer, postgresql_server, programs
 from store_behaviour import FAILED, RUN, SAMPLE, StoreBehaviour
 
 from pybench.harness.errors import HostError, InputError, PybenchError
@@ -26,6 +27,8 @@ def host_unchanged() -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresqlServer]:
     """A server that runs for all tests of this module."""
+    if programs() is None and "CI" not in os.environ:
+        pytest.skip("PostgreSQL is not installed; `.ci/setup test` installs it")
     with postgresql_server() as running:
         yield running
 

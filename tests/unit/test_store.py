@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sql
 from alembic import command
 from alembic.config import Config
-from store_behaviour import FAILED, RUN, SAMPLE, StoreBehaviour
+from store_behaviour import FAILED, RUN, SAMPLE, Place, StoreBehaviour
 
 from pybench.harness import store as store_package
 from pybench.harness.errors import HostError, InputError
@@ -32,7 +32,7 @@ class TestSqlite(StoreBehaviour):
         """A file that does not exist yet."""
         return tmp_path / "pybench.sqlite"
 
-    def test_what_was_committed_survives_a_kill(self, place: Path | str) -> None:
+    def test_what_was_committed_survives_a_kill(self, place: Place) -> None:
         """And SQLite's own check finds nothing wrong with the file afterwards."""
         super().test_what_was_committed_survives_a_kill(place)
         with sqlite3.connect(place) as connection:
