@@ -191,7 +191,6 @@ class _Creation:
                     awaited=1,
                     timeout=PATIENCE,
                     identity=identity,
-                    time_offsets=offsets_text(specification.linux.time_offsets),
                     cgroup=self.group.descriptor,
                     detached=True,
                     on_clone=on_clone,
@@ -223,6 +222,7 @@ class _Creation:
             entered=joined,
             stdio=console_steps(self.process, self.handover, slots, stack, at_dev_console=True),
             waiting=waiting,
+            clock_offsets=offsets_text(specification.linux.time_offsets),
         )
         return assemble(specification, surroundings), created
 
