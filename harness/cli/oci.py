@@ -200,31 +200,52 @@ def _run(parsed: argparse.Namespace) -> int:
 
     directory = _directory(parsed)
     created = _created(parsed)
+    signals = None if parsed.detach else _PassedOn()
     try:
         for warning in start(directory):
             _log(parsed, "warning", warning)
     except PybenchError:
         delete(directory, force=True)
         raise
-    if parsed.detach:
+    if signals is None:
         os.close(created.pidfd)
         return 0
-    status = _wait(created.pidfd)
+    status = signals.wait(created.pidfd)
     if not parsed.keep:
         delete(directory, force=True)
     return status
 
 
-def _wait(pidfd: int) -> int:
-    """The exit status as a shell gives it; signals that come meanwhile are passed on."""
-    passed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-    for number in passed_on:
-        signal.signal(number, lambda received, _frame: signal.pidfd_send_signal(pidfd, received))
-    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    os.close(pidfd)
-    if result is None:
-        return 1
-    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+class _PassedOn:
+    """Signals that this process gets from now on are for the one that it is about to start."""
+
+    _NUMBERS = (
+        signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._pidfd = -1
+        self._early: list[int] = []
+        for number in self._NUMBERS:
+            signal.signal(number, lambda received, _frame: self._receive(received))
+
+    def _receive(self, number: int) -> None:
+        if self._pidfd < 0:
+            self._early.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def wait(self, pidfd: int) -> int:
+        """The exit status of the process as a shell gives it."""
+        self._pidfd = pidfd
+        for number in self._early:
+            self._receive(number)
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        # Not closed: a signal that comes now must not be sent to what has the number next.
+        if result is None:
+            return 1
+        return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
 
 
 def _state(parsed: argparse.Namespace) -> int:
@@ -277,12 +298,13 @@ def _exec(parsed: argparse.Namespace) -> int:
     process = _process(parsed, directory)
     if process.terminal and not parsed.console_socket:
         raise InputError("the process has a terminal, so --console-socket is needed")
+    signals = None if parsed.detach else _PassedOn()
     with open_journal() as journal:
         joined = execute(journal, directory, process, handover)
-    if parsed.detach:
+    if signals is None:
         os.close(joined.pidfd)
         return 0
-    return _wait(joined.pidfd)
+    return signals.wait(joined.pidfd)
 
 
 def _process(parsed: argparse.Namespace, directory: ContainerDirectory) -> Any:  # noqa: ANN401
