@@ -23,6 +23,7 @@ from pybench.runtime.container.cgroup.placement import placement_of, remove_plac
 from pybench.runtime.container.cgroup.resources import limits_of
 from pybench.runtime.container.defaults import offsets_text, own_capabilities
 from pybench.runtime.container.identity import IdentityMap, given_map, map_of
+from pybench.runtime.container.leftovers import start_ticks
 from pybench.runtime.container.lifecycle.hooks import run_hooks
 from pybench.runtime.container.lifecycle.namespaces import enterable, entered
 from pybench.runtime.container.lifecycle.record import (
@@ -95,9 +96,11 @@ def create(
             datetime.now(UTC).isoformat(timespec="milliseconds"),
             annotations=dict(specification.annotations),
             later_hooks=bool(specification.hooks.poststart or specification.hooks.poststop),
+            creator=os.getpid(),
+            creator_started=start_ticks(os.getpid()) or 0,
         )
         directory.write(record)
-        group = _make_group(specification, directory.id, undo)
+        group = _make_group(specification, directory, record, undo)
         record = replace(record, groups=tuple(map(str, group.directories)))
         with Spawner(journal) as spawner, _outside() as outside:
             creation = _Creation(spawner, outside, directory, bundle, process, handover, group)
@@ -302,10 +305,17 @@ def _outside() -> Iterator[Executor]:
         yield executor
 
 
-def _make_group(specification: Specification, identifier: str, undo: contextlib.ExitStack) -> Group:
+def _make_group(
+    specification: Specification, directory: ContainerDirectory, record: Record, undo: contextlib.ExitStack
+) -> Group:
     resources = specification.linux.resources
     rules = (*resources.devices, *ALWAYS_ALLOWED) if resources.devices else None
-    group = placement_of(specification.linux.cgroups_path, identifier).create(limits_of(resources), rules)
+    limits = limits_of(resources)
+    placement = placement_of(specification.linux.cgroups_path, directory.id)
+    # Not before it is sure to be nobody else's: what is written down is emptied by a forced deletion.
+    placement.refuse_used()
+    directory.write(replace(record, groups=tuple(map(str, placement.directories))))
+    group = placement.create(limits, rules)
 
     def remove() -> None:
         group.kill()

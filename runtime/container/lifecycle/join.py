@@ -59,8 +59,12 @@ def _join(
     spawner: Spawner, record: Record, specification: Specification, process: Process, handover: Handover
 ) -> Joined:
     with contextlib.ExitStack() as stack:
-        first = os.pidfd_open(record.pid)
+        try:
+            first = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            raise InstanceError(f"container {record.id} has just ended") from None
         stack.callback(os.close, first)
+        # Now that the descriptor keeps the pid from being another's.
         if not record.alive:
             raise InstanceError(f"container {record.id} has just ended")
         slots = Slots()
