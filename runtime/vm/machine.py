@@ -156,6 +156,7 @@ class VirtualMachine:
             processor=spec.processor,
             machine=spec.machine,
             emulator=connection.emulator,
+            disks=spec.disks,
         )
 
     def _create(self, description: str) -> None:

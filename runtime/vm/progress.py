@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import READ_BYTES
 from pybench.runtime.vm.channels import SERIAL_RESOLUTION
-from pybench.runtime.vm.domain import Acceleration, Processor
+from pybench.runtime.vm.domain import Acceleration, Disk, Processor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,7 @@ class MachineSpec:
     marking: bool = False
     line: str | None = None
     probe: bool = False
+    disks: tuple[Disk, ...] = ()
 
 
 @dataclass(slots=True)
