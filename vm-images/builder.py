@@ -64,8 +64,8 @@ def _fill(folder: Path, scratch: Path, source: inputs.Inputs, progress: Callable
     versions = rootfs.assemble(recipe, source.folder, root, scratch, progress)
     release, selected = _extract_kernel(recipe, guest_kernel, scratch, versions, progress)
     progress("writing the initramfs")
-    init, headers = inputs.guest_sources()
-    compiler.compile_static([init], scratch / "init", scratch, includes=headers)
+    sources, headers = inputs.guest_sources()
+    compiler.compile_static(sources, scratch / "init", scratch, includes=headers)
     with initramfs.open("xb") as output:
         write_archive(tree.archive_entries(root), output)
         write_archive(_guest_entries(scratch / "init", selected), output)

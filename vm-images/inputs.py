@@ -47,10 +47,10 @@ def recipe_folder(name: str) -> Path:
     return _package_folder("pybench.vm_images") / name
 
 
-def guest_sources() -> tuple[Path, list[Path]]:
-    """The C file of the guest's init, and the headers it may include."""
+def guest_sources() -> tuple[list[Path], list[Path]]:
+    """The C files of the guest's init, and the headers they may include."""
     folder = _package_folder("pybench.runtime.vm") / "guest"
-    return folder / "init.c", sorted(folder.glob("*.h"))
+    return sorted(folder.glob("*.c")), sorted(folder.glob("*.h"))
 
 
 def find_inputs(name: str) -> Inputs:
@@ -64,9 +64,9 @@ def find_inputs(name: str) -> Inputs:
     """
     folder = recipe_folder(name)
     builder = _package_folder("pybench.vm_images")
-    init, headers = guest_sources()
+    sources, headers = guest_sources()
     files = [(f"recipe/{path.relative_to(folder)}", path) for path in sorted(folder.rglob("*"))]
-    files += [(f"guest/{path.name}", path) for path in (init, *headers)]
+    files += [(f"guest/{path.name}", path) for path in (*sources, *headers)]
     files += [(f"builder/{path.name}", path) for path in sorted(builder.glob("*.py"))]
     files.append(("builder/initramfs.py", _package_folder("pybench.runtime.vm") / "initramfs.py"))
     with cache.storage_errors():

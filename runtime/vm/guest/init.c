@@ -38,6 +38,8 @@
 #include <sys/io.h>
 #endif
 
+#include "root.h"
+
 #define MODULES "/.pybench/modules"
 #define RECORD_PATH "/.pybench/workload"
 #define RECORD_MAGIC "pybench-workload-1"
@@ -420,12 +422,15 @@ int main(void)
     output = open_serial("/dev/ttyS2", O_WRONLY);
     if (output < 0)
         fail("open", "/dev/ttyS2");
-    mount_file_systems();
     struct workload workload;
     read_workload(&workload);
+    load_modules();
+    const char *obstacle = enter_disk_root();
+    if (obstacle != NULL)
+        fail("mount", obstacle);
+    mount_file_systems();
     sethostname(workload.host_name, strlen(workload.host_name));
     raise_loopback();
-    load_modules();
     apply_limits(workload.limits);
     supervise(start_workload(&workload));
 }
