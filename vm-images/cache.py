@@ -8,6 +8,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from pybench.runtime.cache import CACHE_VARIABLE, cache_directory, locked, storage_errors
 
@@ -18,14 +19,18 @@ __all__ = [
     "CACHE_VARIABLE",
     "building",
     "cache_directory",
+    "discard",
     "downloads_directory",
     "hash_files",
     "image_folder",
     "image_folders",
     "images_directory",
+    "kernel_folder",
+    "kernels_directory",
     "locked",
     "publish",
     "remove_leftovers",
+    "safe_name",
     "storage_errors",
 ]
 
@@ -44,9 +49,24 @@ def downloads_directory() -> Path:
     return cache_directory() / "downloads"
 
 
+def kernels_directory() -> Path:
+    """One folder per kernel that was built from source, shared by all images."""
+    return cache_directory() / "kernels"
+
+
+def kernel_folder(name: str, key: str) -> Path:
+    """Where the kernel built from the inputs that `key` is a hash of is, or would be."""
+    return kernels_directory() / f"{name}-{key[:_HASH_DIGITS]}"
+
+
 def image_folder(name: str, input_hash: str) -> Path:
     """Where the image built from these inputs is, or would be."""
-    return images_directory() / f"{name}-{input_hash[:_HASH_DIGITS]}"
+    return images_directory() / f"{safe_name(name)}-{input_hash[:_HASH_DIGITS]}"
+
+
+def safe_name(name: str) -> str:
+    """An image's name as part of a file's: an imported one may contain slashes."""
+    return quote(name, safe="")
 
 
 def image_folders() -> list[Path]:
@@ -67,18 +87,18 @@ def hash_files(files: Iterable[tuple[str, Path]], salt: str) -> str:
     return digest.hexdigest()
 
 
-def remove_leftovers(name: str) -> None:
-    """Remove what interrupted builds of this image left; only for the holder of its lock."""
+def remove_leftovers(directory: Path, name: str) -> None:
+    """Remove what interrupted builds of this name left; only for the holder of its lock."""
     for kind in (_BUILDING, _SUPERSEDED):
-        for path in images_directory().glob(f".{name}{kind}*"):
+        for path in directory.glob(f".{name}{kind}*"):
             # A compiler that outlived its killed builder may still write there; the next build gets it.
             shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def building(name: str) -> Iterator[Path]:
-    """An empty folder on the disk of the finished images; what is in it at the end is removed."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{name}{_BUILDING}", dir=images_directory()))
+def building(directory: Path, name: str) -> Iterator[Path]:
+    """An empty folder beside the finished builds; what is in it at the end is removed."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}{_BUILDING}", dir=directory))
     try:
         yield folder
     finally:
@@ -94,3 +114,10 @@ def publish(folder: Path, final: Path, name: str) -> None:
         shutil.rmtree(superseded)
     else:
         folder.rename(final)
+
+
+def discard(folder: Path, name: str) -> None:
+    """Remove a finished build; from the first moment on, nobody finds a part of it."""
+    superseded = Path(tempfile.mkdtemp(prefix=f".{name}{_SUPERSEDED}", dir=folder.parent))
+    folder.rename(superseded / "image")
+    shutil.rmtree(superseded)

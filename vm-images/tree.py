@@ -50,15 +50,19 @@ def members(root: Path, prefix: str = "") -> Iterator[Member]:
             yield from members(location, member.path)
 
 
-def normalise(root: Path, modes: Mapping[str, int]) -> None:
+def normalise(root: Path, modes: Mapping[str, int], *, keep: bool = False) -> None:
     """Give everything the modes of `modes`, else 0755 or 0644, and the date `SOURCE_DATE`.
 
-    Independent of the builder's umask, and readable by whichever user a container maps in.
+    Independent of the builder's umask, and readable by whichever user a container maps in. With `keep`
+    the modes of packages stay, but for set-user-id and set-group-id: the tree lies where other users of
+    this host can reach it.
     """
     for member in members(root):
         if member.type != "link":
-            executable = member.type == "directory" or member.status.st_mode & 0o111
-            member.location.chmod(modes.get(member.path, 0o755 if executable else 0o644))
+            found = member.status.st_mode
+            executable = member.type == "directory" or found & 0o111
+            usual = found & 0o1777 if keep else 0o755 if executable else 0o644
+            member.location.chmod(modes.get(member.path, usual))
     root.chmod(0o755)
     # Dates last: a chmod leaves a directory's date alone, but nothing may be added after this.
     for member in members(root):
@@ -93,6 +97,11 @@ def file_hash(path: Path) -> str:
 def size(root: Path) -> int:
     """Bytes of content of all files beneath `root`."""
     return sum(member.status.st_size for member in members(root) if member.type == "file")
+
+
+def latest_date(root: Path) -> int:
+    """Seconds since the epoch of the last change of anything beneath `root`."""
+    return max((int(member.status.st_mtime) for member in members(root)), default=0)
 
 
 def archive_entries(root: Path) -> Iterator[ArchiveEntry]:

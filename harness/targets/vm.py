@@ -12,7 +12,7 @@ from pybench.harness.targets.commands import check_command
 from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
-from pybench.runtime.vm.domain import MEBIBYTE
+from pybench.runtime.vm.domain import MEBIBYTE, Disk
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
@@ -104,6 +104,7 @@ class VmTarget:
             machine=MACHINE,
             marking=marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
+            disks=(Disk(image.disk),) if image.disk is not None else (),
         )
         self._qualifiers = {
             "accel": verdict.acceleration,

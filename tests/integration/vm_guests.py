@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection
+from pybench.runtime.vm.domain import Acceleration, Disk
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
@@ -34,6 +35,7 @@ class Guests:
         limits: dict[str, str] | None = None,
         command_line: str = COMMAND_LINE,
         machine: str = "q35",
+        acceleration: Acceleration = "tcg",
     ) -> VirtualMachine:
         """A machine that was not started yet."""
         initramfs = self.connection.directory / f"{os.urandom(4).hex()}.cpio"
@@ -48,6 +50,9 @@ class Guests:
             machine=machine,
             marking=marking,
             line=line,
+            acceleration=acceleration,
+            processor="basic",
+            disks=(Disk(self.image.disk),) if self.image.disk else (),
         )
         self.made.append(VirtualMachine(self.connection, spec))
         return self.made[-1]
