@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 _TOOL: Final = "mmdebstrap"
 _TIMEOUT: Final = 1800.0
 _UNPACK_TIMEOUT: Final = 300.0
-_DISTRIBUTIONS: Final = ("Debian", "Ubuntu")
-"""Origins (apt-secure(8)) of archives that a root filesystem is made from, and no third party's."""
+_KEYRINGS: Final = {
+    "Debian": ("debian-archive-keyring.pgp", "debian-archive-keyring.gpg"),
+    "Ubuntu": ("ubuntu-archive-keyring.gpg",),
+}
+"""Origins (apt-secure(8)) of archives that a root filesystem is made from, and no third party's; with the
+names that their keyring has in one release or another."""
+_KEYRING_FOLDER: Final = Path("/usr/share/keyrings")
 _POCKETS: Final = ("", "-updates", "-security")
 _MERGED_USR_HOOKS: Final = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
 _FULL: Final = "No space left on device"
@@ -93,19 +98,27 @@ def _sources(suite: str) -> list[str]:
     """
     form = "$(REPO_URI)|$(RELEASE)|$(ORIGIN)|$(COMPONENT)"
     command = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
-    components: dict[tuple[str, str], set[str]] = {}
+    components: dict[tuple[str, str, str], set[str]] = {}
     for line in commands.run(command, package="apt").splitlines():
         location, release, origin, component = [*line.split("|"), "", "", ""][:4]
         pocket = release.removeprefix(suite) if release.startswith(suite) else None
-        if pocket in _POCKETS and origin in _DISTRIBUTIONS and component:
-            components.setdefault((location, release), set()).add(component)
-    if not any(release == suite for _, release in components):
+        if pocket in _POCKETS and origin in _KEYRINGS and component:
+            components.setdefault((location, release, origin), set()).add(component)
+    if not any(release == suite for _, release, _ in components):
         known = f"apt's sources on this machine do not offer the suite {suite}"
         raise HostError(known, "add it to /etc/apt/sources.list, then apt-get update")
     return [
-        f"deb {location} {release} {' '.join(sorted(found))}"
-        for (location, release), found in sorted(components.items())
+        f"deb {_keyring_option(origin)}{location} {release} {' '.join(sorted(found))}"
+        for (location, release, origin), found in sorted(components.items())
     ]
+
+
+def _keyring_option(origin: str) -> str:
+    """The option that names the distribution's keys: newer apts do not trust them for every archive."""
+    for name in _KEYRINGS[origin]:
+        if (_KEYRING_FOLDER / name).is_file():
+            return f"[signed-by={_KEYRING_FOLDER / name}] "
+    return ""
 
 
 def _bootstrap(arguments: Sequence[str], archive: Path) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SOURCE_DATE: Final = 1_577_836_800
 """Seconds since the epoch: the date of everything in an image (2020-01-01), whenever it was built."""
 
+_SECOND: Final = 1_000_000_000
 _TYPES: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 
@@ -100,8 +101,8 @@ def size(root: Path) -> int:
 
 
 def latest_date(root: Path) -> int:
-    """Seconds since the epoch of the last change of anything beneath `root`."""
-    return max((int(member.status.st_mtime) for member in members(root)), default=0)
+    """The first full second since the epoch at which everything beneath `root` had its last change."""
+    return max((-(-member.status.st_mtime_ns // _SECOND) for member in members(root)), default=0)
 
 
 def archive_entries(root: Path) -> Iterator[ArchiveEntry]:
