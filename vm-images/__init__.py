@@ -26,6 +26,7 @@ __all__ = [
     "list_images",
     "recipes",
     "remove",
+    "remove_leftovers",
     "sources",
     "verify",
 ]
@@ -110,6 +111,12 @@ def remove(name: str, *, keep_current: bool = False, progress: Callable[[str], N
         for folder in folders:
             cache.discard(folder, cache.safe_name(name))
     return folders
+
+
+def remove_leftovers() -> list[Path]:
+    """Remove what killed builds left; a build that is under way is left alone. Returns what is gone."""
+    with cache.storage_errors():
+        return cache.remove_all_leftovers()
 
 
 def _built(names: Sequence[str]) -> list[Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -29,12 +31,14 @@ __all__ = [
     "kernels_directory",
     "locked",
     "publish",
+    "remove_all_leftovers",
     "remove_leftovers",
     "safe_name",
     "storage_errors",
 ]
 
 _HASH_DIGITS: Final = 16
+_LOCK: Final = ".lock"
 _BUILDING: Final = ".building-"
 _SUPERSEDED: Final = ".superseded-"
 
@@ -89,10 +93,32 @@ def hash_files(files: Iterable[tuple[str, Path]], salt: str) -> str:
 
 def remove_leftovers(directory: Path, name: str) -> None:
     """Remove what interrupted builds of this name left; only for the holder of its lock."""
-    for kind in (_BUILDING, _SUPERSEDED):
-        for path in directory.glob(f".{name}{kind}*"):
-            # A compiler that outlived its killed builder may still write there; the next build gets it.
-            shutil.rmtree(path, ignore_errors=True)
+    for path in _leftovers(directory, name):
+        # A compiler that outlived its killed builder may still write there; the next build gets it.
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _leftovers(directory: Path, name: str) -> list[Path]:
+    return [path for kind in (_BUILDING, _SUPERSEDED) for path in directory.glob(f".{name}{kind}*")]
+
+
+def remove_all_leftovers() -> list[Path]:
+    """Remove what interrupted builds left, except where a build is under way; returns what is gone."""
+    removed = []
+    for directory in (images_directory(), kernels_directory()):
+        for lock in sorted(directory.glob(f".*{_LOCK}")):
+            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                name = lock.name.removeprefix(".").removesuffix(_LOCK)
+                found = _leftovers(directory, name)
+                remove_leftovers(directory, name)
+                removed += [path for path in found if not path.exists()]
+            except BlockingIOError:
+                continue
+            finally:
+                os.close(descriptor)
+    return removed
 
 
 @contextmanager

@@ -102,11 +102,20 @@ def _from_package(
             options = kernel_options.parse_options(configuration.read_text(encoding="utf-8"))
             kernel_options.check_options(options, needs.options, names, f"the kernel {release}")
         kernel.extract_vmlinux(images[0], output)
-        library = Path(unpacked, "lib/modules", release)
-        if not library.is_dir():
-            library = Path(unpacked, "usr/lib/modules", release)
+        library = _module_library(Path(unpacked), release)
+        if modules.unavailable(names, library):
+            # Ubuntu has the less usual ones in a package that nothing depends on.
+            extra = packages.find_package(f"linux-modules-extra-{release}")
+            if extra is not None:
+                packages.unpack(packages.download(extra, progress), Path(unpacked))
+                wanted.append(extra)
         selected = modules.select_modules(names, library, "kernel.modules")
     return GuestKernel(release, selected, {package.name: package.version for package in wanted})
+
+
+def _module_library(unpacked: Path, release: str) -> Path:
+    library = unpacked / "lib/modules" / release
+    return library if library.is_dir() else unpacked / "usr/lib/modules" / release
 
 
 def _parts(package: packages.Package) -> Iterator[packages.Package]:

@@ -199,12 +199,16 @@ def test_an_interrupted_build_is_never_used() -> None:
                 break
         builder.send_signal(signal.SIGKILL)
     images = cache.images_directory()
-    assert list(images.glob(".minimal.building-*"))
+    (leftover,) = images.glob(".minimal.building-*")
+    with cache.locked(images, "minimal", ignore):
+        assert vm_images.remove_leftovers() == []
     with pytest.raises(InputError, match="is not built"):
         vm_images.find("minimal")
     assert vm_images.list_images() == []
     vm_images.verify(vm_images.build("minimal", progress=ignore))
     assert not list(images.glob(".minimal.building-*"))
+    leftover.mkdir()
+    assert vm_images.remove_leftovers() == [leftover]
 
 
 def test_parallel_builders_build_once(empty_cache: Path) -> None:
@@ -295,6 +299,7 @@ def test_modules_come_with_their_dependencies_in_loading_order(
     names = [module.name for module in selected]
     assert set(names) >= {"virtio_net", "net_failover", "failover", "virtio", "virtio_ring"}
     assert len(names) == len(set(names))
+    assert modules.unavailable(["virtio-net", "ext4", "no_such"], tree) == ["no_such"]
     assert names.index("failover") < names.index("net_failover") < names.index("virtio_net")
     assert all(module.content.startswith(b"\x7fELF") for module in selected)
     with pytest.raises(InputError, match="virtoi_net") as caught:
