@@ -71,7 +71,7 @@ class _Build:
         # Programs of an imported image keep their set-user-id bits: nobody else may come near them.
         self._folder.chmod(_CLOSED if self._source.imported else _OPEN)
         tools = dict(kernel.tools)
-        if self._recipe.init == "pybench":
+        if self._recipe.workloads or (form and self._recipe.init == "pybench"):
             tools[compiler.COMPILER] = compiler.compiler_version()
         write_manifest(
             Image(

@@ -20,6 +20,7 @@ OUTPUT_LIMIT: Final = 1 << 20
 """Bytes kept of each of a program's two output streams; the rest is read and dropped."""
 
 _CHUNK: Final = 1 << 16
+_TIE: Final = ("setpriv", "--pdeathsig", "TERM", "--")
 _GRACE: Final = 5.0
 """Seconds between the request to end and the kill."""
 
@@ -37,7 +38,11 @@ def tied(command: Sequence[str]) -> list[str]:
 
     For what takes minutes; a short one ends soon enough. The program has to be there.
     """
-    return ["setpriv", "--pdeathsig", "TERM", "--", *command]
+    return [*_TIE, *command]
+
+
+def _name(command: Sequence[str]) -> str:
+    return command[len(_TIE)] if tuple(command[: len(_TIE)]) == _TIE else command[0]
 
 
 def run(
@@ -86,7 +91,7 @@ def run(
             process.wait(timeout)
         except subprocess.TimeoutExpired as error:
             _kill(process)
-            raise HostError(f"{command[0]} did not finish within {timeout:g} s") from error
+            raise HostError(f"{_name(command)} did not finish within {timeout:g} s") from error
         except BaseException:
             _kill(process)
             raise
@@ -134,7 +139,7 @@ def _failure(command: Sequence[str], code: int, output: str) -> CommandError:
     said = f": {printable(lines[-1])}" if lines else ""
     hint = "free some space" if "No space left on device" in output else ""
     how = f"was killed by signal {-code}" if code < 0 else f"failed with code {code}"
-    return CommandError(f"{command[0]} {how}{said}", hint, output)
+    return CommandError(f"{_name(command)} {how}{said}", hint, output)
 
 
 def printable(text: str, limit: int = 300) -> str:

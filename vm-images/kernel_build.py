@@ -87,9 +87,7 @@ def build_kernel(configuration: Path, progress: Callable[[str], None]) -> BuiltK
             raise HostError(f"{program} is missing", f"apt-get install {package}")
     source = source_package()
     compiler = commands.run([_COMPILER, "--version"], package=_COMPILER).partition("\n")[0]
-    text = configuration.read_text(encoding="utf-8")
-    key = hashlib.sha256("\0".join([text, source.sha256, compiler, *_REPRODUCIBLE]).encode()).hexdigest()
-    final = cache.kernel_folder(name, key)
+    final = cache.kernel_folder(name, _key(configuration, source, compiler))
     with cache.locked(cache.kernels_directory(), name, progress):
         cache.remove_leftovers(cache.kernels_directory(), name)
         if final.exists():
@@ -104,6 +102,13 @@ def build_kernel(configuration: Path, progress: Callable[[str], None]) -> BuiltK
             _build(_unpack(archive, scratch, progress), configuration, folder, source, progress)
             cache.publish(folder, final, name)
         return _read(final)
+
+
+def _key(configuration: Path, source: packages.Package, compiler: str) -> str:
+    """What the kernel depends on; the options alone count, and not what comments say of them."""
+    options = kernel_options.parse_options(configuration.read_text(encoding="utf-8"))
+    lines = [f"{name}={value}" for name, value in sorted(options.items())]
+    return hashlib.sha256("\0".join([*lines, source.sha256, compiler, *_REPRODUCIBLE]).encode()).hexdigest()
 
 
 def source_package() -> packages.Package:

@@ -163,6 +163,7 @@ def test_an_image_without_a_kernel_is_for_containers_alone(
     add_recipe(tmp_path / "recipes", "plain", BUSYBOX + "kernel: none\n", monkeypatch)
     image = vm_images.build("plain", progress=ignore)
     assert {path.name for path in image.folder.iterdir()} == {"rootfs", "manifest.json"}
+    assert (image.form, image.tools) == ("", {})
     vm_images.verify(image)
     assert vm_images.find("plain") == image
     with pytest.raises(InputError, match="the image plain has no kernel"):

@@ -63,6 +63,12 @@ def test_a_program_may_clean_up_before_it_is_killed(tmp_path: Path) -> None:
     assert (tmp_path / "sign").read_text() == "cleaned\n"
 
 
+def test_a_tied_program_goes_by_its_own_name() -> None:
+    """What ties it to its builder is no part of a message."""
+    with pytest.raises(commands.CommandError, match=r"^sh failed with code 3$"):
+        commands.run(commands.tied(["sh", "-c", "exit 3"]), package="dash")
+
+
 def test_a_tied_program_ends_with_its_builder(tmp_path: Path) -> None:
     """Killed without a chance to do anything, the builder takes the program with it."""
     pid = tmp_path / "pid"
