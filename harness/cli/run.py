@@ -157,7 +157,7 @@ def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
         try:
             found[name] = vm_images.find(name)
         except InputError:
-            if name not in vm_images.recipes():
+            if name not in vm_images.sources():
                 raise
             typer.echo(f"image {name} is not built yet; building it", err=True)
             found[name] = vm_images.build(name, progress=lambda text: typer.echo(f"{text} …", err=True))

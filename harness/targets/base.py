@@ -38,6 +38,11 @@ class ImageFiles(Protocol):
         ...
 
     @property
+    def disk(self) -> Path | None:
+        """The same root filesystem as a disk, where it is too large for the initramfs."""
+        ...
+
+    @property
     def kernel(self) -> Path:
         """The guest's kernel, an ELF file with a PVH entry."""
         ...

@@ -14,7 +14,7 @@ from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
-from pybench.runtime.vm.domain import MEBIBYTE
+from pybench.runtime.vm.domain import MEBIBYTE, Disk
 from pybench.runtime.vm.drivers import has_driver
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.memory import MEMINFO_MAXIMUM, merging_state, parse_guest_memory, read_host_memory
@@ -143,6 +143,7 @@ class VmTarget:
             virtio_port=has_driver("virtio_console", image.kernel, image.initramfs),
             marking=marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
+            disks=(Disk(image.disk),) if image.disk is not None else (),
         )
         self.qualifiers = {
             "accel": verdict.acceleration,

@@ -253,6 +253,7 @@ class VirtualMachine(GuestCommands):
             processor=spec.processor,
             machine=spec.machine,
             emulator=connection.emulator,
+            disks=spec.disks,
         )
 
     def _create(self, create: Callable[[], Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import READ_BYTES
 from pybench.runtime.vm.channels import SERIAL_RESOLUTION
-from pybench.runtime.vm.domain import Acceleration, Interface, Processor
+from pybench.runtime.vm.domain import Acceleration, Disk, Interface, Processor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +40,7 @@ class MachineSpec:
     marking: bool = False
     line: str | None = None
     probe: bool = False
+    disks: tuple[Disk, ...] = ()
     virtio_port: bool = False
     interface: Interface | None = None
 

@@ -27,7 +27,7 @@ from pybench.runtime.journal import Journal
 from pybench.runtime.vm.workload import GuestWorkload
 
 WORKLOAD = REPOSITORY / "vm-images" / "minimal" / "workload.c"
-INIT = REPOSITORY / "runtime" / "vm" / "guest" / "init.c"
+INIT = tuple(sorted((REPOSITORY / "runtime" / "vm" / "guest").glob("*.c")))
 
 CAP_SYS_RAWIO, CAP_SYS_BOOT = 17, 22
 ROOT_SLOT, MARKS_SLOT, OUTPUT_SLOT = 5, 6, 7
@@ -126,7 +126,7 @@ def root(compiled: Compile, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir()
     (root / "dev" / "ttyS1").touch()
     (root / "dev" / "ttyS2").touch()
-    compiled((INIT,), (*UNDEFINED, "-static")).rename(root / "init")
+    compiled(INIT, (*UNDEFINED, "-static")).rename(root / "init")
     compiled((WORKLOAD,), (*UNDEFINED, "-static")).rename(root / "workload")
     return root
 

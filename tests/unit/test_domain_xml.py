@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from pybench.runtime.errors import InputError
-from pybench.runtime.vm.domain import Domain, Interface
+from pybench.runtime.vm.domain import Disk, Domain, Interface
 
 MACHINE = Domain(
     name="pybench-test",
@@ -98,6 +98,30 @@ def test_serial_lines_connect_in_order() -> None:
         for line in describe().iter("serial")
     }
     assert ports == {"0": ("/run/console", "connect"), "1": ("/run/marks", "connect")}
+
+
+def test_disks_are_read_only_files_in_order() -> None:
+    """Each disk is a raw file that the guest cannot write to, by the name that its place gives it."""
+    devices = describe(disks=(Disk(Path("/images/a")), Disk(Path("/images/b")))).find("devices")
+    assert devices is not None
+    found = [
+        (
+            disk.find("target").get("dev"),  # type: ignore[union-attr]
+            disk.find("source").get("file"),  # type: ignore[union-attr]
+            disk.find("driver").get("type"),  # type: ignore[union-attr]
+            disk.find("readonly") is not None,
+        )
+        for disk in devices.iter("disk")
+    ]
+    assert found == [("vda", "/images/a", "raw", True), ("vdb", "/images/b", "raw", True)]
+    slots = [address.get("slot") for address in devices.iter("address")]
+    assert len(set(slots)) == 2
+
+
+def test_too_many_disks_are_refused() -> None:
+    """More disks than there are places for is an input error."""
+    with pytest.raises(InputError, match="9 disks"):
+        describe(disks=(Disk(Path("/images/a")),) * 9)
 
 
 @pytest.mark.parametrize(

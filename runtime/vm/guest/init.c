@@ -158,22 +158,22 @@ int open_serial(const char *path, int flags)
     return line;
 }
 
-static void mount_at(const char *type, const char *path, unsigned long flags, const char *options)
+void mount_at(const char *source, const char *path, const char *type, unsigned long flags, const char *options)
 {
     if (mkdir(path, 0755) != 0 && errno != EEXIST)
         fail("mkdir", path);
-    if (mount(type, path, type, flags, options) != 0)
+    if (mount(source, path, type, flags, options) != 0)
         fail("mount", path);
 }
 
 static void mount_file_systems(void)
 {
     const unsigned long inert = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    mount_at("proc", "/proc", inert, NULL);
-    mount_at("sysfs", "/sys", inert, NULL);
-    mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
-    mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
-    mount_at("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+    mount_at("proc", "/proc", "proc", inert, NULL);
+    mount_at("sysfs", "/sys", "sysfs", inert, NULL);
+    mount_at("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL);
+    mount_at("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+    mount_at("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
 }
 
 static char *next_field(char **position, const char *end)
@@ -266,7 +266,7 @@ static void apply_limits(char **limits)
 {
     if (limits[0] == NULL)
         return;
-    mount_at("cgroup2", CGROUP_ROOT, MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    mount_at("cgroup2", CGROUP_ROOT, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     if (mkdir(CGROUP_WORKLOAD, 0755) != 0)
         fail("mkdir", CGROUP_WORKLOAD);
     for (char **limit = limits; limit[0] != NULL && limit[1] != NULL; limit += 2) {
@@ -445,11 +445,12 @@ int main(void)
     output = open_serial("/dev/ttyS2", O_WRONLY);
     if (output < 0)
         fail("open", "/dev/ttyS2");
-    mount_file_systems();
     struct workload workload;
     read_workload(&workload);
-    sethostname(workload.host_name, strlen(workload.host_name));
     load_modules();
+    enter_disk_root();
+    mount_file_systems();
+    sethostname(workload.host_name, strlen(workload.host_name));
     set_up_network();
     apply_limits(workload.limits);
     supervise(start_workload(&workload));
