@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from typing import TYPE_CHECKING, Final
 
 from pybench.runtime.errors import InputError
@@ -12,7 +13,7 @@ from pybench.vm_images.image import Image, read_image, verify, write_manifest
 from pybench.vm_images.recipe import imported_recipe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from pybench.vm_images.inputs import Inputs
@@ -24,10 +25,16 @@ _OPEN: Final = 0o755
 def build_image(source: Inputs, *, rebuild: bool, progress: Callable[[str], None]) -> Image:
     """Build an image from its inputs, unless an intact one of the same inputs is in the cache.
 
+    A variant has the very root filesystem of its original, which is built first if it is not there: with
+    packages of another day it would be another workload.
+
     Raises:
         InputError: the recipe makes no sense, or a source does not compile.
         HostError: a tool, a package, the network or disk space is missing.
     """
+    original = None
+    if source.original is not None:
+        original = build_image(source.original, rebuild=False, progress=progress)
     final = cache.image_folder(source.name, source.hash)
     images = cache.images_directory()
     lock = cache.safe_name(source.name)
@@ -40,11 +47,12 @@ def build_image(source: Inputs, *, rebuild: bool, progress: Callable[[str], None
             except InputError as error:
                 progress(f"{error.message}; building it again")
             else:
-                return image
+                if original is None or image.content_hash == original.content_hash:
+                    return image
         with cache.building(images, lock) as scratch:
             folder = scratch / "image"
             folder.mkdir()
-            _Build(source, folder, scratch, progress).run()
+            _Build(source, original, folder, scratch, progress).run()
             cache.publish(folder, final, lock)
         return read_image(final)
 
@@ -52,8 +60,16 @@ def build_image(source: Inputs, *, rebuild: bool, progress: Callable[[str], None
 class _Build:
     """One build: every form of the image in `folder`, and last its manifest."""
 
-    def __init__(self, source: Inputs, folder: Path, scratch: Path, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        source: Inputs,
+        original: Image | None,
+        folder: Path,
+        scratch: Path,
+        progress: Callable[[str], None],
+    ) -> None:
         self._source = source
+        self._original = original
         self._folder = folder
         self._scratch = scratch
         self._progress = progress
@@ -84,7 +100,8 @@ class _Build:
                 kernel_release=kernel.release,
                 modules=tuple(module.name for module in kernel.modules),
                 command_line=COMMAND_LINE if form else "",
-                packages={**versions, **kernel.versions},
+                packages=versions,
+                kernel_packages=kernel.versions,
                 tools=tools,
                 sizes={
                     "rootfs": tree.size(root),
@@ -95,9 +112,12 @@ class _Build:
             )
         )
 
-    def _fill(self, root: Path) -> dict[str, str]:
+    def _fill(self, root: Path) -> Mapping[str, str]:
         """Make the root filesystem; returns package → version."""
         loaded, imported = self._source.recipe, self._source.imported
+        if self._original is not None:
+            shutil.copytree(self._original.rootfs, root, symlinks=True)
+            return self._original.packages
         if loaded is not None:
             root.mkdir()
             return rootfs.assemble(loaded.recipe, loaded.root_folder, root, self._scratch, self._progress)

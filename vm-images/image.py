@@ -50,7 +50,9 @@ class Image:
     command_line: str
     """The kernel's, as of the build."""
     packages: Mapping[str, str]
-    """Debian package → version."""
+    """Debian package → version, of the root filesystem."""
+    kernel_packages: Mapping[str, str]
+    """Debian package → version, of the guest's kernel."""
     tools: Mapping[str, str]
     """Program that took part in the build → the version it states."""
     sizes: Mapping[str, int]
@@ -112,6 +114,7 @@ def write_manifest(image: Image) -> None:
         "modules": list(image.modules),
         "command_line": image.command_line,
         "packages": dict(sorted(image.packages.items())),
+        "kernel_packages": dict(sorted(image.kernel_packages.items())),
         "tools": dict(sorted(image.tools.items())),
         "sizes": dict(image.sizes),
         "digests": dict(image.digests),

@@ -37,6 +37,8 @@ class Inputs:
     """SHA-256 over all that is in this tree or in the cache of imported images, the command line included."""
     recipe: LoadedRecipe | None = None
     imported: StoredImage | None = None
+    original: Inputs | None = None
+    """Of a variant: what it is a variant of."""
 
 
 def recipe_names() -> list[str]:
@@ -134,7 +136,8 @@ def _recipe_inputs(name: str) -> Inputs:
         files.append(("kernel", folder / kernel.path))
     elif kernel is not None and kernel.build is not None:
         files.append(("kernel", kernel_configuration(kernel.build)))
-    return Inputs(name, _hash(files, ""), recipe=loaded)
+    original = _recipe_inputs(loaded.variant_of) if loaded.variant_of else None
+    return Inputs(name, _hash(files, ""), recipe=loaded, original=original)
 
 
 def _hash(files: list[tuple[str, Path]], salt: str) -> str:

@@ -196,6 +196,8 @@ class LoadedRecipe:
     """The folder of the files that the root filesystem is made of."""
     kernel_folder: Path
     """The folder of the files that the kernel is made of."""
+    variant_of: str = ""
+    """The recipe whose root filesystem it has, if not its own."""
 
 
 def imported_recipe() -> Recipe:
@@ -259,7 +261,7 @@ def load_recipe(path: Path, find_folder: Callable[[str], Path]) -> LoadedRecipe:
     merged = CommentedMap(original)
     del document["variant_of"]
     merged.update(document)
-    return LoadedRecipe(_validated(path, document, merged), origin.parent, path.parent)
+    return LoadedRecipe(_validated(path, document, merged), origin.parent, path.parent, str(name))
 
 
 def _read(path: Path) -> CommentedMap:

@@ -238,6 +238,7 @@ def _as_record(image: Image, current: bool) -> dict[str, object]:
         "command_line": image.command_line,
         "modules": list(image.modules),
         "packages": dict(image.packages),
+        "kernel_packages": dict(image.kernel_packages),
         "tools": dict(image.tools),
         "sizes": dict(image.sizes),
         "digests": dict(image.digests),

@@ -291,7 +291,7 @@ def test_modules_come_with_their_dependencies_in_loading_order(
 ) -> None:
     """What a module needs is before it, what the kernel has built in is left out, a misspelling is told."""
     package = packages.require_package(
-        f"linux-image-{image.kernel_release}", image.packages[f"linux-image-{image.kernel_release}"]
+        f"linux-image-{image.kernel_release}", image.kernel_packages[f"linux-image-{image.kernel_release}"]
     )
     packages.unpack(packages.download(package, ignore), tmp_path)
     tree = tmp_path / "lib/modules" / image.kernel_release

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 from collections.abc import Iterator
@@ -121,39 +122,40 @@ def test_the_bare_metal_guest_says_its_line_and_ends(
     assert guests.traces() == []
 
 
+@pytest.fixture
+def variant(tmp_path: Path, image: Image, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of a recipe `mine` for `minimal` with a kernel of the user's own; nothing of it stays."""
+    assert image.name == "minimal"
+    text = "variant_of: minimal\nkernel: {path: my-kernel}\n"
+    yield add_recipe(tmp_path / "recipes", "mine", text, monkeypatch)
+    if any(built.name == "mine" for built in vm_images.list_images()):
+        vm_images.remove("mine", progress=ignore)
+
+
 def test_a_variant_has_the_same_bits_and_the_users_own_kernel(
-    tmp_path: Path, fresh: Path, image: Image, connection: Connection, monkeypatch: pytest.MonkeyPatch
+    variant: Path, image: Image, connection: Connection
 ) -> None:
-    """Only the kernel is another file: the content hash is that of the recipe it is a variant of."""
-    recipe = add_recipe(
-        tmp_path / "recipes", "mine", "variant_of: minimal\nkernel: {path: my-kernel}\n", monkeypatch
-    )
-    (recipe / "my-kernel").write_bytes(image.kernel.read_bytes())
+    """Only the kernel is another file: the root filesystem is that of the image it is a variant of."""
+    (variant / "my-kernel").write_bytes(image.kernel.read_bytes())
     mine = vm_images.build("mine", progress=ignore)
+    vm_images.verify(mine)
     assert mine.content_hash == image.content_hash
     assert mine.digests["initramfs"] == image.digests["initramfs"]
     assert mine.kernel_release == image.kernel_release
+    assert (mine.packages, mine.kernel_packages) == (image.packages, {})
     assert printed(connection, mine, "hostname")[0] == "guest"
-    (recipe / "my-kernel").unlink()
+    (variant / "my-kernel").unlink()
     with pytest.raises(InputError, match=r"kernel\.path: cannot read .*my-kernel"):
         vm_images.build("mine", progress=ignore)
-    assert fresh in mine.folder.parents
 
 
-def test_a_kernel_without_what_the_form_needs_is_refused(
-    tmp_path: Path, fresh: Path, image: Image, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kernel_without_what_the_form_needs_is_refused(variant: Path, image: Image) -> None:
     """A kernel that tells its options and lacks some is refused by name, and no image is left."""
-    import gzip
-
-    recipe = add_recipe(
-        tmp_path / "recipes", "mine", "variant_of: minimal\nkernel: {path: my-kernel}\n", monkeypatch
-    )
     told = b"IKCFG_ST" + gzip.compress(b"CONFIG_PVH=y\nCONFIG_64BIT=y\n") + b"IKCFG_ED"
-    (recipe / "my-kernel").write_bytes(image.kernel.read_bytes() + told)
+    (variant / "my-kernel").write_bytes(image.kernel.read_bytes() + told)
     with pytest.raises(InputError, match=r"my-kernel lacks what a guest needs: CONFIG_BLK_DEV_INITRD=y"):
         vm_images.build("mine", progress=ignore)
-    assert not list((fresh / "images").glob("*mine-*"))
+    assert not list(image.folder.parent.glob("*mine-*"))
 
 
 def test_an_image_without_a_kernel_is_for_containers_alone(
