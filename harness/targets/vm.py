@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError, InstanceError
+from pybench.harness.nano import nano_kernel
 from pybench.harness.targets.commands import check_command
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.vm.acceleration import decide
@@ -126,7 +127,7 @@ class VmTarget:
             uri = self._settings.libvirt_uri
             self._connection = self._resources.enter_context(open_connection(self._journal, uri))
         connection = self._connection
-        verdict = decide(self._settings.accel, image, connection)
+        verdict = decide(self._settings.accel, image, connection, nano_kernel())
         marking = workload.command[0] in image.marking
         self._discard_initramfs()
         self._initramfs = connection.directory / f"{os.urandom(5).hex()}.cpio"

@@ -58,7 +58,7 @@ class Domain:
     memory: int
     vcpus: int
     kernel: Path
-    initramfs: Path
+    initramfs: Path | None
     command_line: str
     serials: tuple[Path, ...]
     acceleration: Acceleration
@@ -104,7 +104,8 @@ class Domain:
         system = Xml.SubElement(domain, "os")
         _text(system, "type", "hvm", arch="x86_64", machine=self.machine)
         _text(system, "kernel", str(self.kernel))
-        _text(system, "initrd", str(self.initramfs))
+        if self.initramfs is not None:
+            _text(system, "initrd", str(self.initramfs))
         _text(system, "cmdline", self.command_line)
 
     def _processor(self, domain: Xml.Element) -> None:

@@ -23,14 +23,14 @@ CLOCK_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
 class MachineSpec:
     """What to boot and when it counts as ready; `memory` in bytes.
 
-    `initramfs` holds the workload's record already. A `marking` workload pushes `exec` itself. Ready is
-    the workload's first instruction, or the first line of its output that contains `line`. With `probe`
-    the machine is ready with the first instruction of its init: a test of whether the kernel boots.
+    `initramfs` holds the workload's record already; a bare-metal guest has none. A `marking` workload
+    pushes `exec` itself. Ready is the workload's first instruction, or the first line of its output that
+    contains `line`. With `probe` the machine is ready with the first instruction of its init: a test of whether the kernel boots.
     `virtio_port` offers the guest a virtio port for commands beside the serial line.
     """
 
     kernel: Path
-    initramfs: Path
+    initramfs: Path | None
     command_line: str
     memory: int
     vcpus: int = 1
