@@ -25,8 +25,9 @@ class MachineSpec:
 
     `initramfs` holds the workload's record already; a bare-metal guest has none. A `marking` workload
     pushes `exec` itself. Ready is the workload's first instruction, or the first line of its output that
-    contains `line`. With `probe` the machine is ready with the first instruction of its init: a test of whether the kernel boots.
-    `virtio_port` offers the guest a virtio port for commands beside the serial line.
+    contains `line`. With `probe` the machine is ready with the first instruction of its init: a test of
+    whether the kernel boots. `virtio_port` offers the guest a virtio port for commands beside the serial
+    line.
     """
 
     kernel: Path
