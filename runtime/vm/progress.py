@@ -73,7 +73,7 @@ class Progress:
         """One line from the guest's init or from a marking workload; both may be hostile by now."""
         word, _, rest = text.partition(" ")
         if word in {"kernel", "sandbox", "exec"}:
-            self._seen.setdefault(word, (at, "isa-serial"))
+            self._seen.setdefault(word, (at, "isa-serial:tty" if rest == "tty" else "isa-serial"))
         elif word == "execve":
             self._seen.setdefault("exec", (at, "isa-serial:execve"))
         elif word in {"exit", "signal"} and not self.exit_status:
