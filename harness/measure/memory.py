@@ -54,6 +54,8 @@ def _guest_memory(instance: HasGuest) -> list[Reading]:
         memory = instance.read_guest_memory()
     except InstanceError as error:
         return [Reading("memory.guest.used", "B", None, "guest", KIBIBYTE, error.message)]
+    if memory is None:
+        return []
     return [
         Reading("memory.guest.total", "B", float(memory.total), "guest", KIBIBYTE),
         Reading("memory.guest.used", "B", float(memory.used), "guest", KIBIBYTE),

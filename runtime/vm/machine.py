@@ -185,7 +185,11 @@ class VirtualMachine(GuestCommands):
         try:
             self._channels.send("freeze")
             while not self._progress.frozen:
-                self._take_in(self._receive(deadline, timeout, "save", "its workload was not frozen"))
+                self._note(self._receive(deadline, timeout, "save", "its workload was not frozen"))
+                if self._progress.exit_status:
+                    raise self._error("could not save the machine: its workload has ended")
+                if self._ended_at or self._progress.failure:
+                    raise self._error(f"could not save the machine: {self._reason()}")
             domain, self._creation = self._creation.domain, _Creation()
             self._create(lambda: domain.saveFlags(str(path), None, 0) or domain)
             while not self._creation.returned_at:
@@ -337,6 +341,8 @@ class VirtualMachine(GuestCommands):
 
     def _open_command_line(self, nonce: str, deadline: float) -> tuple[int, str]:
         channels = self._channels
+        if self.spec.bare_metal:
+            raise InstanceError("a bare-metal guest has no init to run commands")
         if channels is None or not self.processes:
             raise InstanceError(self.fault or "the machine is not running")
         self._progress.command_channel = ""

@@ -30,7 +30,8 @@ KILL_SECONDS: Final = 2.0
 _NOISE_MAXIMUM: Final = 1 << 20
 """Bytes of an earlier conversation that may come before the nonce."""
 _FAILURE_TEXT: Final = 256
-_CLOSED: Final = "the guest's channel for commands was closed"
+_END_SECONDS: Final = 1.0
+"""What a dying QEMU gets, which closes its sockets before its pidfd tells."""
 
 
 class CommandChannel:
@@ -61,7 +62,7 @@ class CommandChannel:
         except ConnectionError:
             data = b""
         if not data:
-            raise InstanceError(_CLOSED)
+            raise self._closed()
         return data
 
     def write(self, data: bytes | bytearray) -> int:
@@ -75,7 +76,14 @@ class CommandChannel:
         except BlockingIOError:
             return 0
         except ConnectionError as error:
-            raise InstanceError(_CLOSED) from error
+            raise self._closed() from error
+
+    def _closed(self) -> InstanceError:
+        """The error, once QEMU's end can be told as its reason if that is what it was."""
+        poll = select.poll()
+        poll.register(self.ended, select.POLLIN)
+        poll.poll(_END_SECONDS * 1e3)
+        return InstanceError("the guest's channel for commands was closed")
 
     def synchronise(self, nonce: bytes, deadline: float) -> None:
         """Exchange the nonce: what came before it belongs to nobody.

@@ -17,7 +17,7 @@ from vm_guests import Guests
 from pybench import vm_images
 from pybench.harness.cli.images import app
 from pybench.runtime.container.image import ImageStore
-from pybench.runtime.errors import InputError
+from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import open_journal
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.domain import Acceleration
@@ -114,6 +114,8 @@ def test_the_bare_metal_guest_says_its_line_and_ends(
     guests = Guests(connection, vm_images.build("nano", progress=ignore))
     machine = guests.make("/nano", line="ready", acceleration=acceleration)
     machine.start(KVM_SECONDS)
+    with pytest.raises(InstanceError, match="no init to run commands"):
+        machine.execute(["true"])
     machine.stop(10)
     names = [mark.name for mark in machine.marks]
     assert names[1:] == ["request", "vmm", "kernel", "sandbox", "exec", "ready", "stopping", "stopped"]

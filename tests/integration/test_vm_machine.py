@@ -80,6 +80,14 @@ def test_guest_is_unprivileged_and_limited(guests: Guests) -> None:
     assert machine.exit_status == "signal 15"
 
 
+def test_locked_down_kernel_marks_through_its_driver(guests: Guests) -> None:
+    """Where the kernel refuses the port to init, the first mark takes the driver's way, and says so."""
+    machine = guests.make(WORKLOAD, "exit", "0", command_line=f"{COMMAND_LINE} lockdown=integrity")
+    machine.start(BOOT_TIMEOUT)
+    machine.stop(5)
+    assert next(mark.channel for mark in machine.marks if mark.name == "kernel") == "isa-serial:tty"
+
+
 def test_exit_status_is_forwarded(guests: Guests) -> None:
     """A workload that ends by itself switches the guest off and leaves its status."""
     with guests.running(WORKLOAD, "exit", "3") as machine:

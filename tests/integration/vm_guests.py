@@ -11,7 +11,7 @@ from pathlib import Path
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection
 from pybench.runtime.vm.domain import Acceleration, Disk
-from pybench.runtime.vm.drivers import has_driver
+from pybench.runtime.vm.drivers import has_driver, has_init
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.network import GuestNetwork
 from pybench.runtime.vm.progress import MachineSpec
@@ -61,6 +61,7 @@ class Guests:
             processor="basic",
             disks=(Disk(self.image.disk),) if self.image.disk else (),
             virtio_port=has_driver("virtio_console", self.image.kernel, base),
+            bare_metal=not has_init(base),
         )
         self.made.append(VirtualMachine(self.connection, spec))
         return self.made[-1]

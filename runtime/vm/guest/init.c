@@ -4,8 +4,9 @@
  * It talks to the host over serial lines, the one device whose driver is built into every kernel:
  *
  *   ttyS0  the kernel's console; only diagnostics
- *   ttyS1  lines to the host: `kernel`, `sandbox`, `exec` (from a marking workload) or `execve`,
- *          `exit <status>`, `signal <number>`, `error <call> <subject>: <reason>`;
+ *   ttyS1  lines to the host: `kernel` (`kernel tty` if the port is refused), `sandbox`, `exec` (from a
+ *          marking workload) or `execve`, `exit <status>`, `signal <number>`,
+ *          `error <call> <subject>: <reason>`;
  *          lines from the host and their answers: `stop` and `stopping`, `kill`, `freeze` and `frozen`,
  *          `renew <identity>`, `restored` and `renewed` (see renew.c), `commands <nonce>` (see commands.c)
  *   ttyS2  the workload's standard output and error
@@ -125,20 +126,23 @@ void report_failures_to(int descriptor)
 /*
  * The mark `kernel`, before anything else is done. Writing to the port itself instead of the tty
  * spares the start-up of the tty driver; the UART's holding register takes a byte whenever bit 5 of
- * the line status register is set.
+ * the line status register is set. A kernel that is locked down refuses the port: 0 then.
  */
-static void mark_first_instruction(void)
+static int mark_first_instruction(void)
 {
 #if defined(__x86_64__)
     static const char line[] = "kernel\n";
     if (ioperm(COM2, 8, 1) != 0)
-        return;
+        return 0;
     for (const char *byte = line; *byte; byte++) {
         for (int tries = 0; tries < 10000 && !(inb(COM2 + 5) & 0x20); tries++)
             ;
         outb((unsigned char)*byte, COM2);
     }
     ioperm(COM2, 8, 0);
+    return 1;
+#else
+    return 0;
 #endif
 }
 
@@ -437,11 +441,10 @@ static _Noreturn void supervise(pid_t workload)
 
 int main(void)
 {
-    mark_first_instruction();
+    int marked = mark_first_instruction();
     marks = open_serial("/dev/ttyS1", O_RDWR);
-#if !defined(__x86_64__)
-    tell("kernel");
-#endif
+    if (!marked)
+        tell("kernel tty");
     output = open_serial("/dev/ttyS2", O_WRONLY);
     if (output < 0)
         fail("open", "/dev/ttyS2");
