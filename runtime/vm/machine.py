@@ -453,7 +453,9 @@ class VirtualMachine(GuestCommands):
                 raise LeftoverError(f"libvirt does not return from creating the domain {self.name}")
             self._catch_up()
             self._kill()
-        self._resources.close()
+        # A command that runs in another thread has seen the end by now, and lets go of the descriptors.
+        with self._command_lock:
+            self._resources.close()
 
     def _await_creation(self, patience: float) -> None:
         thread, channels = self._creation.thread, self._channels
