@@ -48,7 +48,9 @@ class VmRestoreTarget(VmTarget):
                 "network: user or none for vm-restore",
             )
         if not has_init(image.initramfs):
-            raise InputError(f"the guest of image {image.name} has no init to give it an identity", "target: vm")
+            raise InputError(
+                f"the guest of image {image.name} has no init to give it an identity", "target: vm"
+            )
         self._discard_state()
         super().prepare(workload, image)
         connection = self._connected()
