@@ -50,6 +50,8 @@ class ContainerSettings(TargetSettings):
     """How far it is confined; `privileged` is root of the host in namespaces of its own."""
     network: Literal["none", "bridge"] = "none"
     """`bridge`: an interface and address of its own, from a pool made ahead; `none`: loopback alone."""
+    writable: MemorySize | None = None
+    """Bytes that it may write into its root, in memory; without it the root is read-only."""
 
 
 class VmSettings(TargetSettings):

@@ -47,6 +47,8 @@ class Cover:
     place: Path
     """On the stage, complete with its flags; without a stage the source itself."""
     destination: str
+    directory: bool
+    """It is one; else a file. Only the spawning thread could look."""
     attributes: int = 0
     """MOUNT_ATTR_… flags still to be set; none on the stage."""
     recursive: bool = False
@@ -106,7 +108,7 @@ class Root:
             outside.append(CopyTree(slot, str(cover.place), recursive=cover.recursive))
             if cover.attributes:
                 outside.append(SetAttributes(slot, cover.attributes))
-            inside.append(Attach(slot, cover.destination, "directory" if cover.place.is_dir() else "file"))
+            inside.append(Attach(slot, cover.destination, "directory" if cover.directory else "file"))
         return tuple(outside), tuple(inside)
 
 
@@ -190,9 +192,10 @@ class RootBuilder:
             content = self._text(content)
             attributes |= system_calls.MOUNT_ATTR_NODEV
         if self.stage is None:
-            return Cover(content, destination, attributes)
+            return Cover(content, destination, content.is_dir(), attributes)
         # Device nodes are used by everybody, whoever they belong to.
-        return Cover(self._tree(content, attributes, mapped=False), destination)
+        directory = content.is_dir()
+        return Cover(self._tree(content, attributes, mapped=False), destination, directory)
 
     def _text(self, content: bytes) -> Path:
         if self.stage is not None:
@@ -210,10 +213,11 @@ class RootBuilder:
         if not volume.source.exists():
             raise InputError(f"the volume {volume.source} does not exist", "make it first")
         attributes = NO_PRIVILEGE | (0 if volume.writable else MOUNT_ATTR_RDONLY)
+        directory = volume.source.is_dir()
         if self.stage is None:
-            return Cover(volume.source, volume.destination, attributes, recursive=True)
+            return Cover(volume.source, volume.destination, directory, attributes, recursive=True)
         place = self._tree(volume.source, attributes, mapped=volume.id_map, recursive=True)
-        return Cover(place, volume.destination, recursive=True)
+        return Cover(place, volume.destination, directory=directory, recursive=True)
 
 
 def _exists(layers: Sequence[Path], destination: str) -> bool:

@@ -16,9 +16,9 @@ from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
 
 from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import open_journal
+from pybench.runtime.terminal import raw, size_changes
 from pybench.runtime.vm.connection import open_connection
 from pybench.runtime.vm.machine import VirtualMachine
-from pybench.runtime.vm.terminal import raw, size_changes
 from pybench.vm_images import Image
 
 

@@ -1,4 +1,4 @@
-"""The host's side of an interactive guest: a terminal in raw mode, and its changes of size."""
+"""The host's side of an interactive instance: a terminal in raw mode, and its changes of size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def raw(descriptor: int) -> Iterator[None]:
-    """Have every key go to the guest, Ctrl-C included; the terminal is put back on leaving.
+    """Have every key go to the instance, Ctrl-C included; the terminal is put back on leaving.
 
     What is no terminal is left as it is.
     """
