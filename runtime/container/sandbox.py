@@ -26,7 +26,13 @@ from pybench.runtime.container.assembly.join import join_program
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.container import Container, Request
-from pybench.runtime.container.defaults import host_files, offsets_text, specification, zero_clocks
+from pybench.runtime.container.defaults import (
+    OWN_POINTS,
+    host_files,
+    offsets_text,
+    specification,
+    zero_clocks,
+)
 from pybench.runtime.container.identity import IdentityMap, reserve
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Readiness
 from pybench.runtime.container.interactive import (
@@ -160,7 +166,9 @@ class Sandbox:
         if stage:
             covers.insert(0, ("/dev", stage.devices))
         layers = spec.layers or (spec.rootfs,)
-        return self._spawner.call(lambda: builder.build(layers, covers, spec.volumes, writable=spec.writable))
+        return self._spawner.call(
+            lambda: builder.build(layers, covers, spec.volumes, own=OWN_POINTS, writable=spec.writable)
+        )
 
     def _compile(self, root: Root, identity: IdentityMap | None) -> Program:
         spec, profile = self._spec, PROFILES[self._spec.profile]
