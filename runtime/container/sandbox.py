@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import tempfile
@@ -62,7 +63,7 @@ from pybench.runtime.container.specification.namespaces import FLAGS
 from pybench.runtime.container.steps import CloseFrom, Console, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.system_information import SystemInformation
 from pybench.runtime.container.user_namespace import user_namespace
-from pybench.runtime.errors import InputError
+from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import Journal, state_directory
 from pybench.runtime.marks import Mark
 
@@ -340,7 +341,14 @@ class Sandbox:
                 policy=policy_of(profile, supervised=False),
                 keyring=profile.confined,
             )
-            pidfd = self._spawner.call(lambda: self._spawn_joining(program, slots, group, request.timeout))
+            try:
+                pidfd = self._spawner.call(
+                    lambda: self._spawn_joining(program, slots, group, request.timeout)
+                )
+            except InstanceError as error:
+                if select.select([first], [], [], 0)[0]:
+                    raise InstanceError("the container ended before the command could be run") from error
+                raise
             stack.callback(os.close, pidfd)
             exchange.close_writers()
             return exchange.finish(pidfd, request.timeout, request.maximum)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.identity import FIRST_ID
 from pybench.runtime.container.profiles import ProfileName
 from pybench.runtime.container.rootfs import Volume
-from pybench.runtime.errors import InputError, PybenchError
+from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import Journal
 from pybench.vm_images import Image
 
@@ -97,7 +98,8 @@ def test_an_image_without_mount_points_gets_them(
 
 def test_a_writable_root_is_limited_charged_and_gone_afterwards(journal: Journal, image: Image) -> None:
     """What is written is charged to the container, ends with ENOSPC, and nobody else ever sees it."""
-    script = "rm /bin/vi; echo changed > /etc/passwd; dd if=/dev/zero of=/root/big bs=64k 2>&1; stat -c %s /root/big"
+    script = "rm /bin/vi; echo changed > /etc/passwd"
+    script += "; dd if=/dev/zero of=/root/big bs=64k 2>&1; stat -c %s /root/big"
     before = (image.rootfs / "etc/passwd").read_bytes()
     with started(journal, (image.rootfs,), script, writable=8 * MEBIBYTE) as container:
         assert "No space left on device" in container.output
@@ -153,7 +155,7 @@ def test_the_files_about_itself_cannot_be_changed(
 def test_every_mount_is_sealed_and_private(
     journal: Journal, image: Image, tmp_path: Path, writable: int | None
 ) -> None:
-    """nosuid everywhere, nodev everywhere but where the device nodes are, and no peer gets to know."""
+    """Nosuid everywhere, nodev everywhere but where the device nodes are, and no peer gets to know."""
     volume = Volume(tmp_path, "/tmp/volume", writable=True)
     with started(journal, (image.rootfs,), writable=writable, volumes=(volume,)) as container:
         for point, (_, fields) in mounts_of(container.pid).items():
@@ -236,7 +238,7 @@ def test_files_in_a_volume_belong_to_whom_the_map_says(
 def test_a_set_user_id_program_in_a_volume_is_an_ordinary_one(
     journal: Journal, image: Image, tmp_path: Path
 ) -> None:
-    """nosuid holds for volumes, and a device node in one cannot be opened."""
+    """Nosuid holds for volumes, and a device node in one cannot be opened."""
     os.mknod(tmp_path / "null", 0o20666, os.makedev(1, 3))
     shutil.copy(image.rootfs / "bin/busybox", tmp_path / "busybox")
     (tmp_path / "busybox").chmod(0o4755)
@@ -303,15 +305,16 @@ def test_links_of_a_hostile_image_stay_inside(
     volumes = (Volume(canary, "/tmp/volume"),)
     before = {path: path.read_bytes() for path in (Path("/etc/hosts"), Path("/etc/passwd"))}
     script = "ls -a /proc/self/root/.. / | sort -u; cat /proc/self/mountinfo; ls -l /proc/self/fd"
-    try:
-        with started(journal, (root,), script, writable=writable, volumes=volumes) as container:
-            inside = Path(f"/proc/{container.pid}/root")
-            assert os.stat(inside).st_dev != os.stat("/").st_dev or os.stat(inside).st_ino != 2
-            assert not (inside / "work").exists()
-            for line in Path(f"/proc/{container.pid}/mountinfo").read_text(encoding="utf-8").splitlines():
-                assert "/run/pybench" not in line.split(" - ")[0]
-    except PybenchError as error:
-        assert error.message
+    with (
+        contextlib.suppress(InputError, InstanceError),
+        started(journal, (root,), script, writable=writable, volumes=volumes) as container,
+    ):
+        inside = Path(f"/proc/{container.pid}/root")
+        made = {Path(name).name for name in HOST_FILES}
+        assert {path.name for path in inside.iterdir()} <= {path.name for path in root.iterdir()} | made
+        for point, (_, fields) in mounts_of(container.pid).items():
+            assert "/run/pybench" not in point
+            assert "/run/pybench" not in fields[3]
     assert {path: path.read_bytes() for path in before} == before
     assert list(canary.iterdir()) == []
 
