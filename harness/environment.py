@@ -41,6 +41,7 @@ is not under pressure (`host.memory`), and what is usually the very thing compar
 """
 
 _QEMU: Final = "qemu-system-x86_64"
+_VM_KINDS: Final = frozenset({"vm", "vm-restore"})
 _VERSION_TIMEOUT: Final = 10.0
 
 
@@ -65,7 +66,7 @@ def capture(kinds: Iterable[str], images: Mapping[str, ImageFacts]) -> Environme
         kinds: the kinds of the run's targets; what only a virtual machine needs is told only if one runs.
         images: the images by name.
     """
-    fields: dict[str, str | None] = {**_host(), **_software(with_vm="vm" in set(kinds))}
+    fields: dict[str, str | None] = {**_host(), **_software(with_vm=not _VM_KINDS.isdisjoint(kinds))}
     for name, image in images.items():
         fields[f"image.{name}.hash"] = image.content_hash
         fields[f"image.{name}.kernel"] = image.kernel_release or None

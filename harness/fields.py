@@ -16,9 +16,11 @@ MOST_PIDS: Final = 4_194_304
 MOST_REPETITIONS: Final = 1_000_000
 LONGEST: Final = 86_400.0
 LABEL_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+IMAGE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,127}$"
 VARIABLE_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 PATTERN_PROBLEMS: Final = {
     LABEL_PATTERN: "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    IMAGE_PATTERN: "must be the name of a recipe or of an imported image, such as minimal or debian:12",
     VARIABLE_PATTERN: "must be the name of an environment variable: letters, digits and '_', no digit first",
 }
 
@@ -49,6 +51,8 @@ def _text_without_nul(text: str) -> str:
 
 Label = Annotated[str, StringConstraints(pattern=LABEL_PATTERN)]
 """A name that is safe in file names, tables and URLs."""
+ImageName = Annotated[str, StringConstraints(pattern=IMAGE_PATTERN)]
+"""A recipe's, or an imported image's, which may have a registry and a tag in it."""
 VariableName = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
 
 MemorySize = Annotated[int, BeforeValidator(parse_bytes), AfterValidator(_memory_bounds)]

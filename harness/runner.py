@@ -168,7 +168,10 @@ class _Execution:
     def _stop(self, instance: Instance, readings: list[Reading]) -> list[Reading]:
         try:
             instance.stop(self._schedule.stop_timeout)
-        except (InstanceError, LeftoverError) as error:
+        except InstanceError as error:
+            # It died or hung on its own and is gone: a failed sample, and the run goes on.
+            return [_failed("teardown", error)]
+        except LeftoverError as error:
             readings.append(_failed("teardown", error))
             raise
         return [reading for each in self._measurements for reading in each.at_stopped(instance)]

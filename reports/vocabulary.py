@@ -106,6 +106,41 @@ METRICS = {
         "{high} is charged {ratio} the memory of {low}",
         "{target} is charged {value}",
     ),
+    "memory.host.uss": MetricText(
+        "Host memory of its own (USS)",
+        "Pages that only this instance’s processes have: what the host would get back if it ended.",
+        "{high} holds {ratio} the memory of {low} for itself",
+        "{high} holds {ratio} the memory of {low} for itself",
+        "{target} holds {value} for itself",
+    ),
+    "memory.host.rss": MetricText(
+        "Resident memory (RSS)",
+        "Resident set size over all processes of the instance; a page that several share counts in each.",
+        "{high} has {ratio} the resident memory of {low}",
+        "{high} has {ratio} the resident memory of {low}",
+        "{target} has {value} resident",
+    ),
+    "memory.host.mapped": MetricText(
+        "Address space",
+        "All that the instance’s processes have mapped, touched or not; costs next to nothing by itself.",
+        "{high} maps {ratio} as much as {low}",
+        "{high} maps {ratio} as much as {low}",
+        "{target} maps {value}",
+    ),
+    "memory.host.guest": MetricText(
+        "Guest’s memory, resident on the host",
+        "What of the guest’s memory is backed by the host’s: touched by the guest and not given back.",
+        "the guest of {high} has touched {ratio} the memory of {low}",
+        "the guest of {high} has touched {ratio} the memory of {low}",
+        "the guest of {target} has touched {value}",
+    ),
+    "memory.vmm": MetricText(
+        "Monitor’s own memory",
+        "Private pages of the virtual machine monitor beside the guest’s memory, translated code included.",
+        "the monitor of {high} takes {ratio} the memory of that of {low}",
+        "the monitor of {high} takes {ratio} the memory of that of {low}",
+        "the monitor of {target} takes {value} beside its guest’s memory",
+    ),
     "memory.guest.used": MetricText(
         "Memory used, as the guest sees it",
         "What the guest itself counts as used at ready; not comparable with what the host pays.",
@@ -120,10 +155,12 @@ MARK_MEANINGS = {
     "vmm": "The virtual machine monitor is up, just before the guest’s first instruction.",
     "firmware": "The guest’s firmware has handed over.",
     "kernel": "The guest’s kernel has booted and starts its first process.",
+    "restored": "A restored guest’s first process runs again.",
     "preparing": "The runtime begins to make the sandbox.",
     "sandbox": "What surrounds the workload stands (nothing does for a bare process); execve has succeeded.",
     "exec": "The first instruction of the workload runs.",
-    "ready": "The workload is ready, as its scenario defines it: its first instruction or a line of output.",
+    "ready": "The workload is ready, as its scenario defines it: its first instruction or a line of output. "
+    "For a restored guest: it has an identity of its own, and its workload goes on.",
     "stopping": "The harness asks the instance to stop.",
     "stopped": "The instance is gone and that was verified.",
 }
@@ -131,6 +168,7 @@ MARK_MEANINGS = {
 _QUALIFIER_TEXTS = {
     ("accel", "tcg"): TCG,
     ("accel", "kvm"): KVM,
+    ("start", "restore"): "restored from a saved state",
     ("limits", "none"): "no limits applied",
     ("isolation", "none"): "no isolation",
     ("cgroup", "none"): "no cgroup of its own",

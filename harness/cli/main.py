@@ -16,6 +16,7 @@ INTERRUPTED = 130
 
 VERBS = {
     "run": "Run a scenario and report what it measured.",
+    "shell": "Open a terminal in a container or a virtual machine.",
     "images": "Build and list the images that scenarios use.",
     "doctor": "Tell what this host can do, and how to get what it lacks.",
     "clean": "Remove whatever a killed run left behind.",

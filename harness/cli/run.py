@@ -27,6 +27,7 @@ DATABASE: Final = "pybench.sqlite"
 REPORT: Final = "report.html"
 ALL_FAILED: Final = 1
 INTERRUPTED: Final = 130
+_ACCELERATIONS: Final = ("auto", "kvm", "tcg")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -63,6 +64,10 @@ def run(
         str,
         typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
     ] = "",
+    accel: Annotated[
+        str,
+        typer.Option("--accel", metavar="auto|kvm|tcg", help="How virtual machines run."),
+    ] = "",
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
@@ -75,8 +80,10 @@ def run(
     path = scenarios.resolve(scenario)
     labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
     loaded = load_scenario(path, targets=labels, repetitions=repeat, seed=seed)
-    if libvirt_uri:
-        loaded = _with_libvirt_uri(loaded, libvirt_uri)
+    loaded = _with_vm_option(loaded, "libvirt_uri", libvirt_uri)
+    if accel and accel not in _ACCELERATIONS:
+        raise InputError(f"--accel {accel}: no such thing", f"one of {', '.join(_ACCELERATIONS)}")
+    loaded = _with_vm_option(loaded, "accel", accel)
     destination = Destination(results or _default_results(scenario, path), json, not no_report)
     _check_destination(destination)
     command = _command(
@@ -86,6 +93,7 @@ def run(
             "--repeat": repeat,
             "--seed": seed,
             "--libvirt-uri": libvirt_uri,
+            "--accel": accel,
         },
     )
     raise typer.Exit(_run(loaded, read_text(path), command, destination))
@@ -157,7 +165,7 @@ def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
         try:
             found[name] = vm_images.find(name)
         except InputError:
-            if name not in vm_images.recipes():
+            if name not in vm_images.sources():
                 raise
             typer.echo(f"image {name} is not built yet; building it", err=True)
             found[name] = vm_images.build(name, progress=lambda text: typer.echo(f"{text} …", err=True))
@@ -202,11 +210,18 @@ def _exit_code(outcome: Outcome) -> int:
     return ALL_FAILED if outcome.failed_targets else 0
 
 
-def _with_libvirt_uri(scenario: Scenario, uri: str) -> Scenario:
-    if not any(target.kind == "vm" for target in scenario.targets):
-        raise InputError("--libvirt-uri has no use here: no target is a virtual machine", "leave it out")
+def _with_vm_option(scenario: Scenario, name: str, value: str) -> Scenario:
+    """The scenario with one option of all its virtual machines set; an empty value leaves it as it is."""
+    from pybench.harness.targets import KINDS  # noqa: PLC0415 - keeps `pybench run --help` quick
+
+    if not value:
+        return scenario
+    takes = {target.kind for target in scenario.targets if name in KINDS[target.kind].option_names}
+    if not takes:
+        option = name.replace("_", "-")
+        raise InputError(f"--{option} has no use here: no target is a virtual machine", "leave it out")
     targets = tuple(
-        replace(target, options={**target.options, "libvirt_uri": uri}) if target.kind == "vm" else target
+        replace(target, options={**target.options, name: value}) if target.kind in takes else target
         for target in scenario.targets
     )
     return replace(scenario, targets=targets)

@@ -1,4 +1,4 @@
-"""Memory: what one instance costs the host at the moment it is ready."""
+"""Memory: what one instance costs the host at the moment it is ready, and what a guest says of its own."""
 
 from __future__ import annotations
 
@@ -6,28 +6,65 @@ from typing import Final
 
 import psutil
 
+from pybench.harness.errors import InstanceError
 from pybench.harness.measure.base import Reading
-from pybench.harness.targets.base import Instance
+from pybench.harness.targets.base import HasGuest, Instance
 
 KIBIBYTE: Final = 1024.0
 """smaps_rollup counts in KiB (proc_pid_smaps(5))."""
 PAGE: Final = 4096.0
+_SIZES: Final = {"pss": "pss", "rss": "rss", "uss": "uss", "mapped": "vms"}
+"""Metric → what psutil calls it."""
 
 
 def read_memory(instance: Instance) -> list[Reading]:
-    """`memory.host.pss` over all processes of the instance; `memory.host.cgroup` where it has a cgroup.
+    """`memory.host.*` over all processes of the instance, and for a guest its two sides.
 
-    The proportional set size divides each shared page by the number of processes that map it
-    (proc_pid_smaps(5)), so that the sum over an instance's processes counts no page twice.
+    `pss` divides each shared page by the number of processes that map it (proc_pid_smaps(5)), so that the sum
+    over an instance's processes counts no page twice; `rss` counts it in each; `uss` counts only pages of
+    a single process; `mapped` is address space. `cgroup` is there where the instance has a group of its own.
+
+    For a guest: `memory.host.guest` and `memory.vmm` split what QEMU holds (see `HostMemory`), and
+    `memory.guest.*` is what the guest counts. Asking it comes last, since it costs the guest memory.
     """
-    readings = [_proportional_set_size(instance.processes)]
+    readings = _process_memory(instance.processes)
     if (charged := instance.cgroup_memory) is not None:
         readings.append(Reading("memory.host.cgroup", "B", float(charged), "cgroup", PAGE))
+    if isinstance(instance, HasGuest):
+        readings += _monitor_memory(instance)
+        readings += _guest_memory(instance)
     return readings
 
 
-def _proportional_set_size(pids: tuple[int, ...]) -> Reading:
-    total = 0
+def _monitor_memory(instance: HasGuest) -> list[Reading]:
+    try:
+        memory = instance.read_host_memory()
+    except InstanceError as error:
+        return [Reading("memory.vmm", "B", None, "smaps", KIBIBYTE, error.message)]
+    return [
+        Reading("memory.host.guest", "B", float(memory.guest), "smaps", KIBIBYTE),
+        Reading("memory.vmm", "B", float(memory.monitor), "smaps", KIBIBYTE),
+        Reading("memory.vmm.files", "B", float(memory.monitor_files), "smaps", KIBIBYTE),
+        Reading("memory.host.merged", "B", float(memory.merged), "smaps", KIBIBYTE),
+    ]
+
+
+def _guest_memory(instance: HasGuest) -> list[Reading]:
+    try:
+        memory = instance.read_guest_memory()
+    except InstanceError as error:
+        return [Reading("memory.guest.used", "B", None, "guest", KIBIBYTE, error.message)]
+    if memory is None:
+        return []
+    return [
+        Reading("memory.guest.total", "B", float(memory.total), "guest", KIBIBYTE),
+        Reading("memory.guest.used", "B", float(memory.used), "guest", KIBIBYTE),
+        Reading("memory.guest.kernel", "B", float(memory.kernel), "guest", KIBIBYTE),
+    ]
+
+
+def _process_memory(pids: tuple[int, ...]) -> list[Reading]:
+    totals = dict.fromkeys(_SIZES, 0)
     counted: set[int] = set()
     try:
         for pid in pids:
@@ -37,27 +74,30 @@ def _proportional_set_size(pids: tuple[int, ...]) -> Reading:
             for process, required in family:
                 if process.pid not in counted:
                     counted.add(process.pid)
-                    total += _pss(process, required=required)
+                    for name, size in _sizes(process, required=required).items():
+                        totals[name] += size
     except psutil.NoSuchProcess as error:
-        return _failed(f"process {error.pid} of the instance vanished before its memory was read")
+        return [_failed(f"process {error.pid} of the instance vanished before its memory was read")]
     except psutil.AccessDenied as error:
-        return _failed(f"the kernel refuses to show the memory of process {error.pid}")
+        return [_failed(f"the kernel refuses to show the memory of process {error.pid}")]
     if not counted:
-        return _failed("the instance names no process")
-    return Reading("memory.host.pss", "B", float(total), "smaps", KIBIBYTE)
+        return [_failed("the instance names no process")]
+    return [
+        Reading(f"memory.host.{name}", "B", float(size), "smaps", KIBIBYTE) for name, size in totals.items()
+    ]
 
 
-def _pss(process: psutil.Process, *, required: bool) -> int:
+def _sizes(process: psutil.Process, *, required: bool) -> dict[str, int]:
     """Bytes; a zombie's smaps_rollup is empty, which must not pass for a process without memory."""
     try:
-        size = int(process.memory_full_info().pss)
-        if size == 0 and required:
+        memory = process.memory_full_info()
+        if memory.pss == 0 and required:
             raise psutil.ZombieProcess(process.pid)
     except psutil.NoSuchProcess:
         if required:
             raise
-        return 0
-    return size
+        return {}
+    return {name: int(getattr(memory, attribute)) for name, attribute in _SIZES.items()}
 
 
 def _failed(reason: str) -> Reading:

@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from pybench.harness.fields import Argument, Cpus, Label, MemorySize, Pids, Timeout, VariableName, Warmups
+from pybench.harness.fields import (
+    Argument,
+    Cpus,
+    ImageName,
+    Label,
+    MemorySize,
+    Pids,
+    Timeout,
+    VariableName,
+    Warmups,
+)
 
 RESERVED_PREFIX = "PYBENCH_"
 """Environment variables of this prefix carry the harness's own channels into the workload."""
@@ -70,7 +80,7 @@ class ResourcesModel(LanguageModel):
 class WorkloadModel(LanguageModel):
     """What runs identically on every target."""
 
-    image: Label
+    image: ImageName
     command: Annotated[list[Argument], Field(min_length=1, max_length=1000), AfterValidator(_absolute)]
     environment: Annotated[
         dict[VariableName, Argument], Field(max_length=1000), AfterValidator(_not_reserved)

@@ -50,6 +50,8 @@ class ContainerSettings(TargetSettings):
     """How far it is confined; `privileged` is root of the host in namespaces of its own."""
     network: Literal["none", "bridge"] = "none"
     """`bridge`: an interface and address of its own, from a pool made ahead; `none`: loopback alone."""
+    writable: MemorySize | None = None
+    """Bytes that it may write into its root, in memory; without it the root is read-only."""
 
 
 class VmSettings(TargetSettings):
@@ -59,6 +61,8 @@ class VmSettings(TargetSettings):
     """`auto` takes KVM when a test boot of the image succeeds under it."""
     memory: MemorySize = 256 * 2**20
     """The guest's memory in bytes, when the workload declares no larger limit."""
+    network: Literal["none", "user", "bridge"] = "none"
+    """`bridge`: an address of its own on a bridge, siblings isolated; `user`: QEMU's own, outwards only."""
     libvirt_uri: str = Field(default="", max_length=4096)
     """A libvirt connection URI; empty means libvirt's embedded driver, which needs no daemon."""
 
@@ -70,8 +74,9 @@ class MockSettings(TargetSettings):
     """Seconds from request to ready, as the pretended marks tell it; no time passes."""
     delay: Duration = 0.0
     """Seconds that a launch really takes."""
-    failures: str = Field(default="", pattern=r"^[.xl]{0,1000}$")
-    """One character per launch, repeated: `.` succeeds, `x` fails to start, `l` leaves something behind."""
+    failures: str = Field(default="", pattern=r"^[.xdl]{0,1000}$")
+    """One character per launch, repeated: `.` succeeds, `x` fails to start, `d` dies after it was ready, `l`
+    leaves something behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,12 @@ KINDS: Final[dict[str, TargetKind]] = {
         description="a libvirt domain: KVM when a test boot succeeds, else TCG emulation, and labelled so",
         settings=VmSettings,
         class_path="pybench.harness.targets.vm:VmTarget",
+    ),
+    "vm-restore": TargetKind(
+        title="Restored VM",
+        description="the same virtual machine, restored from the state of one that was booted and ready",
+        settings=VmSettings,
+        class_path="pybench.harness.targets.vm_restore:VmRestoreTarget",
     ),
     "mock": TargetKind(
         title="Pretended",

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pybench.harness.model import Mark, Workload
+from pybench.runtime.vm.memory import GuestMemory, HostMemory
 
 
 class ImageFiles(Protocol):
@@ -34,6 +35,11 @@ class ImageFiles(Protocol):
     @property
     def initramfs(self) -> Path:
         """The same root filesystem as an archive that a kernel unpacks, with the guest's init."""
+        ...
+
+    @property
+    def disk(self) -> Path | None:
+        """The same root filesystem as a disk, where it is too large for the initramfs."""
         ...
 
     @property
@@ -85,7 +91,31 @@ class Instance(Protocol):
         Adds the marks `stopping` (the request to stop) and `stopped`. Idempotent.
 
         Raises:
+            InstanceError: it had died or hung since it was ready; nothing is left of it.
             LeftoverError: something survived.
+        """
+        ...
+
+
+@runtime_checkable
+class HasGuest(Protocol):
+    """What an instance with a kernel of its own can tell beside the rest."""
+
+    def read_host_memory(self) -> HostMemory:
+        """What its monitor takes of the host, the guest's memory apart.
+
+        Raises:
+            InstanceError: it has ended, or its memory cannot be told apart.
+        """
+        ...
+
+    def read_guest_memory(self) -> GuestMemory | None:
+        """What the guest says, or None if it has nobody to ask.
+
+        Asking costs it a little memory, so it comes after everything else.
+
+        Raises:
+            InstanceError: the guest does not answer, or with what cannot be.
         """
         ...
 

@@ -12,9 +12,10 @@ from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import detect
+from pybench.runtime.container.container import Container
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.network.pool import NetworkPool
-from pybench.runtime.container.sandbox import DEFAULT_LIMITS, Container, Sandbox, SandboxSpec
+from pybench.runtime.container.sandbox import DEFAULT_LIMITS, Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
 
 POOL_SIZE = 2
@@ -90,6 +91,7 @@ class ContainerTarget:
             host_name=workload.name,
             profile=self._settings.profile,
             network=self._network_pool(),
+            writable=self._settings.writable,
         )
         self._sandbox = self._sandbox_resources.enter_context(Sandbox(self._spawner, detect(), spec))
 

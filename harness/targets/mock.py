@@ -27,6 +27,7 @@ class MockImage:
     rootfs: Path = Path("/nonexistent")
     initramfs: Path = Path("/nonexistent")
     kernel: Path = Path("/nonexistent")
+    disk: Path | None = None
     marking: frozenset[str] = frozenset()
     kernel_release: str = ""
 
@@ -37,6 +38,7 @@ class MockInstance:
 
     marks: tuple[Mark, ...]
     leaves_something: bool = False
+    died: bool = False
     qualifiers: Mapping[str, str] = field(default_factory=lambda: {"pretended": "yes"})
     output: str = "ready"
     cgroup_memory: int | None = 2**20
@@ -57,6 +59,8 @@ class MockInstance:
         )
         if self.leaves_something:
             raise LeftoverError("the pretended instance survived its teardown")
+        if self.died:
+            raise InstanceError("the pretended instance had died")
 
 
 class MockTarget:
@@ -84,7 +88,7 @@ class MockTarget:
         request = number * 1_000_000_000
         instants = {"request": 0, "sandbox": total // 3, "exec": total // 2, "ready": total}
         marks = tuple(Mark(name, request + at, CHANNEL, 1e-9) for name, at in instants.items())
-        return MockInstance(marks, leaves_something=outcome == "l")
+        return MockInstance(marks, leaves_something=outcome == "l", died=outcome == "d")
 
     def cleanup(self) -> None:
         """Undo `prepare`."""

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 from typing import TYPE_CHECKING, Final
 
-from pybench.harness.errors import InputError
+from pybench.harness.errors import InputError, InstanceError
+from pybench.harness.nano import nano_image
 from pybench.harness.targets.commands import check_command
+from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
-from pybench.runtime.vm.domain import MEBIBYTE
+from pybench.runtime.vm.domain import MEBIBYTE, Disk
+from pybench.runtime.vm.drivers import has_driver, has_init
 from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.memory import MEMINFO_MAXIMUM, merging_state, parse_guest_memory, read_host_memory
+from pybench.runtime.vm.network import TapNetwork, user_network
 from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
 
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from pybench.harness.model import Mark, Resources, Workload
     from pybench.harness.targets import TargetContext, VmSettings
     from pybench.harness.targets.base import ImageFiles
+    from pybench.runtime.vm.memory import GuestMemory, HostMemory
+    from pybench.runtime.vm.network import GuestNetwork
 
 MACHINE: Final = "q35"
 _KERNEL_ROOM: Final = 32 * MEBIBYTE
@@ -35,37 +43,68 @@ _CPU_PERIOD: Final = 100_000
 class VmInstance:
     """A running guest, in the words of the target protocol."""
 
-    def __init__(self, machine: VirtualMachine, qualifiers: Mapping[str, str]) -> None:
-        self._machine = machine
+    def __init__(
+        self, machine: VirtualMachine, qualifiers: Mapping[str, str], resources: contextlib.ExitStack
+    ) -> None:
+        self.machine = machine
+        """Runs commands in the guest and copies files: `execute`, `copy_in`, `copy_out`, `attach`."""
+        self._resources = resources
+        """What is released when the guest is gone."""
         self.qualifiers = qualifiers
         self.cgroup_memory: int | None = None
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """`request`, `vmm`, `kernel`, `sandbox`, `exec`, `ready`, and `stopped` once it is."""
-        return tuple(self._machine.marks)
+        return tuple(self.machine.marks)
 
     @property
     def processes(self) -> tuple[int, ...]:
         """QEMU."""
-        return self._machine.processes
+        return self.machine.processes
 
     @property
     def output(self) -> str:
         """The last of what the workload printed, escaped."""
-        return self._machine.output
+        return self.machine.output
+
+    def read_host_memory(self) -> HostMemory:
+        """What QEMU takes of the host, the guest's memory apart.
+
+        Raises:
+            InstanceError: it has ended, or its memory cannot be told apart.
+        """
+        for pid in self.processes:
+            return read_host_memory(pid, self.machine.spec.memory)
+        raise InstanceError(self.machine.fault or "the machine is not running")
+
+    def read_guest_memory(self) -> GuestMemory | None:
+        """What the guest says of its memory, through its channel for commands; None from bare metal.
+
+        Raises:
+            InstanceError: it does not answer, or with what cannot be.
+        """
+        if self.machine.spec.bare_metal:
+            return None
+        content = self.machine.read_file("/proc/meminfo", MEMINFO_MAXIMUM)
+        return parse_guest_memory(content, self.machine.spec.memory)
 
     def stop(self, timeout: float) -> None:
         """End the workload, then the guest, and verify that QEMU is gone.
 
         Raises:
-            LeftoverError: it survived.
+            InstanceError: the guest had died or hung since it was ready; nothing is left of it.
+            LeftoverError: QEMU survived.
         """
-        self._machine.stop(timeout)
+        with self._resources:
+            self.machine.stop(timeout)
 
 
 class VmTarget:
     """Guests of one workload, each booted afresh from the same kernel and initramfs."""
+
+    start = "boot"
+    """How a guest gets to its workload, as its samples say."""
 
     def __init__(self, settings: VmSettings, context: TargetContext) -> None:
         self._settings = settings
@@ -73,8 +112,9 @@ class VmTarget:
         self._resources = contextlib.ExitStack()
         self._connection: Connection | None = None
         self._initramfs: Path | None = None
+        self._taps: TapNetwork | None = None
         self._spec: MachineSpec | None = None
-        self._qualifiers: Mapping[str, str] = {}
+        self.qualifiers: Mapping[str, str] = {}
 
     def prepare(self, workload: Workload, image: ImageFiles) -> None:
         """Connect to libvirt, settle the acceleration, put the workload into the initramfs.
@@ -84,11 +124,13 @@ class VmTarget:
             HostError: libvirt or QEMU is missing, or KVM is demanded and does not boot the image.
         """
         check_command(image.rootfs, workload.command)
+        self._check_network(image)
         if self._connection is None:
             uri = self._settings.libvirt_uri
             self._connection = self._resources.enter_context(open_connection(self._journal, uri))
         connection = self._connection
-        verdict = decide(self._settings.accel, image, connection)
+        accel = self._settings.accel
+        verdict = decide(accel, image, connection, None if accel == "tcg" else nano_image())
         marking = workload.command[0] in image.marking
         self._discard_initramfs()
         self._initramfs = connection.directory / f"{os.urandom(5).hex()}.cpio"
@@ -102,13 +144,19 @@ class VmTarget:
             acceleration=verdict.acceleration,
             processor=verdict.processor,
             machine=MACHINE,
+            virtio_port=has_driver("virtio_console", image.kernel, image.initramfs),
+            bare_metal=not has_init(image.initramfs),
             marking=marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
+            disks=(Disk(image.disk),) if image.disk is not None else (),
         )
-        self._qualifiers = {
+        self.qualifiers = {
             "accel": verdict.acceleration,
+            "start": self.start,
             "machine": MACHINE,
-            "net": "none",
+            "net": self._settings.network,
+            "ksm": merging_state(),
+            "balloon": "none",
             "vmm": f"qemu {connection.emulator_version}",
         }
 
@@ -118,11 +166,11 @@ class VmTarget:
         Raises:
             InstanceError: it failed or was not ready in time; nothing is left of it.
         """
-        if self._connection is None or self._spec is None:
-            raise RuntimeError("launch before prepare")
-        machine = VirtualMachine(self._connection, self._spec)
-        machine.start(timeout)
-        return VmInstance(machine, self._qualifiers)
+        connection = self._connected()
+        with contextlib.ExitStack() as resources:
+            machine = VirtualMachine(connection, self._specify(resources))
+            machine.start(timeout)
+            return VmInstance(machine, self.qualifiers, resources.pop_all())
 
     def cleanup(self) -> None:
         """Remove the initramfs and leave the connection; idempotent.
@@ -130,9 +178,44 @@ class VmTarget:
         Raises:
             LeftoverError: libvirt still knows a domain.
         """
-        self._spec = self._connection = None
+        self._spec = self._connection = self._taps = None
         self._discard_initramfs()
         self._resources.close()
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("launch before prepare")
+        return self._connection
+
+    def _specify(self, resources: contextlib.ExitStack) -> MachineSpec:
+        """The machine of one launch, whose network lives until `resources` are closed."""
+        if self._spec is None:
+            raise RuntimeError("launch before prepare")
+        network = self._network(resources)
+        if network is None:
+            return self._spec
+        command_line = self._spec.command_line + network.arguments
+        return dataclasses.replace(self._spec, interface=network.interface, command_line=command_line)
+
+    def _network(self, resources: contextlib.ExitStack) -> GuestNetwork | None:
+        """What one guest gets, until `resources` are closed."""
+        if self._settings.network == "none":
+            return None
+        if self._settings.network == "user":
+            return user_network()
+        if self._taps is None:
+            bridge = self._resources.enter_context(Bridge(self._journal))
+            self._taps = self._resources.enter_context(TapNetwork(bridge))
+        network = self._taps.lease()
+        resources.callback(self._taps.release, network)
+        return network
+
+    def _check_network(self, image: ImageFiles) -> None:
+        if self._settings.network != "none" and not has_driver("virtio_net", image.kernel, image.initramfs):
+            raise InputError(
+                f"the guest of image {image.name} has no driver for a network card",
+                "network: none, or add virtio_pci and virtio_net to kernel.modules of its recipe",
+            )
 
     def _discard_initramfs(self) -> None:
         if self._initramfs is not None:

@@ -36,6 +36,8 @@ _TMPFS: Final[Mapping[str, tuple[str, ...]]] = {
     "/tmp": ("nosuid", "nodev", "mode=1777", f"size={TMPFS_SIZE}"),  # noqa: S108 - inside
     "/run": ("nosuid", "nodev", "mode=755", f"size={TMPFS_SIZE}"),
 }
+OWN_POINTS: Final = ("/proc", *(point for point in _TMPFS if not point.startswith("/dev/")))
+"""Where an image needs directories for a container's own file systems; /dev has those that are in it."""
 _DEVPTS: Final = ("nosuid", "noexec", "newinstance", "mode=620", "ptmxmode=666")
 _OWN_DEV: Final = ("nosuid", "noexec", "mode=755", "size=64k")
 
@@ -100,8 +102,8 @@ def specification(
             uid_mappings=tuple(mappings[0]),
             gid_mappings=tuple(mappings[1]),
             time_offsets=zero_clocks(),
-            masked_paths=profile.masked_paths,
-            readonly_paths=profile.read_only_paths,
+            masked_paths=_existing(profile.masked_paths),
+            readonly_paths=_existing(profile.read_only_paths),
         ),
     )
 
@@ -135,6 +137,11 @@ def _mounts(profile: Profile, *, own_devices: bool) -> Sequence[Mount]:
         for path, options in _TMPFS.items()
     )
     return mounts
+
+
+def _existing(paths: Sequence[str]) -> tuple[str, ...]:
+    """Those that the running kernel has; host and container share it, and a look costs time."""
+    return tuple(path for path in paths if Path(path).exists())
 
 
 def own_capabilities(field: str) -> int:

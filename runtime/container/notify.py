@@ -33,6 +33,7 @@ _SEND: Final = 0xC0182101
 _ID_VALID: Final = 0x40082102
 
 _SYS_SECCOMP: Final = 317
+"""Of x86-64."""
 _SET_MODE_FILTER: Final = 1
 _GET_NOTIF_SIZES: Final = 3
 _FLAG_NEW_LISTENER: Final = 1 << 3

@@ -9,23 +9,42 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
+import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pybench.runtime.container import instance, landlock, leftovers, notify, system_calls
+from pybench.runtime.container import instance, landlock, notify, system_calls
 from pybench.runtime.container.assembly.assemble import Surroundings, assemble
+from pybench.runtime.container.assembly.join import join_program
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
-from pybench.runtime.container.defaults import host_files, offsets_text, specification, zero_clocks
+from pybench.runtime.container.container import Container, Request
+from pybench.runtime.container.defaults import (
+    OWN_POINTS,
+    host_files,
+    offsets_text,
+    specification,
+    zero_clocks,
+)
 from pybench.runtime.container.identity import IdentityMap, reserve
-from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Instance, Readiness
+from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Readiness
+from pybench.runtime.container.interactive import (
+    Completed,
+    Exchange,
+    Size,
+    converse,
+    reap,
+    receive_master,
+    set_size,
+)
 from pybench.runtime.container.landlock import scope_steps
 from pybench.runtime.container.network.pool import Lease, NetworkPool
 from pybench.runtime.container.profiles import PROFILES, ProfileName, policy_of
@@ -41,10 +60,10 @@ from pybench.runtime.container.spawner import (
 from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Specification, User
 from pybench.runtime.container.specification.namespaces import FLAGS
-from pybench.runtime.container.steps import CloseFrom, DeathSignal, Duplicate, NewSession, Step
+from pybench.runtime.container.steps import CloseFrom, Console, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.system_information import SystemInformation
 from pybench.runtime.container.user_namespace import user_namespace
-from pybench.runtime.errors import HostError, InputError, LeftoverError
+from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import Journal, state_directory
 from pybench.runtime.marks import Mark
 
@@ -52,6 +71,7 @@ NAMESPACES = sum(FLAGS.values())
 """All eight: user, pid, mount, net, uts, ipc, cgroup and time."""
 
 ROOT_USER = User()
+FIRST_INHERITED = 3
 DEFAULT_LIMITS = Limits(pids=256)
 """Podman's 2048 is generous; a workload that needs more than 256 processes says so."""
 
@@ -76,6 +96,8 @@ class SandboxSpec:
     volumes: tuple[Volume, ...] = ()
     user: User = ROOT_USER
     working_directory: str = "/"
+    terminal: bool = False
+    """The command has a terminal, see `Sandbox.attach`, instead of pipes."""
 
 
 def stdio_steps(marking: bool) -> tuple[Step, ...]:
@@ -145,11 +167,13 @@ class Sandbox:
         if stage:
             covers.insert(0, ("/dev", stage.devices))
         layers = spec.layers or (spec.rootfs,)
-        return self._spawner.call(lambda: builder.build(layers, covers, spec.volumes, writable=spec.writable))
+        return self._spawner.call(
+            lambda: builder.build(layers, covers, spec.volumes, own=OWN_POINTS, writable=spec.writable)
+        )
 
     def _compile(self, root: Root, identity: IdentityMap | None) -> Program:
         spec, profile = self._spec, PROFILES[self._spec.profile]
-        marking = spec.readiness.marking
+        marking, stage = spec.readiness.marking, self._spawner.stage
         self.specification = specification(
             profile,
             spec.command,
@@ -157,11 +181,11 @@ class Sandbox:
             host_name=spec.host_name,
             user=spec.user,
             working_directory=spec.working_directory,
-            own_devices=self._spawner.stage is None,
+            own_devices=stage is None,
             read_only_root=root.upper_size == 0,
             mappings=identity.mappings if identity else ((), ()),
         )
-        stdio = (*stdio_steps(marking), *(scope_steps() if profile.confined else ()))
+        scopes = scope_steps() if profile.confined else ()
         surroundings = Surroundings(
             root=root,
             bundle=Path("/"),
@@ -170,11 +194,14 @@ class Sandbox:
             map_ids=_no_mapped_mounts,
             policy=policy_of(profile, supervised=self._supervised),
             keep_groups=identity is not None and identity.deny_setgroups,
-            own_devices=self._spawner.stage is None,
+            null=str(stage.devices / "null") if stage else "/dev/null",
+            empty=str(stage.empty) if stage else "",
+            own_devices=stage is None,
             entered=frozenset({"network"}) if spec.network else frozenset(),
             early=(DeathSignal(signal.SIGKILL), NewSession()),
             keyring=profile.confined,
-            last=stdio,
+            stdio=(Console(STDIN_SLOT), CloseFrom(FIRST_INHERITED)) if spec.terminal else (),
+            last=scopes if spec.terminal else (*stdio_steps(marking), *scopes),
         )
         return assemble(self.specification, surroundings)
 
@@ -194,8 +221,8 @@ class Sandbox:
         if PROFILES[self._spec.profile].confined:
             if not self._supervised:
                 said["sysinfo"] = "refused" if self._spec.profile == "strict" else "host"
-            if len(landlock.available_scopes()) < len(landlock.SCOPES):
-                said["scopes"] = "without " + ", ".join(landlock.SCOPES.keys() - landlock.available_scopes())
+            if unknown := [name for name in landlock.SCOPES if name not in landlock.available_scopes()]:
+                said["scopes"] = f"without {', '.join(unknown)}"
         if os.geteuid() != 0:
             said["rootless"] = "yes"
         return said
@@ -210,33 +237,133 @@ class Sandbox:
         return self._spawner.call(lambda: self._start(timeout))
 
     def _start(self, timeout: float) -> Container:
-        if self._program is None:
-            raise RuntimeError("the sandbox is not prepared; use it as a context manager")
         preparing = Mark("preparing", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
         with contextlib.ExitStack() as stack:
-            group = self._make_group(stack)
-            lease = self._lease_network(stack)
-            listener = self._answer_calls(stack, group)
-            with (
-                group.spawning() if group else contextlib.nullcontext(),
-                lease.entered() if lease else contextlib.nullcontext(),
-            ):
+            made = self._make_for_one(stack)
+            with made.entered():
                 started = instance.launch(
                     self._spawner,
-                    self._program,
+                    self._compiled(),
                     self._spec.readiness,
                     timeout,
                     identity=self._identity,
                     time_offsets=offsets_text(zero_clocks()),
-                    group=group,
-                    listener=listener,
+                    group=made.group,
+                    listener=made.listener,
+                    on_stage=True,
                 )
             started.marks.insert(0, preparing)
-            container = Container(started, group, lease, stack.pop_all())
+            container = Container(started, made.group, made.lease, stack.pop_all(), self._join)
             container.on_stop(lambda: self._running.remove(container))
             # In the spawning thread, where no signal can come in between.
             self._running.append(container)
             return container
+
+    def attach(
+        self, source: int, target: int, *, size: Size, resized: int = -1, timeout: float = 60.0
+    ) -> int:
+        """Run the command on a terminal of its own, between two descriptors, until it ends.
+
+        Args:
+            source: what is typed; a terminal is best in raw mode (see `pybench.runtime.terminal.raw`).
+            target: where everything is written that the container prints, escape sequences included.
+            size: asks for rows and columns.
+            resized: an eventfd that becomes readable when they have changed.
+            timeout: seconds until the command must have been executed.
+
+        Returns:
+            Its exit code, or minus the signal.
+
+        Raises:
+            InstanceError: it could not be started.
+        """
+        with _in_thread(self._spawner) as stack, contextlib.ExitStack() as descriptors:
+            ours, theirs = (descriptors.enter_context(end) for end in socket.socketpair())
+            pidfd = self._spawner.call(lambda: self._start_terminal(stack, theirs.fileno(), timeout))
+            descriptors.callback(os.close, pidfd)
+            master = receive_master(ours)
+            descriptors.callback(os.close, master)
+            set_size(master, size())
+            try:
+                converse(master, pidfd, source, target, size=size, resized=resized)
+            finally:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                status = reap(pidfd)
+            return status
+
+    def _start_terminal(self, stack: contextlib.ExitStack, connection: int, timeout: float) -> int:
+        made = self._make_for_one(stack)
+        with made.entered():
+            return self._spawner.spawn(
+                self._compiled(),
+                descriptors=(connection,),
+                watched=(),
+                awaited=0,
+                timeout=timeout,
+                identity=self._identity,
+                time_offsets=offsets_text(zero_clocks()),
+                cgroup=made.group.descriptor if made.group else -1,
+                listener=made.listener,
+                on_stage=True,
+            ).pidfd
+
+    def _compiled(self) -> Program:
+        if self._program is None:
+            raise RuntimeError("the sandbox is not prepared; use it as a context manager")
+        return self._program
+
+    def _make_for_one(self, stack: contextlib.ExitStack) -> _OneContainer:
+        group = self._make_group(stack)
+        return _OneContainer(group, self._lease_network(stack), self._answer_calls(stack, group))
+
+    def _join(self, pid: int, group: Group | None, command: Sequence[str], request: Request) -> Completed:
+        """Run a command in a container of this sandbox, as the spawning thread alone can."""
+        assert self.specification is not None, "it is prepared"  # noqa: S101
+        process = self.specification.process
+        assert process is not None, "the harness's own have one"  # noqa: S101
+        profile = PROFILES[self._spec.profile]
+        environment = self._spec.environment if request.environment is None else request.environment
+        with Exchange(request.given) as exchange, contextlib.ExitStack() as stack:
+            first = os.pidfd_open(pid)
+            stack.callback(os.close, first)
+            slots = Slots()
+            program = join_program(
+                self.specification,
+                replace(
+                    process,
+                    args=tuple(command),
+                    env=tuple(f"{name}={value}" for name, value in environment.items()),
+                ),
+                slots,
+                first,
+                stdio=tuple(exchange.steps([slots.give(each) for each in exchange.descriptors])),
+                keep_groups=self._identity is not None and self._identity.deny_setgroups,
+                policy=policy_of(profile, supervised=False),
+                keyring=profile.confined,
+            )
+            try:
+                pidfd = self._spawner.call(
+                    lambda: self._spawn_joining(program, slots, group, request.timeout)
+                )
+            except InstanceError as error:
+                if select.select([first], [], [], 0)[0]:
+                    raise InstanceError("the container ended before the command could be run") from error
+                raise
+            stack.callback(os.close, pidfd)
+            exchange.close_writers()
+            return exchange.finish(pidfd, request.timeout, request.maximum)
+
+    def _spawn_joining(self, program: Program, slots: Slots, group: Group | None, timeout: float) -> int:
+        with group.spawning() if group else contextlib.nullcontext():
+            return self._spawner.spawn(
+                program,
+                descriptors=slots.descriptors,
+                watched=(),
+                awaited=0,
+                timeout=timeout,
+                cgroup=group.descriptor if group else -1,
+                detached=True,
+            ).pidfd
 
     def _lease_network(self, stack: contextlib.ExitStack) -> Lease | None:
         """A network made ahead; what its pool still does in the background is waited for first."""
@@ -269,6 +396,24 @@ class Sandbox:
         return group
 
 
+@dataclass(frozen=True, slots=True)
+class _OneContainer:
+    """What one container has to itself, made ahead of its start."""
+
+    group: Group | None
+    lease: Lease | None
+    listener: int
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """What the spawning thread has to be in for a child to be born there."""
+        with (
+            self.group.spawning() if self.group else contextlib.nullcontext(),
+            self.lease.entered() if self.lease else contextlib.nullcontext(),
+        ):
+            yield
+
+
 @contextlib.contextmanager
 def _in_thread(spawner: Spawner) -> Iterator[contextlib.ExitStack]:
     """A stack that is closed by the spawning thread, which alone sees the stage."""
@@ -295,85 +440,3 @@ def _scratch_directory(journal: Journal) -> Iterator[Path]:
 
 def _no_mapped_mounts(source: Path, _uids: Sequence[IdMapping], _gids: Sequence[IdMapping]) -> Path:
     raise InputError(f"{source}: the harness's own containers map ids of volumes themselves")
-
-
-class Container:
-    """One running container."""
-
-    def __init__(
-        self,
-        started: Instance,
-        group: Group | None,
-        network: Lease | None,
-        resources: contextlib.ExitStack,
-    ) -> None:
-        self._instance = started
-        self.network = network
-        """Its interface and address, or None where it has loopback alone."""
-        self.group = group
-        """Its control group, or None where none can be made."""
-        self._resources = resources
-
-    def on_stop(self, callback: Callable[[], None]) -> None:
-        """Have something done once it is gone."""
-        self._resources.callback(callback)
-
-    @property
-    def pid(self) -> int:
-        """The host's pid of the container's first process."""
-        return self._instance.pid
-
-    @property
-    def marks(self) -> tuple[Mark, ...]:
-        """From `preparing` and `request` to `ready`, and to `stopped` once it is."""
-        return tuple(self._instance.marks)
-
-    @property
-    def processes(self) -> tuple[int, ...]:
-        """Host pids of everything inside."""
-        if self._instance.status is not None:
-            return ()
-        return self.group.processes() if self.group else leftovers.descendants(self.pid)
-
-    @property
-    def memory_charged(self) -> int | None:
-        """Bytes charged to its control group, or None where there is none."""
-        return self.group.memory_charged() if self.group else None
-
-    @property
-    def out_of_memory_kills(self) -> int:
-        """How many of its processes its memory limit has killed."""
-        return self.group.out_of_memory_kills() if self.group else 0
-
-    @property
-    def status(self) -> int | None:
-        """Exit code of its first process, or minus the signal; None while it runs."""
-        return self._instance.status
-
-    @property
-    def output(self) -> str:
-        """The last of what it printed, escaped."""
-        return self._instance.tail.text
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end of its first process; false if that still runs after `timeout` seconds."""
-        return self._instance.wait(timeout)
-
-    def stop(self, timeout: float) -> None:
-        """End it: SIGTERM, `timeout` seconds of grace, SIGKILL; then remove its group. Idempotent.
-
-        Raises:
-            LeftoverError: something survived.
-        """
-        if self._instance.pidfd < 0:
-            return
-        marks = self._instance.marks
-        marks.append(Mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
-        try:
-            self._instance.end(timeout)
-            self._resources.close()
-        except (HostError, OSError) as error:
-            raise LeftoverError(f"container {self.pid} could not be removed: {error}") from error
-        finally:
-            self._instance.release()
-        marks.append(Mark("stopped", time.monotonic_ns(), "call", CLOCK_RESOLUTION))

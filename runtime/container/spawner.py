@@ -6,6 +6,7 @@ and because the death signal of a child fires when the *thread* that cloned it e
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -158,6 +159,7 @@ class Spawner:
         time_offsets: str | None = None,
         cgroup: int = -1,
         listener: int = -1,
+        on_stage: bool = False,
         detached: bool = False,
         on_clone: Callable[[int], None] | None = None,
     ) -> Spawned:
@@ -167,6 +169,8 @@ class Spawner:
         ended, or `timeout` seconds have passed since the request. The listener of a filter among the
         steps takes the place of the descriptor `listener`, for the supervisor to answer.
 
+        A child spawned `on_stage` has a mount namespace with nothing but the stage and /proc.
+
         A `detached` child has a copy of this process's memory, so it may join namespaces, wait to be
         started, and outlive this process. `on_clone` is called with the pid before the child does
         anything that needs its id maps.
@@ -175,27 +179,28 @@ class Spawner:
             InstanceError: it did not get as far as executing its program, or as waiting to be started;
                 nothing is left of it. Whatever `on_clone` raises is raised again.
         """
-        (pid, pidfd, requested_at, _, _, _, execve_at, executed_at, watched_at, failed, number, call) = (
-            _spawn.spawn(
-                program.compiled,
-                flags=program.namespaces,
-                descriptors=descriptors,
-                uid_map=identity.uid_map if identity else None,
-                gid_map=identity.gid_map if identity else None,
-                time_offsets=time_offsets,
-                deny_setgroups=identity.deny_setgroups if identity else False,
-                map_commands=identity.map_commands if identity else (),
-                cgroup=cgroup,
-                watched=watched,
-                awaited=awaited,
-                cancel=self._cancel,
-                timeout=round(timeout * 1e9),
-                listener=listener,
-                supervisor=self.supervisor.descriptor,
-                detached=detached,
-                on_clone=on_clone,
+        with self.stage.entered() if on_stage and self.stage else contextlib.nullcontext():
+            (pid, pidfd, requested_at, _, _, _, execve_at, executed_at, watched_at, failed, number, call) = (
+                _spawn.spawn(
+                    program.compiled,
+                    flags=program.namespaces,
+                    descriptors=descriptors,
+                    uid_map=identity.uid_map if identity else None,
+                    gid_map=identity.gid_map if identity else None,
+                    time_offsets=time_offsets,
+                    deny_setgroups=identity.deny_setgroups if identity else False,
+                    map_commands=identity.map_commands if identity else (),
+                    cgroup=cgroup,
+                    watched=watched,
+                    awaited=awaited,
+                    cancel=self._cancel,
+                    timeout=round(timeout * 1e9),
+                    listener=listener,
+                    supervisor=self.supervisor.descriptor,
+                    detached=detached,
+                    on_clone=on_clone,
+                )
             )
-        )
         if failed != -1:
             raise spawn_error(program, failed, number, call)
         return Spawned(pid, pidfd, requested_at, execve_at, executed_at, watched_at)

@@ -1,9 +1,13 @@
 """The stage: a private mount namespace in which the spawning thread keeps what all containers share.
 
 A child's mount namespace is a copy of its spawner's. So the image, mapped to the container's ids
-and made read-only once, and one /dev with its device nodes are mounted on the stage, where no
-other process sees them, and every container takes a copy of both with one system call each.
-When the thread ends the kernel removes the namespace and everything in it.
+and made read-only once, with all that containers of it share, is mounted on the stage, where no other
+process sees it, and every container takes a copy of it with one system call.
+
+The stage has two namespaces. The thread lives in a copy of the host's, where it finds images and
+volumes. It enters the other one just before it clones: nothing is mounted there but the stage and
+/proc, so that a container neither copies the host's mounts nor has to take them down.
+When the thread ends the kernel removes both and everything in them.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pybench.runtime.container import system_calls
@@ -25,7 +29,7 @@ from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
 )
-from pybench.runtime.errors import HostError
+from pybench.runtime.errors import HostError, InputError
 from pybench.runtime.journal import Journal, state_directory
 
 NO_PRIVILEGE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -69,10 +73,15 @@ class Stage:
         except OSError as error:
             raise HostError(f"cannot make a private mount namespace: {error}") from error
         self.devices = self._directory / "dev"
+        self.empty = self._directory / "empty"
+        """An empty directory, for masks."""
         self.scratch = self._directory / "scratch"
         """An empty directory for children to mount over, each in its own mount namespace."""
         self._make_devices()
         self.scratch.mkdir()
+        self.empty.mkdir(mode=0o555)
+        self._host = _own_namespace()
+        self._bare = self._make_bare_namespace()
         self._count = 0
         self._own: set[Path] = set()
         """Places that hold files of the stage's own instead of a mount."""
@@ -83,6 +92,47 @@ class Stage:
             system_calls.umount(str(self._directory), system_calls.MNT_DETACH)
             self._directory.rmdir()
             self._journal.forget(self._journalled)
+            os.close(self._host)
+            os.close(self._bare)
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Be where nothing but the stage is mounted, and in the copy of the host's namespace again after."""
+        system_calls.setns(self._bare, system_calls.CLONE_NEWNS)
+        try:
+            yield
+        finally:
+            system_calls.setns(self._host, system_calls.CLONE_NEWNS)
+
+    def _make_bare_namespace(self) -> int:
+        """A descriptor of a namespace with the stage at its own path, and /proc.
+
+        Without a whole /proc the kernel would let no user namespace mount one (mount_too_revealing in
+        fs/namespace.c).
+        """
+        root = self._directory / "root"
+        root.mkdir()
+        flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC
+        with contextlib.ExitStack() as opened:
+            system_calls.unshare(system_calls.CLONE_NEWNS)
+            opened.callback(system_calls.setns, self._host, system_calls.CLONE_NEWNS)
+            trees = {
+                Path("/proc"): system_calls.open_tree(AT_FDCWD, "/proc", flags),
+                self._directory: system_calls.open_tree(
+                    AT_FDCWD, str(self._directory), flags | system_calls.AT_RECURSIVE
+                ),
+            }
+            for tree in trees.values():
+                opened.callback(os.close, tree)
+            _mount_tmpfs(root, attributes=0, size="64k")
+            os.chdir(root)
+            system_calls.pivot_root(".", ".")
+            system_calls.umount(".", system_calls.MNT_DETACH)
+            os.chdir("/")
+            for place, tree in trees.items():
+                place.mkdir(parents=True)
+                system_calls.move_mount(tree, str(place))
+            return _own_namespace()
 
     def _make_devices(self) -> None:
         self.devices.mkdir()
@@ -115,8 +165,11 @@ class Stage:
         clear: int = 0,
         recursive: bool = False,
         user_namespace: int | None = None,
+        in_host_tree: bool = False,
     ) -> tuple[Path, bool]:
         """Mount a directory or a file, with these MOUNT_ATTR_… flags set and cleared.
+
+        With `in_host_tree` it is seen by children that are not cloned while the stage is `entered`.
 
         Returns:
             Where it is, and whether its ids are mapped: a filesystem may not support that
@@ -133,7 +186,8 @@ class Stage:
             try:
                 place = self._place(directory=source.is_dir())
                 mapped = _set_attributes(tree, set_, clear, recursive, user_namespace)
-                system_calls.move_mount(tree, str(place))
+                with contextlib.nullcontext() if in_host_tree else self.entered():
+                    system_calls.move_mount(tree, str(place))
             finally:
                 os.close(tree)
         except OSError as error:
@@ -152,18 +206,20 @@ class Stage:
         """Mount a copy of a place over a path of another one, whose links lead nowhere but inside it.
 
         Raises:
-            HostError: there is no such path, or the kernel refuses.
+            InputError: there is no such path, it is a directory where a file is wanted, or a loop of links.
         """
         flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC | system_calls.AT_RECURSIVE
         try:
-            with contextlib.ExitStack() as opened:
+            with self.entered(), contextlib.ExitStack() as opened:
                 tree = system_calls.open_tree(AT_FDCWD, str(place), flags)
                 opened.callback(os.close, tree)
                 point = system_calls.open_in_root(root, path)
                 opened.callback(os.close, point)
                 system_calls.move_mount_to(tree, point)
         except OSError as error:
-            raise HostError(f"cannot mount over {path} of the image: {error}") from error
+            raise InputError(
+                f"cannot mount over {path} of the image: {error}", "look at what it is: a file, a link, …"
+            ) from error
 
     def add_overlay(self, lower: Sequence[Path]) -> Path:
         """Merge places of this stage into one read-only tree, the topmost first.
@@ -174,17 +230,14 @@ class Stage:
         place = self._place(directory=True)
         # Relative, because mount(2) takes one page of options, and fsconfig(2) 256 bytes of each.
         names = [path.name for path in lower]
-        before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        flags = system_calls.MS_RDONLY | system_calls.MS_NOSUID | system_calls.MS_NODEV
         try:
-            # Only this thread's: it has unshared CLONE_FS.
-            os.chdir(self._directory)
-            flags = system_calls.MS_RDONLY | system_calls.MS_NOSUID | system_calls.MS_NODEV
-            system_calls.mount("overlay", place.name, "overlay", flags, f"lowerdir={':'.join(names)}")
+            with self.entered():
+                # Only this thread's: it has unshared CLONE_FS; on leaving it is at the root again.
+                os.chdir(self._directory)
+                system_calls.mount("overlay", place.name, "overlay", flags, f"lowerdir={':'.join(names)}")
         except OSError as error:
             raise HostError(f"overlayfs cannot merge {len(names)} layers: {error}") from error
-        finally:
-            os.fchdir(before)
-            os.close(before)
         return place
 
     def remove_place(self, place: Path) -> None:
@@ -194,7 +247,8 @@ class Stage:
             self._own.discard(place)
             shutil.rmtree(place) if place.is_dir() else place.unlink()
             return
-        system_calls.umount(str(place), system_calls.MNT_DETACH)
+        with self.entered():
+            system_calls.umount(str(place), system_calls.MNT_DETACH)
         place.rmdir() if place.is_dir() else place.unlink()
 
     def _place(self, *, directory: bool) -> Path:
@@ -223,6 +277,10 @@ def _set_attributes(tree: int, set_: int, clear: int, recursive: bool, user_name
         change(0, 0)
         return False
     return True
+
+
+def _own_namespace() -> int:
+    return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _mount_tmpfs(place: Path, *, attributes: int, size: str) -> None:

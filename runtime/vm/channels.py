@@ -6,6 +6,7 @@ would drop what the guest sends before anybody has connected.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -20,14 +21,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-Line = Literal["console", "marks", "output"]
-LINES: Final[tuple[Line, ...]] = ("console", "marks", "output")
-"""In the order of the guest's ttyS0, ttyS1, ttyS2."""
+Line = Literal["console", "marks", "output", "commands", "port"]
+LINES: Final[tuple[Line, ...]] = ("console", "marks", "output", "commands")
+"""In the order of the guest's ttyS0, ttyS1, ttyS2, ttyS3. `port` is a virtio port, where there is one."""
+PORT_NAME: Final = "pybench.commands"
+"""The virtio port's name, by which the guest finds it."""
+_CONVERSATIONS: Final[frozenset[Line]] = frozenset({"commands", "port"})
+"""Lines that are read only by whoever runs commands over them."""
 
 SERIAL_RESOLUTION: Final = 1e-4
 """Seconds: consecutive bytes of one line were seen 0.02 to 0.1 ms apart, each of them an exit to QEMU."""
 _LONGEST_LINE: Final = 4096
-_DRAIN_ROUNDS: Final = 64
 _CREDENTIALS: Final = struct.Struct("3i")  # struct ucred of unix(7): pid, uid, gid
 
 
@@ -47,9 +51,11 @@ class Received:
 
 @dataclass(slots=True)
 class Channels:
-    """A guest's three serial lines; a context manager that leaves neither sockets nor their files."""
+    """A guest's lines; a context manager that leaves neither sockets nor their files."""
 
     directory: Path
+    port: bool = False
+    """Whether there is a virtio port beside the serial lines."""
     console: Tail = field(default_factory=Tail)
     output: Tail = field(default_factory=Tail)
     emulator: int | None = None
@@ -62,7 +68,9 @@ class Channels:
 
     def __enter__(self) -> Self:
         try:
-            for name, path in zip(LINES, self.paths, strict=True):
+            names: tuple[Line, ...] = (*LINES, "port") if self.port else LINES
+            for name in names:
+                path = self.directory / name
                 listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
                 self._listeners[listener.fileno()] = name, listener
                 listener.bind(bytes(path))
@@ -82,13 +90,18 @@ class Channels:
             line.close()
         self._listeners.clear()
         self._connected.clear()
-        for path in self.paths:
+        for path in (*self.serials, self.directory / "port"):
             path.unlink(missing_ok=True)
 
     @property
-    def paths(self) -> tuple[Path, ...]:
-        """The sockets QEMU is to connect to."""
+    def serials(self) -> tuple[Path, ...]:
+        """The sockets QEMU is to connect its serial lines to."""
         return tuple(self.directory / name for name in LINES)
+
+    @property
+    def port_path(self) -> Path | None:
+        """The socket QEMU is to connect the virtio port to."""
+        return self.directory / "port" if self.port else None
 
     def watch(self, descriptor: int) -> None:
         """Have `receive` wake up when `descriptor` is readable, too."""
@@ -125,24 +138,12 @@ class Channels:
         self.output.feed(printed)
         return Received(at, tuple(lines), printed, frozenset(woken), heard=len(woken) < len(ready))
 
-    def drain(self) -> list[str]:
-        """Take in what is still in the sockets; returns the remaining lines of `marks`."""
-        lines: list[str] = []
-        # Bounded, because a guest that never stops printing would keep us here.
-        for _ in range(_DRAIN_ROUNDS):
-            received = self.receive(time.monotonic_ns() + 1_000_000)
-            if received is None or not received.heard:
-                break
-            lines += [text for _, text in received.lines]
-        return lines
-
-    def send(self, line: str) -> None:
-        """Say something to the guest's init; nothing happens when it is no longer there."""
+    def send(self, line: str) -> bool:
+        """Say something to the guest's init; false if nobody is there."""
         if marks := self._connected.get("marks"):
-            try:
-                marks.send(line.encode() + b"\n")
-            except OSError:
-                return
+            with contextlib.suppress(OSError):
+                return marks.send(line.encode() + b"\n") > 0
+        return False
 
     def descriptor(self, line: Line) -> int | None:
         """The connected socket of a line, for somebody else to read."""
@@ -160,7 +161,8 @@ class Channels:
         credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
         self.emulator, _, _ = _CREDENTIALS.unpack(credentials)
         self._connected[name] = connected
-        self.watch(connected.fileno())
+        if name not in _CONVERSATIONS:
+            self.watch(connected.fileno())
 
     def _read(self, name: Line) -> bytes:
         line = self._connected[name]

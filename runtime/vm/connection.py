@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
+from xml.etree import ElementTree as Xml
 
 import libvirt
 
@@ -32,6 +33,8 @@ EMULATOR: Final = "qemu-system-x86_64"
 _SETTLE_SECONDS: Final = 20.0
 _LOG_BYTES: Final = 4096
 _COMPLAINTS: Final = 3
+_KEEP_ALIVE_SECONDS: Final = 5
+_KEEP_ALIVE_COUNT: Final = 2
 
 _lock = threading.Lock()
 _shared: dict[str, _Shared] = {}
@@ -61,6 +64,7 @@ class Connection:
     output: OutputCollector
     emulator: Path
     emulator_version: str
+    _known_forms: set[tuple[str, ...]] = field(default_factory=set)
     _listeners: dict[str, Callable[[LifecycleEvent], None]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: threading.Condition = field(default_factory=threading.Condition)
@@ -103,6 +107,24 @@ class Connection:
             elif line.startswith("KVM internal error"):
                 complaints.append(line)
         return "; ".join(complaints[-_COMPLAINTS:])
+
+    def validate(self, description: str) -> None:
+        """Hold a domain's XML against libvirt's own schema, once for each form of it.
+
+        Raises:
+            HostError: the schema does not allow it.
+        """
+        form = tuple(element.tag for element in Xml.fromstring(description).iter())  # noqa: S314 - our own
+        if form in self._known_forms:
+            return
+        try:
+            self.handle.defineXMLFlags(description, libvirt.VIR_DOMAIN_DEFINE_VALIDATE).undefine()
+        except libvirt.libvirtError as error:
+            if error.get_error_code() == libvirt.VIR_ERR_XML_INVALID_SCHEMA:
+                raise HostError(f"this libvirt's schema does not allow the machine: {error}") from error
+            # Whatever else is wrong with it, creating it will tell.
+            return
+        self._known_forms.add(form)
 
     def settle(self) -> None:
         """Wait until libvirt has put its own files about ended domains away.
@@ -181,6 +203,7 @@ def _connect(resources: ExitStack, journal: Journal, uri: str) -> Connection:
     emulator = shutil.which(EMULATOR)
     if emulator is None:
         raise HostError(f"{EMULATOR} is not installed", embedded.INSTALL_HINT)
+    _refuse_other_machine(uri)
     resources.enter_context(event_loop.running())
     directory = resources.enter_context(embedded.private_directory(journal))
     if not uri:
@@ -191,7 +214,11 @@ def _connect(resources: ExitStack, journal: Journal, uri: str) -> Connection:
     except libvirt.libvirtError as error:
         raise HostError(f"libvirt refuses {address}: {error}", _refusal_hint(uri, str(error))) from error
     resources.callback(_quietly, handle.close)
-    _refuse_other_machine(uri, handle)
+    if uri:
+        # A daemon that stands still is as good as lost.
+        _quietly(handle.setKeepAlive, _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT)
+    else:
+        embedded.note_loaded()
     version = handle.getVersion()  # major * 1,000,000 + minor * 1,000 + release (virConnectGetVersion)
     connection = Connection(
         uri=address,
@@ -221,9 +248,10 @@ def _quietly(call: Callable[..., object], *arguments: object) -> None:
         return
 
 
-def _refuse_other_machine(uri: str, handle: libvirt.virConnect) -> None:
+def _refuse_other_machine(uri: str) -> None:
     """A guest's marks are bytes in sockets of this machine; its kernel and initramfs are files of it."""
-    if urlsplit(uri).hostname and handle.getHostname() != socket.gethostname():
+    host = urlsplit(uri).hostname
+    if host and host not in {"localhost", "127.0.0.1", "::1", socket.gethostname(), socket.getfqdn()}:
         raise HostError(
             f"{uri} is another machine: a guest there cannot push marks onto this machine's clock",
             "run pybench on that machine",
@@ -233,6 +261,12 @@ def _refuse_other_machine(uri: str, handle: libvirt.virConnect) -> None:
 def _refusal_hint(uri: str, error: str) -> str:
     if not uri:
         return embedded.hint(error)
+    hint = f"check the URI and your access to it: virsh --connect {uri} version"
     if uri.startswith("qemu:///"):
-        return "sudo apt-get install libvirt-daemon-system, or leave the URI out: no daemon is needed"
-    return f"check the URI and your access to it: virsh --connect {uri} version"
+        hint = "sudo apt-get install libvirt-daemon-system, or leave the URI out: no daemon is needed"
+    if embedded.is_loaded():
+        hint += (
+            "; libvirt's embedded driver, once used in a process, shuts daemons out:"
+            " give all targets of a run one libvirt_uri"
+        )
+    return hint

@@ -38,6 +38,19 @@ _DRIVER_DIRECTORIES: Final = (
 _directory_name = f"vm-{os.urandom(4).hex()}"
 """One per process: the embedded driver cannot change its root ("already open with path …")."""
 
+_loaded = False
+
+
+def note_loaded() -> None:
+    """The driver is in this process from now on, also after its connection is closed."""
+    global _loaded  # noqa: PLW0603 - libvirt's own state is the process's, too
+    _loaded = True
+
+
+def is_loaded() -> bool:
+    """Whether the driver is in this process: it then takes every URI of a local daemon for its own."""
+    return _loaded
+
 
 @contextmanager
 def private_directory(journal: Journal) -> Iterator[Path]:

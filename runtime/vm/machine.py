@@ -18,20 +18,34 @@ from typing import TYPE_CHECKING, Any, Final
 
 import libvirt
 
-from pybench.runtime.errors import InstanceError, LeftoverError
+from pybench.runtime.errors import HostError, InstanceError, LeftoverError
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import Tail
-from pybench.runtime.vm.channels import Channels, Line, Received
+from pybench.runtime.vm.channels import PORT_NAME, Channels, Line, Received
+from pybench.runtime.vm.commands import GuestCommands
 from pybench.runtime.vm.domain import Domain
+from pybench.runtime.vm.identity import Identity
+from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
+from pybench.runtime.vm.saved_state import SavedState
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from pybench.runtime.vm.connection import Connection, LifecycleEvent
 
 KILL_PATIENCE: Final = 10.0
-"""Seconds until a killed QEMU must be gone, and until libvirt must have returned from creating it."""
+"""Seconds until a killed QEMU must be gone, and then until libvirt must have returned from creating it."""
+CREATE_PATIENCE: Final = 2.0
+"""Seconds that libvirt gets for finishing a creation nobody waits for, before its QEMU is killed."""
+ANSWER_SECONDS: Final = 1.0
+"""A guest that has been silent for so long after `stop` hangs; a shorter grace proves nothing."""
 LOG_LINES: Final = 20
+_ROUNDS: Final = 64
+_ANSWER_LENGTH: Final = 80
 _DRAINED: Final[tuple[Line, ...]] = ("console", "output")
+_COMMAND_LINES: Final[dict[str, Line]] = {"isa-serial": "commands", "virtio-serial": "port"}
 
 
 @dataclass(slots=True)
@@ -45,11 +59,15 @@ class _Creation:
 
 
 @dataclass(slots=True)
-class VirtualMachine:
+class VirtualMachine(GuestCommands):
     """One launch. `start` returns when it is ready; `stop` is idempotent and verifies the end."""
 
     connection: Connection
     spec: MachineSpec
+    state: SavedState | None = None
+    """Restore this instead of booting; `spec` is that of the machine it was saved from."""
+    identity: Identity = field(default_factory=lambda: Identity.fresh("guest"))
+    """What a restored guest is told to be."""
     marks: list[Mark] = field(default_factory=list)
     name: str = field(default_factory=lambda: f"pybench-{os.urandom(5).hex()}")
     _uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
@@ -59,11 +77,13 @@ class VirtualMachine:
     _wake: int = -1
     _pidfd: int = -1
     _ended_at: int = 0
+    _told_to_stop: bool = False
+    _renewal_sent: bool = False
     _progress: Progress = field(init=False)
     _problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._progress = Progress(self.spec)
+        self._progress = Progress(self.spec, restored=self.state is not None)
 
     @property
     def exit_status(self) -> str:
@@ -87,19 +107,18 @@ class VirtualMachine:
         return self._channels.console.text if self._channels else ""
 
     def start(self, timeout: float) -> None:
-        """Create the domain and wait until it is ready.
+        """Boot the guest, or restore it from its saved state, and wait until it is ready.
 
         Raises:
             InstanceError: it failed or was not ready after `timeout` seconds; nothing is left of it.
         """
         try:
             self._mark("preparing", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
-            domain = self._prepare()
-            description = domain.xml()
+            create = self._prepare()
             requested_at = time.monotonic_ns()
             self._mark("request", requested_at, "call", CLOCK_RESOLUTION)
             deadline = requested_at + round(timeout * 1e9)
-            self._create(description)
+            self._create(create)
             while not self._progress.ready:
                 self._take_in(self._receive(deadline, timeout))
         except BaseException:
@@ -113,27 +132,106 @@ class VirtualMachine:
         """Have init end the workload and switch off; kill QEMU after `timeout` seconds; verify.
 
         Raises:
+            InstanceError: the guest had died or hung since it was ready; nothing is left of it.
             LeftoverError: QEMU survived, or libvirt never returned from creating the domain.
         """
         if self._channels is None or self._wake < 0:
             return
         for line in _DRAINED:
             self._take_back(line)
+        self._catch_up()
+        fault = self.fault
         self._mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
+        self._told_to_stop = True
         self._channels.send("stop")
         self._await_end(timeout)
+        self._catch_up()
+        fault = fault or self.fault or self._silence(timeout)
+        error = self._error(f"after it was ready, {fault}") if fault else None
         self._end()
         if self._ended_at:
             at = max(self._ended_at, self.marks[-1].at)
             self._mark("stopped", at, "pidfd", CLOCK_RESOLUTION)
+        if error:
+            raise error
 
-    def _prepare(self) -> Domain:
-        """Everything that needs no clock: the sockets, the journal, the description."""
+    @property
+    def fault(self) -> str:
+        """Why the machine is not what it was when it became ready, as far as is known; usually nothing.
+
+        A workload that ends by itself takes its guest along, which is no fault.
+        """
+        if self.spec.probe or self._progress.exit_status:
+            return ""
+        if self._problems:
+            return self._problems[0]
+        if self._progress.failure or (self._ended_at and not self._told_to_stop):
+            return self._reason()
+        return self._panic
+
+    def save(self, path: Path, timeout: float) -> SavedState:
+        """Write the state of a ready machine to the new file `path`; the machine ends with it.
+
+        The workload stands still in it, until a restored guest has an identity of its own.
+
+        Raises:
+            InstanceError: the guest did not answer, or libvirt could not save it within `timeout` seconds;
+                neither the machine nor the file is left.
+        """
+        if self._channels is None or not self.processes:
+            raise InstanceError(self.fault or "the machine is not running")
+        deadline = time.monotonic_ns() + round(timeout * 1e9)
+        self._told_to_stop = True
+        try:
+            self._channels.send("freeze")
+            while not self._progress.frozen:
+                self._note(self._receive(deadline, timeout, "save", "its workload was not frozen"))
+                if self._progress.exit_status:
+                    raise self._error("could not save the machine: its workload has ended")
+                if self._ended_at or self._progress.failure:
+                    raise self._error(f"could not save the machine: {self._reason()}")
+            domain, self._creation = self._creation.domain, _Creation()
+            self._create(lambda: domain.saveFlags(str(path), None, 0) or domain)
+            while not self._creation.returned_at:
+                self._note(self._receive(deadline, timeout, "save", "libvirt did not return"))
+            if self._creation.error:
+                raise self._error(f"libvirt could not save the machine: {self._creation.error}")
+            self._end()
+            address = self.spec.interface.hardware_address if self.spec.interface else ""
+            return SavedState(path, self._names(address))
+        except BaseException:
+            path.unlink(missing_ok=True)
+            self._abandon()
+            raise
+
+    def _prepare(self) -> Callable[[], Any]:
+        """Everything that needs no clock; returns what creates the domain."""
+        domain = self._prepare_domain()
+        handle, state = self.connection.handle, self.state
+        if state is None:
+            description = domain.xml()
+            self.connection.validate(description)
+            return lambda: handle.createXML(description, 0)
+
+        def restore() -> Any:  # noqa: ANN401 - libvirt has no types
+            with state.lock:
+                state.rename(self._names(self.identity.hardware_address))
+                handle.restoreFlags(str(state.path), None, 0)
+            return handle.lookupByUUIDString(self._uuid)
+
+        return restore
+
+    def _names(self, hardware_address: str) -> tuple[str, ...]:
+        """What tells the machine from every other in its description."""
+        return (self.name, self._uuid, *([hardware_address] if hardware_address else []))
+
+    def _prepare_domain(self) -> Domain:
+        """The sockets, the journal, the description."""
         connection = self.connection
         directory = connection.directory / self.name
         directory.mkdir(mode=0o711)
         self._resources.callback(directory.rmdir)
-        self._channels = self._resources.enter_context(Channels(directory))
+        self._channels = self._resources.enter_context(Channels(directory, port=self.spec.virtio_port))
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._resources.callback(self._close_wake)
         self._channels.watch(self._wake)
@@ -151,20 +249,24 @@ class VirtualMachine:
             kernel=spec.kernel,
             initramfs=spec.initramfs,
             command_line=spec.command_line,
-            serials=self._channels.paths,
+            serials=self._channels.serials,
+            port=self._channels.port_path,
+            port_name=PORT_NAME,
+            interface=spec.interface,
             acceleration=spec.acceleration,
             processor=spec.processor,
             machine=spec.machine,
             emulator=connection.emulator,
+            disks=spec.disks,
         )
 
-    def _create(self, description: str) -> None:
+    def _create(self, create: Callable[[], Any]) -> None:
         creation = self._creation
 
         def call() -> None:
             try:
-                creation.domain = self.connection.handle.createXML(description, 0)
-            except libvirt.libvirtError as error:
+                creation.domain = create()
+            except (libvirt.libvirtError, HostError) as error:
                 creation.error = error
             creation.returned_at = time.monotonic_ns()
             os.eventfd_write(self._wake, 1)
@@ -172,10 +274,12 @@ class VirtualMachine:
         creation.thread = threading.Thread(target=call, name=f"create-{self.name}", daemon=True)
         creation.thread.start()
 
-    def _receive(self, deadline: int, timeout: float) -> Received:
+    def _receive(self, deadline: int, timeout: float, wanted: str = "", awaited: str = "") -> Received:
         if self._channels is None:
             raise RuntimeError("not started")
         received = self._channels.receive(deadline)
+        if received is None and wanted:
+            raise self._error(f"could not {wanted} the machine within {timeout:g} s: {awaited}")
         if received is None:
             hint = "raise schedule.ready_timeout, or correct the workload's readiness"
             raise self._error(f"not ready after {timeout:g} s: {self._progress.awaited}", hint)
@@ -189,7 +293,7 @@ class VirtualMachine:
         if self._progress.ready:
             return
         if self._ended_at or self._progress.ended:
-            self._await_last_words()
+            self._catch_up()
             raise self._error(self._reason())
         if self._problems:
             raise self._error(self._problems[0])
@@ -204,22 +308,63 @@ class VirtualMachine:
             os.eventfd_read(self._wake)
             if self._creation.domain is not None:
                 self._progress.create(self._creation.returned_at)
+                self._renew()
         if self._pidfd in received.woken:
             self._ended_at = received.at
             self._channels.forget(self._pidfd)
         self._pin()
 
+    def _renew(self) -> None:
+        """The first word to a restored guest; before its state is in place QEMU would lose it."""
+        if self._channels is not None and self._progress.restored and not self._renewal_sent:
+            self._renewal_sent = self._channels.send(self.identity.order())
+
     def _reason(self) -> str:
-        """Why it ended before it was ready, by the best evidence there is."""
-        panic = next((line for line in self.console.splitlines() if "Kernel panic" in line), "")
-        if self._progress.ended:
-            return self._progress.ended
-        if panic:
-            return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}"
+        """Why it ended unasked, by the best evidence there is."""
+        if known := self._progress.ended or self._panic:
+            return known
         if self._problems:
             return self._problems[0]
         last_words = self.connection.emulator_errors(self.name) or "killed from outside, or crashed"
-        return f"QEMU ended before the workload was ready: {last_words}"
+        return f"QEMU ended: {last_words}"
+
+    @property
+    def _panic(self) -> str:
+        panic = next((line for line in self.console.splitlines() if "Kernel panic" in line), "")
+        return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}" if panic else ""
+
+    def _silence(self, timeout: float) -> str:
+        """Of a guest that lives and said nothing when it was told to stop; its own code may go on running."""
+        if self._ended_at or self._progress.answered or timeout < ANSWER_SECONDS:
+            return ""
+        return f"the guest hung: init did not answer within {timeout:g} s when told to stop"
+
+    def _open_command_line(self, nonce: str, deadline: float) -> tuple[int, str]:
+        channels = self._channels
+        if self.spec.bare_metal:
+            raise InstanceError("a bare-metal guest has no init to run commands")
+        if channels is None or not self.processes:
+            raise InstanceError(self.fault or "the machine is not running")
+        self._progress.command_channel = ""
+        channels.send(f"commands {nonce}")
+        while not (name := self._progress.command_channel):
+            received = None if self._ended_at else channels.receive(round(deadline * 1e9))
+            if received is None:
+                raise InstanceError("the guest's init did not answer when asked for a channel for commands")
+            self._note(received)
+        line = _COMMAND_LINES.get(name)
+        descriptor = channels.descriptor(line) if line else None
+        if descriptor is None:
+            raise InstanceError(f"the guest has no channel for commands: {name[:_ANSWER_LENGTH]}")
+        return descriptor, name
+
+    @property
+    def _ended_descriptor(self) -> int:
+        return self._pidfd
+
+    def _explain(self, error: InstanceError) -> InstanceError:
+        self._catch_up()
+        return self._error(self.fault or error.message)
 
     def _mark(self, name: str, at: int, channel: str, resolution: float) -> None:
         self.marks.append(Mark(name, at, channel, resolution))
@@ -230,19 +375,28 @@ class VirtualMachine:
             self._problems.append("the connection to libvirt was lost")
         elif event.event == libvirt.VIR_DOMAIN_EVENT_CRASHED:
             self._problems.append("the guest crashed")
-        elif event.event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED and self._creation.domain is not None:
+        elif (
+            event.event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED
+            and self._creation.domain is not None
+            and not self._told_to_stop
+        ):
             self._problems.append("QEMU stopped the guest's processor")
         with contextlib.suppress(OSError):
             os.eventfd_write(self._wake, 1)
 
-    def _await_last_words(self) -> None:
-        """What tells the reason may come on several lines: take in what QEMU has still sent."""
-        if self._channels is not None:
-            for text in self._channels.drain():
-                self._progress.hear(text, 0)
+    def _catch_up(self) -> None:
+        """Take in what has come already; what tells the reason for an end may be on several lines."""
+        # Bounded, because a guest that never stops printing would keep us here.
+        for _ in range(_ROUNDS):
+            if self._channels is None:
+                return
+            received = self._channels.receive(time.monotonic_ns() + 1_000_000)
+            if received is None:
+                return
+            self._note(received)
 
     def _error(self, message: str, hint: str = "") -> InstanceError:
-        self._await_last_words()
+        self._catch_up()
         parts = [_last_lines(self.output)]
         if console := _last_lines(self.console):
             parts.append(f"-- the guest's console --\n{console}")
@@ -265,11 +419,12 @@ class VirtualMachine:
         self._channels.watch(descriptor)
 
     def _await_end(self, timeout: float) -> None:
-        """Take in what comes until QEMU has ended or `timeout` seconds are over."""
+        """Take in what comes until QEMU has ended, something went wrong, or `timeout` seconds are over."""
         if self._channels is None:
             return
         deadline = time.monotonic_ns() + round(timeout * 1e9)
-        while self._pidfd >= 0 and not self._ended_at:
+        # Where libvirt is lost nobody tells QEMU to quit once the guest has switched itself off.
+        while self._pidfd >= 0 and not self._ended_at and not self._problems:
             received = self._channels.receive(deadline)
             if received is None:
                 return
@@ -287,30 +442,43 @@ class VirtualMachine:
         """
         creation, channels = self._creation, self._channels
         if channels is not None and creation.thread is not None:
-            # QEMU may come into being only while libvirt works on it.
-            deadline = time.monotonic_ns() + round(KILL_PATIENCE * 1e9)
-            while creation.thread.is_alive() and (received := channels.receive(deadline)) is not None:
-                self._note(received)
-            creation.thread.join(KILL_PATIENCE)
+            # QEMU may come into being only while libvirt works on it; but libvirt also waits for ever
+            # for a QEMU that does not answer, and returns when that one is killed.
+            self._await_creation(CREATE_PATIENCE)
+            if creation.thread.is_alive() and self._pidfd < 0 and (pid := find_emulator(self._uuid)):
+                channels.emulator = pid
+            self._kill()
+            self._await_creation(KILL_PATIENCE)
             if creation.thread.is_alive():
                 raise LeftoverError(f"libvirt does not return from creating the domain {self.name}")
-            for text in channels.drain():
-                self._progress.hear(text, 0)
+            self._catch_up()
             self._kill()
-        self._resources.close()
+        # A command that runs in another thread has seen the end by now, and lets go of the descriptors.
+        with self._command_lock:
+            self._resources.close()
+
+    def _await_creation(self, patience: float) -> None:
+        thread, channels = self._creation.thread, self._channels
+        if thread is None or channels is None:
+            return
+        deadline = time.monotonic_ns() + round(patience * 1e9)
+        while thread.is_alive() and (received := channels.receive(deadline)) is not None:
+            self._note(received)
+        thread.join(max(0.0, (deadline - time.monotonic_ns()) / 1e9))
 
     def _kill(self) -> None:
-        if self._creation.domain is None or self._ended_at:
-            return
         self._pin()
+        if self._pidfd < 0 or self._ended_at:
+            return
         try:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass
         except PermissionError:
             # A daemon runs QEMU as another user: only the daemon may end it.
-            with contextlib.suppress(libvirt.libvirtError):
-                self._creation.domain.destroyFlags(0)
+            if self._creation.domain is not None:
+                with contextlib.suppress(libvirt.libvirtError):
+                    self._creation.domain.destroyFlags(0)
         watcher = select.poll()
         watcher.register(self._pidfd, select.POLLIN)
         if not watcher.poll(KILL_PATIENCE * 1e3):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import READ_BYTES
 from pybench.runtime.vm.channels import SERIAL_RESOLUTION
-from pybench.runtime.vm.domain import Acceleration, Processor
+from pybench.runtime.vm.domain import Acceleration, Disk, Interface, Processor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,6 +26,8 @@ class MachineSpec:
     `initramfs` holds the workload's record already. A `marking` workload pushes `exec` itself. Ready is
     the workload's first instruction, or the first line of its output that contains `line`. With `probe`
     the machine is ready with the first instruction of its init: a test of whether the kernel boots.
+    `virtio_port` offers the guest a virtio port for commands beside the serial line. A `bare_metal` guest
+    has no init, and takes the first word from the host for the order to end.
     """
 
     kernel: Path
@@ -39,6 +41,10 @@ class MachineSpec:
     marking: bool = False
     line: str | None = None
     probe: bool = False
+    disks: tuple[Disk, ...] = ()
+    virtio_port: bool = False
+    bare_metal: bool = False
+    interface: Interface | None = None
 
 
 @dataclass(slots=True)
@@ -46,10 +52,18 @@ class Progress:
     """Collects what the guest says; nothing here waits."""
 
     spec: MachineSpec
+    restored: bool = False
+    """Whether the machine comes from a saved state, its workload running already."""
+    frozen: bool = False
+    """Whether init has made the workload stand still."""
     exit_status: str = ""
     """What init said of the workload's end: `exit 0`, `signal 15`; empty while it runs."""
     failure: str = ""
     """What init said of its own failure."""
+    answered: bool = False
+    """Whether init has heard that it is to stop."""
+    command_channel: str = ""
+    """What init said of the channel for commands when it was asked: its name, or `none` and why."""
     _printed: bytes = b""
     _seen: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -61,11 +75,19 @@ class Progress:
         """One line from the guest's init or from a marking workload; both may be hostile by now."""
         word, _, rest = text.partition(" ")
         if word in {"kernel", "sandbox", "exec"}:
-            self._seen.setdefault(word, (at, "isa-serial"))
+            self._seen.setdefault(word, (at, "isa-serial:tty" if rest == "tty" else "isa-serial"))
         elif word == "execve":
             self._seen.setdefault("exec", (at, "isa-serial:execve"))
         elif word in {"exit", "signal"} and not self.exit_status:
             self.exit_status = f"{word} {rest[:8]}"
+        elif word in {"restored", "renewed"} and self.restored:
+            self._seen.setdefault(word, (at, "isa-serial"))
+        elif word == "frozen":
+            self.frozen = True
+        elif word == "stopping":
+            self.answered = True
+        elif word == "commands":
+            self.command_channel = rest
         elif word == "error" and not self.failure:
             self.failure = rest
 
@@ -79,10 +101,17 @@ class Progress:
         self._printed = rest[-READ_BYTES:]
 
     @property
+    def created(self) -> bool:
+        """Whether libvirt has created the domain."""
+        return "vmm" in self._seen
+
+    @property
     def ready(self) -> bool:
         """Whether everything that was waited for has been seen."""
         if self.spec.probe:
             return "kernel" in self._seen
+        if self.restored:
+            return {"vmm", "restored", "renewed"} <= self._seen.keys()
         return {"vmm", "exec"} <= self._seen.keys() and (self.spec.line is None or "line" in self._seen)
 
     @property
@@ -97,6 +126,8 @@ class Progress:
     @property
     def awaited(self) -> str:
         """What has not been seen yet, for an error message."""
+        if self.restored:
+            return "the restored guest's init did not answer"
         if self.spec.probe or "kernel" not in self._seen:
             return "the guest's init did not start"
         if "exec" not in self._seen:
@@ -107,14 +138,15 @@ class Progress:
         """What was seen, in order; a later step is never earlier than the one that led to it."""
         marks: list[Mark] = []
         at = request
-        for name in ("vmm", "kernel", "sandbox", "exec"):
+        for name in ("vmm", "restored") if self.restored else ("vmm", "kernel", "sandbox", "exec"):
             if name in self._seen:
                 seen_at, channel = self._seen[name]
                 at = max(at, seen_at)
                 resolution = CLOCK_RESOLUTION if name == "vmm" else SERIAL_RESOLUTION
                 marks.append(Mark(name, at, channel, resolution))
         if not self.spec.probe:
-            ready_at, channel = self._seen["exec" if self.spec.line is None else "line"]
+            last = "renewed" if self.restored else "exec" if self.spec.line is None else "line"
+            ready_at, channel = self._seen[last]
             marks.append(Mark("ready", max(at, ready_at), channel, SERIAL_RESOLUTION))
         return marks
 

@@ -41,6 +41,8 @@ class Child:
                 awaited=0,
                 cancel=cancel,
                 timeout=10**10,
+                listener=-1,
+                supervisor=-1,
             )
         os.close(cancel)
         if failed != -1:

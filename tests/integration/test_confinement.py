@@ -18,6 +18,7 @@ from pybench.runtime.container.assembly.process import right_steps
 from pybench.runtime.container.cgroup.detect import detect
 from pybench.runtime.container.instance import Instance, Readiness, launch
 from pybench.runtime.container.landlock import SCOPES, available_scopes, scope_steps
+from pybench.runtime.container.profiles import PROFILES, ProfileName
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec, stdio_steps
 from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.specification.model import Process
@@ -230,6 +231,17 @@ def test_our_executable_cannot_be_opened_before_execve(spawner: Spawner) -> None
     """Whoever is in the pid namespace already cannot get at the interpreter through /proc (CVE-2019-5736)."""
     assert joined(spawner) == f"opened {Path(sys.executable).resolve()}\n"
     assert joined(spawner, HideExecutable()) == "refused\n"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_container_hides_it(journal: Journal, image: Image, profile: ProfileName) -> None:
+    """Also without a user namespace: a pid namespace that is joined has processes in it already."""
+    spec = SandboxSpec(image.rootfs, ("/bin/true",), {}, Readiness(marking=False, line=None), profile=profile)
+    with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
+        assert sandbox._program is not None
+        kinds = [type(step) for step in sandbox._program.steps]
+    # Nothing before it makes the child anything like the container's processes.
+    assert kinds[kinds.index(WaitForMaps) + 1] is HideExecutable
 
 
 def test_we_stay_hidden_while_any_child_shares_our_memory(journal: Journal) -> None:

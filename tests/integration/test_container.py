@@ -16,12 +16,13 @@ import pytest
 
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import NoGroups, detect
+from pybench.runtime.container.container import Container
 from pybench.runtime.container.identity import FIRST_ID, RANGE_SIZE, reserve
 from pybench.runtime.container.instance import Readiness
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.network.pool import NetworkPool
 from pybench.runtime.container.profiles import ProfileName
-from pybench.runtime.container.sandbox import Container, Sandbox, SandboxSpec
+from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.journal import Journal

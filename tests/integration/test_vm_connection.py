@@ -101,3 +101,30 @@ def test_domain_of_a_killed_harness_is_removed(tmp_path: Path) -> None:
     assert all(done)
     with open_journal(tmp_path):
         assert REMOVERS["domain"](details["domain"]) == ""
+
+
+def test_daemon_beside_the_embedded_driver_is_refused(journal: Journal) -> None:
+    """Once the embedded driver is in the process no daemon can be reached, which is said with the remedy."""
+    with open_connection(journal):
+        pass
+    with pytest.raises(HostError, match="refuses") as caught, open_connection(journal, "qemu:///session"):
+        pass
+    assert "embedded driver" in caught.value.hint
+    assert "libvirt_uri" in caught.value.hint
+
+
+def test_description_is_held_against_the_schema(journal: Journal) -> None:
+    """What libvirt's schema does not allow is refused before it is tried; one form is looked at once."""
+    with open_connection(journal) as connection:
+        with pytest.raises(HostError, match="schema does not allow"):
+            connection.validate("<domain type='qemu'><name>x</name><nonsense/></domain>")
+        assert connection.handle.listAllDomains() == []
+
+
+def test_another_machine_is_refused_before_it_is_asked(journal: Journal) -> None:
+    """Marks are bytes in sockets of this machine; so a URI of another one is refused with that reason."""
+    with (
+        pytest.raises(HostError, match="another machine: a guest there cannot push marks"),
+        open_connection(journal, "qemu+ssh://elsewhere.invalid/system"),
+    ):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.journal import open_journal
 from pybench.runtime.output import TAIL_BYTES
+from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.vm_images import Image
 
@@ -76,6 +78,14 @@ def test_guest_is_unprivileged_and_limited(guests: Guests) -> None:
     assert {"0::/workload", "17", "loopback"} <= set(lines)
     assert next(mark.channel for mark in machine.marks if mark.name == "exec") == "isa-serial:execve"
     assert machine.exit_status == "signal 15"
+
+
+def test_locked_down_kernel_marks_through_its_driver(guests: Guests) -> None:
+    """Where the kernel refuses the port to init, the first mark takes the driver's way, and says so."""
+    machine = guests.make(WORKLOAD, "exit", "0", command_line=f"{COMMAND_LINE} lockdown=integrity")
+    machine.start(BOOT_TIMEOUT)
+    machine.stop(5)
+    assert next(mark.channel for mark in machine.marks if mark.name == "kernel") == "isa-serial:tty"
 
 
 def test_exit_status_is_forwarded(guests: Guests) -> None:
@@ -161,3 +171,58 @@ def test_machine_libvirt_does_not_know_is_refused(guests: Guests) -> None:
     machine = guests.make(WORKLOAD, "ready", machine="nonsense")
     with pytest.raises(InstanceError, match="nonsense"):
         machine.start(BOOT_TIMEOUT)
+
+
+def test_emulator_that_stands_still_cannot_hold_libvirt(guests: Guests) -> None:
+    """Libvirt waits for ever for a QEMU that does not answer; the start fails in time all the same."""
+    machine = guests.make(WORKLOAD, "ready")
+
+    def hold() -> None:
+        deadline = time.monotonic() + BOOT_TIMEOUT
+        while not machine.processes and time.monotonic() < deadline:
+            time.sleep(0.001)
+        for pid in machine.processes:
+            os.kill(pid, signal.SIGSTOP)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    with pytest.raises(InstanceError, match="not ready after 1 s: the guest's init did not start"):
+        machine.start(1)
+    holder.join()
+
+
+def test_guest_that_hangs_is_told_and_killed(guests: Guests) -> None:
+    """A guest whose processor stands still after it was ready is a fault, with the console in the log."""
+    machine = guests.make(WORKLOAD, "ready", command_line=COMMAND_LINE.replace("quiet", ""))
+    machine.start(BOOT_TIMEOUT)
+    assert machine.fault == ""
+    (pid,) = machine.processes
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(InstanceError, match="the guest hung: init did not answer within 1 s") as caught:
+        machine.stop(1)
+    assert "Run /.pybench/init" in caught.value.log
+    assert machine.marks[-1].name == "stopped"
+    machine.stop(1)
+
+
+def test_emulator_killed_while_it_ran_is_told(guests: Guests) -> None:
+    """QEMU killed from outside after the guest was ready is a fault, and everything else is cleaned up."""
+    machine = guests.make(WORKLOAD, "ready")
+    machine.start(BOOT_TIMEOUT)
+    (pid,) = machine.processes
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(InstanceError, match="after it was ready, QEMU ended: killed from outside"):
+        machine.stop(5)
+
+
+def test_panic_while_it_ran_is_told(guests: Guests) -> None:
+    """A kernel that panics after the guest was ready is recognised by the console's last lines."""
+    script = "echo running; sleep 1; echo c > /proc/sysrq-trigger; sleep 100"
+    machine = guests.make("/bin/sh", "-c", script, line="running")
+    machine.start(BOOT_TIMEOUT)
+    (pid,) = machine.processes
+    with os.fdopen(os.pidfd_open(pid)) as ended:
+        assert select.select([ended], [], [], BOOT_TIMEOUT)[0]
+    with pytest.raises(InstanceError, match="the guest's kernel panicked: Kernel panic") as caught:
+        machine.stop(5)
+    assert "Call Trace" in caught.value.log or "do_syscall" in caught.value.log

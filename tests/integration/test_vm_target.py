@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pybench.harness.errors import InputError
+from pybench.harness.measure.memory import read_memory
 from pybench.harness.model import Readiness, Resources, TargetChoice, Workload
 from pybench.harness.targets import TargetContext, open_target
 from pybench.harness.targets.base import Target
@@ -51,6 +52,15 @@ def test_launch_gives_marks_memory_and_qualifiers(target: Target, image: Image) 
         assert instance.qualifiers["net"] == "none"
         assert instance.qualifiers["vmm"].startswith("qemu ")
         assert instance.output == "ready\n"
+        assert {"ksm", "balloon"} <= instance.qualifiers.keys()
+        values = {reading.metric: reading.value or 0.0 for reading in read_memory(instance)}
+        # What is QEMU's alone is the guest's memory and the monitor's; of the former a shared page or two.
+        assert values["memory.host.uss"] == pytest.approx(
+            values["memory.host.guest"] + values["memory.vmm"], rel=0.05
+        )
+        assert 0 < values["memory.vmm.files"] < values["memory.vmm"]
+        assert 0 < values["memory.guest.used"] < values["memory.guest.total"] < 256 * 2**20
+        assert 0 < values["memory.guest.kernel"] < values["memory.host.guest"]
     finally:
         instance.stop(10)
     assert instance.marks[-1].name == "stopped"

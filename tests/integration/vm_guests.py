@@ -10,7 +10,10 @@ from pathlib import Path
 
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection
+from pybench.runtime.vm.domain import Acceleration, Disk
+from pybench.runtime.vm.drivers import has_driver, has_init
 from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.network import GuestNetwork
 from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
 from pybench.vm_images import Image
@@ -26,6 +29,8 @@ class Guests:
     connection: Connection
     image: Image
     made: list[VirtualMachine] = field(default_factory=list)
+    base: Path | None = None
+    """Another initramfs than the image's."""
 
     def make(
         self,
@@ -34,20 +39,29 @@ class Guests:
         limits: dict[str, str] | None = None,
         command_line: str = COMMAND_LINE,
         machine: str = "q35",
+        acceleration: Acceleration = "tcg",
+        network: GuestNetwork | None = None,
     ) -> VirtualMachine:
         """A machine that was not started yet."""
         initramfs = self.connection.directory / f"{os.urandom(4).hex()}.cpio"
         marking = command[0] in self.image.marking
         workload = GuestWorkload(command, host_name="guest", marking=marking, limits=limits or {})
-        write_initramfs(self.image.initramfs, workload, initramfs)
+        base = self.base or self.image.initramfs
+        write_initramfs(base, workload, initramfs)
         spec = MachineSpec(
             kernel=self.image.kernel,
             initramfs=initramfs,
-            command_line=command_line,
+            command_line=command_line + (network.arguments if network else ""),
+            interface=network.interface if network else None,
             memory=256 << 20,
             machine=machine,
             marking=marking,
             line=line,
+            acceleration=acceleration,
+            processor="basic",
+            disks=(Disk(self.image.disk),) if self.image.disk else (),
+            virtio_port=has_driver("virtio_console", self.image.kernel, base),
+            bare_metal=not has_init(base),
         )
         self.made.append(VirtualMachine(self.connection, spec))
         return self.made[-1]

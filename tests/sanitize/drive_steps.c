@@ -21,17 +21,24 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define NAMESPACES (CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWUTS | CLONE_NEWIPC)
 #define STEPS_MAXIMUM 24
 #define EXECUTED (-1)
-#define SEALED 14 /* MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC */
+#define READ_ONLY 1 /* MOUNT_ATTR_RDONLY */
+#define NULL_NUMBER 0x103 /* makedev(1, 3) */
+#define SEALED 14   /* MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC */
 #define PRIVATE (1 << 18)
 #define TEXT(string) .text[0] = string, .length[0] = sizeof(string) - 1
 #define TEXTS(first, second) \
     .text = {first, second}, .length = {sizeof(first) - 1, sizeof(second) - 1}
+
+/* Slots that every list finds filled; the first two are the null device. */
+enum { NULL_DEVICE, ALSO_NULL, SOCKET, STARTED, OURSELVES, GIVEN, A = GIVEN, B, C };
 
 struct list {
     const char *name;
@@ -43,7 +50,8 @@ struct list {
 
 static const struct sock_filter allow[] = {BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
 static const gid_t groups[] = {1, 2};
-static const char long_options[600] = "";
+static const char long_options[5000] = "";
+static char long_path[5000]; /* filled by main */
 
 #define FILTER(flags)                                                                              \
     {.code = STEP_FILTER,                                                                          \
@@ -62,12 +70,12 @@ static const struct list lists[] = {
                        .length = {sizeof(groups)}),
                   STEP(DEATH_SIGNAL, .number = {SIGKILL}), STEP(SESSION),
                   STEP(LIMIT, .number = {RLIMIT_CORE, 0, 0}), STEP(FILE_MODE_MASK, .number = {022}),
-                  STEP(KEYRING), STEP(CAPABILITIES), STEP(NO_NEW_PRIVILEGES), FILTER(0), END},
+                  STEP(KEYRING), STEP(BOUNDING), STEP(CAPABILITIES), STEP(NO_NEW_PRIVILEGES), FILTER(0), END},
         .failed_step = EXECUTED,
     },
     {
         .name = "some capabilities kept",
-        .steps = {STEP(CAPABILITIES, .number = {1 << 0, 1 << 0, 1 << 0, 1 << 0, 1 << 0}), END},
+        .steps = {STEP(BOUNDING, .number = {1 << 0}), STEP(CAPABILITIES, .number = {1, 1, 1, 1}), END},
         .failed_step = EXECUTED,
     },
     {
@@ -76,9 +84,72 @@ static const struct list lists[] = {
                   STEP(FILESYSTEM, .number = {5, SEALED}, TEXTS("tmpfs", "mode=755,size=64k")),
                   STEP(ATTACH, .number = {5}, TEXT("/mnt")), STEP(DIRECTORY, .number = {0755}, TEXT("/mnt/dir")),
                   STEP(EMPTY_FILE, TEXT("/mnt/file")), STEP(SYMLINK, TEXTS("file", "/mnt/link")),
+                  STEP(SYMLINK, TEXTS("other", "/mnt/link")), STEP(WRITE, TEXTS("/mnt/file", "text")),
+                  STEP(NODE, .number = {S_IFCHR | 0666, NULL_NUMBER, 1, 2}, TEXT("/mnt/new/null")),
                   STEP(TREE, .number = {6, 1}, TEXT("/mnt")), STEP(ATTACH, .number = {6}, TEXT("/mnt/dir")),
-                  STEP(HOST_NAME, TEXT("box")), STEP(LOOPBACK), STEP(WORKING_DIRECTORY, TEXT("/mnt/dir")), END},
+                  STEP(HOST_NAME, TEXT("box")), STEP(LOOPBACK),
+                  STEP(WORKING_DIRECTORY, .number = {1}, TEXT("/mnt/dir/a/b")), END},
         .failed_step = EXECUTED,
+    },
+    {
+        .name = "copies and covers",
+        .steps = {STEP(ATTRIBUTES, .number = {0, 0, PRIVATE, 1}, TEXT("/")),
+                  STEP(FILESYSTEM, .number = {A, SEALED}, TEXTS("tmpfs", "")),
+                  STEP(COPY_SLOT, .number = {B, A}), STEP(TREE, .number = {C, 0}, TEXT("/dev/null")),
+                  STEP(SLOT_ATTRIBUTES, .number = {B, READ_ONLY, 0, 0, 1}),
+                  STEP(ATTACH, .number = {A, MAKE_NOTHING}, TEXT("/mnt")),
+                  STEP(ATTACH, .number = {B, MAKE_DIRECTORY}, TEXT("/mnt/a/b")),
+                  STEP(ATTACH, .number = {C, MAKE_FILE}, TEXT("/mnt/c/d")),
+                  STEP(TREE, .number = {C, 0}, TEXT("/dev/null")), STEP(COPY_SLOT, .number = {A, B}),
+                  STEP(EMPTY_FILE, TEXT("/mnt/file")), STEP(MASK, .number = {C, A}, TEXT("/mnt/file")),
+                  STEP(MASK, .number = {C, A}, TEXT("/mnt/a")), STEP(MASK, .number = {C, A}, TEXT("/mnt/none")),
+                  STEP(READ_ONLY, .number = {READ_ONLY}, TEXT("/mnt/c")),
+                  STEP(READ_ONLY, .number = {READ_ONLY}, TEXT("/mnt/none")), END},
+        .failed_step = EXECUTED,
+    },
+    {
+        .name = "a terminal",
+        .steps = {STEP(ATTRIBUTES, .number = {0, 0, PRIVATE, 1}, TEXT("/")),
+                  STEP(FILESYSTEM, .number = {A, 0}, TEXTS("devpts", "newinstance,ptmxmode=666")),
+                  STEP(ATTACH, .number = {A}, TEXT("/dev/pts")),
+                  STEP(CONSOLE, .number = {SOCKET, 24, 80, 0, 0}), END},
+        .failed_step = EXECUTED,
+    },
+    {
+        .name = "a hook",
+        .steps = {STEP(HOOK, .number = {NULL_DEVICE, 5}, .text = {"/bin/true", "true\0word", "A=b\0C=d"},
+                       .length = {9, 10, 8}), END},
+        .failed_step = EXECUTED,
+    },
+    {
+        .name = "a namespace, other calls, and a wait to be started",
+        .steps = {STEP(JOIN, .number = {OURSELVES, CLONE_NEWUTS}),
+                  STEP(CALL, .number = {SYS_getpid}), STEP(CALL, .number = {SYS_chdir, 1}, TEXT("/")),
+                  STEP(PROGRAM, TEXT("/nowhere\0/etc\0/bin/true\0")),
+                  STEP(WAIT_FOR_START, .number = {ALSO_NULL, STARTED, NULL_DEVICE}), END},
+        .failed_step = EXECUTED,
+    },
+    {
+        .name = "a hook that fails",
+        .steps = {STEP(HOOK, .number = {NULL_DEVICE, 5}, .text = {"/bin/false", "false\0", ""},
+                       .length = {10, 6, 0}), END},
+        .failed_errno = ECANCELED,
+    },
+    {
+        .name = "a hook that is late",
+        .steps = {STEP(HOOK, .number = {NULL_DEVICE, 1}, .text = {"/bin/sleep", "sleep\0" "60\0", ""},
+                       .length = {10, 9, 0}), END},
+        .failed_errno = ETIMEDOUT,
+    },
+    {
+        .name = "no program among the candidates",
+        .steps = {STEP(PROGRAM, TEXT("/nowhere\0/etc\0/etc/passwd\0")), END},
+        .failed_errno = EACCES,
+    },
+    {
+        .name = "a path that is too long",
+        .steps = {STEP(WORKING_DIRECTORY, .number = {1}, .text = {long_path}, .length = {sizeof(long_path)}), END},
+        .failed_errno = ENAMETOOLONG,
     },
     {
         .name = "another root, without the program in it",
@@ -160,6 +231,24 @@ static int count_descriptors(int link)
     }
 }
 
+static void fill_slots(int *slots)
+{
+    int ends[2];
+    for (int slot = 0; slot < SLOTS; slot++)
+        slots[slot] = -1;
+    slots[NULL_DEVICE] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    slots[ALSO_NULL] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    slots[OURSELVES] = open("/proc/self/ns/uts", O_RDONLY | O_CLOEXEC);
+    if (pipe2(ends, O_CLOEXEC) < 0 || write(ends[1], "", 1) != 1)
+        exit(96);
+    slots[STARTED] = ends[0];
+    close(ends[1]);
+    /* The socket's other end stays open, so that what is sent to it has somewhere to go. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) < 0)
+        exit(95);
+    slots[SOCKET] = ends[0];
+}
+
 static void run_list(const struct list *list, struct child *child)
 {
     static char *arguments[] = {"true", NULL}, *environment[] = {NULL};
@@ -168,13 +257,13 @@ static void run_list(const struct list *list, struct child *child)
                             .path = "/bin/true",
                             .arguments = arguments,
                             .environment = environment,
+                            .report = -1,
                             .failed_step = -1};
     while (list->steps[child->step_count].code != STEP_COUNT)
         child->step_count++;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, link) < 0)
         exit(99);
-    for (int slot = 0; slot < SLOTS; slot++)
-        child->slots[slot] = slot < 2 ? open("/dev/null", O_RDWR | O_CLOEXEC) : -1;
+    fill_slots(child->slots);
     child->link = link[1];
     child->parent_link = link[0];
     pid_t pid = fork();
@@ -184,8 +273,8 @@ static void run_list(const struct list *list, struct child *child)
         child_main(child);
     }
     close(link[1]);
-    close(child->slots[0]);
-    close(child->slots[1]);
+    for (int slot = 0; slot < GIVEN; slot++)
+        close(child->slots[slot]);
     ssize_t written = write(link[0], "", 1);
     (void)written;
 }
@@ -218,6 +307,8 @@ int main(int count, char **arguments)
     if (child == MAP_FAILED)
         return 97;
     int wrong = 0;
+    memset(long_path, 'x', sizeof(long_path) - 1);
+    long_path[0] = '/';
     for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++) {
         run_list(&lists[i], child);
         wrong += outcome_is_wrong(&lists[i], child, memcheck);

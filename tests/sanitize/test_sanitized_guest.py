@@ -27,7 +27,7 @@ from pybench.runtime.journal import Journal
 from pybench.runtime.vm.workload import GuestWorkload
 
 WORKLOAD = REPOSITORY / "vm-images" / "minimal" / "workload.c"
-INIT = REPOSITORY / "runtime" / "vm" / "guest" / "init.c"
+INIT = tuple(sorted((REPOSITORY / "runtime" / "vm" / "guest").glob("*.c")))
 
 CAP_SYS_RAWIO, CAP_SYS_BOOT = 17, 22
 ROOT_SLOT, MARKS_SLOT, OUTPUT_SLOT = 5, 6, 7
@@ -99,8 +99,9 @@ class Guest:
 
     def marks(self, until: str) -> list[str]:
         """The lines that it has told the host, up to one that begins like this."""
-        text = read_until(self._marks, until)
-        return text.splitlines()
+        lines = read_until(self._marks, until).splitlines()
+        # What it says next may have come along.
+        return lines[: next(number for number, line in enumerate(lines) if line.startswith(until)) + 1]
 
     def output(self, until: str) -> str:
         """What its workload printed."""
@@ -125,7 +126,7 @@ def root(compiled: Compile, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir()
     (root / "dev" / "ttyS1").touch()
     (root / "dev" / "ttyS2").touch()
-    compiled((INIT,), (*UNDEFINED, "-static")).rename(root / "init")
+    compiled(INIT, (*UNDEFINED, "-static")).rename(root / "init")
     compiled((WORKLOAD,), (*UNDEFINED, "-static")).rename(root / "workload")
     return root
 

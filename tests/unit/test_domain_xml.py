@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from pybench.runtime.errors import InputError
-from pybench.runtime.vm.domain import Domain
+from pybench.runtime.vm.domain import Disk, Domain, Interface
 
 MACHINE = Domain(
     name="pybench-test",
@@ -62,6 +62,35 @@ def test_no_device_without_need() -> None:
     assert others == {("controller", "none"), ("memballoon", "none")}
 
 
+def test_virtio_port_has_its_name() -> None:
+    """The port for commands connects to its socket, under the name by which the guest finds it."""
+    channel = describe(port=Path("/run/port"), port_name="pybench.commands").find("devices/channel")
+    assert channel is not None
+    source, target = channel.find("source"), channel.find("target")
+    assert source is not None
+    assert target is not None
+    assert (source.get("mode"), source.get("path")) == ("connect", "/run/port")
+    assert (target.get("type"), target.get("name")) == ("virtio", "pybench.commands")
+
+
+@pytest.mark.parametrize(("kind", "tap"), [("ethernet", "pyb123456-7"), ("user", "")])
+def test_network_card_is_typed(kind: str, tap: str) -> None:
+    """A tap is given as it is, for libvirt to leave alone; the user-mode network has none."""
+    domain = describe(interface=Interface(kind, "02:70:0a:00:02:0f", tap))  # type: ignore[arg-type]
+    interface = domain.find("devices/interface")
+    assert interface is not None
+    assert interface.get("type") == kind
+    assert {part.tag: dict(part.attrib) for part in interface if part.tag != "target"} == {
+        "mac": {"address": "02:70:0a:00:02:0f"},
+        "model": {"type": "virtio"},
+        "rom": {"enabled": "no"},
+    }
+    target = interface.find("target")
+    assert (dict(target.attrib) if target is not None else None) == (
+        {"dev": tap, "managed": "no"} if tap else None
+    )
+
+
 def test_serial_lines_connect_in_order() -> None:
     """The first socket is the first serial line, and QEMU is the one that connects."""
     ports = {
@@ -69,6 +98,30 @@ def test_serial_lines_connect_in_order() -> None:
         for line in describe().iter("serial")
     }
     assert ports == {"0": ("/run/console", "connect"), "1": ("/run/marks", "connect")}
+
+
+def test_disks_are_read_only_files_in_order() -> None:
+    """Each disk is a raw file that the guest cannot write to, by the name that its place gives it."""
+    devices = describe(disks=(Disk(Path("/images/a")), Disk(Path("/images/b")))).find("devices")
+    assert devices is not None
+    found = [
+        (
+            disk.find("target").get("dev"),  # type: ignore[union-attr]
+            disk.find("source").get("file"),  # type: ignore[union-attr]
+            disk.find("driver").get("type"),  # type: ignore[union-attr]
+            disk.find("readonly") is not None,
+        )
+        for disk in devices.iter("disk")
+    ]
+    assert found == [("vda", "/images/a", "raw", True), ("vdb", "/images/b", "raw", True)]
+    slots = [address.get("slot") for address in devices.iter("address")]
+    assert len(set(slots)) == 2
+
+
+def test_too_many_disks_are_refused() -> None:
+    """More disks than there are places for is an input error."""
+    with pytest.raises(InputError, match="9 disks"):
+        describe(disks=(Disk(Path("/images/a")),) * 9)
 
 
 @pytest.mark.parametrize(

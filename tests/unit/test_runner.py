@@ -100,7 +100,8 @@ def test_a_plan_is_carried_out_and_stored(bench: Bench) -> None:
             "startup.phase.exec",
             "startup.phase.ready",
         ),
-        *("teardown", "memory.host.pss", "memory.host.cgroup"),
+        *("memory.host.pss", "memory.host.rss", "memory.host.uss", "memory.host.mapped"),
+        *("teardown", "memory.host.cgroup"),
     }
     assert outcome == Outcome("done", 8, 0, ())
     assert bench.store.run("r").status == "done"
@@ -158,6 +159,14 @@ def test_a_target_that_never_succeeds_is_named(bench: Bench) -> None:
     outcome = bench.carry_out(scenario(broken={"failures": "x"}, fine={}))
     assert outcome.status == "done"
     assert outcome.failed_targets == ("broken",)
+
+
+def test_an_instance_that_died_is_a_failed_sample(bench: Bench) -> None:
+    """One that died after it was ready keeps its start, has no teardown, and the run goes on."""
+    outcome = bench.carry_out(scenario(frail={"failures": ".d.", "repetitions": 3}))
+    assert outcome.status == "done"
+    assert [sample.status for sample in bench.samples("teardown")] == ["ok", "failed", "ok", "ok"]
+    assert {sample.status for sample in bench.samples("startup.ready")} == {"ok"}
 
 
 def test_something_left_behind_ends_the_run(bench: Bench) -> None:

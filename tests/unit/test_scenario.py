@@ -66,7 +66,11 @@ def test_a_scenario_is_read(path: Path) -> None:
     assert scenario.targets == (
         TargetChoice("process", "process", 40),
         TargetChoice(
-            "emulated", "vm", 12, {"accel": "tcg", "memory": 256 * 2**20, "libvirt_uri": ""}, warmups=0
+            "emulated",
+            "vm",
+            12,
+            {"accel": "tcg", "memory": 256 * 2**20, "network": "none", "libvirt_uri": ""},
+            warmups=0,
         ),
     )
     assert scenario.measurements == ("startup", "teardown", "memory")

@@ -288,7 +288,7 @@ RANGE = {"containerID": 0, "hostID": 1000, "size": 10}
         ("linux.resources.cpu", {"idle": 2}, "linux.resources.cpu.idle"),
         ("linux.resources.cpu", {"cpus": "0-"}, "linux.resources.cpu.cpus"),
         ("linux.resources.cpu", {"mems": "0\n1"}, "linux.resources.cpu.mems"),
-        ("linux.resources.pids", {}, "linux.resources.pids.limit"),
+        ("linux.resources.pids", [], "linux.resources.pids"),
         ("linux.resources.blockIO", {"weight": 9}, "linux.resources.blockIO.weight"),
         (
             "linux.resources.hugepageLimits",

@@ -29,6 +29,7 @@ from pybench.runtime.container.steps import (
     NewSessionKeyring,
     Pivot,
     Protect,
+    SetAttributes,
     SetMountAttributes,
     Step,
     SystemCall,
@@ -67,8 +68,14 @@ class RootSource(Protocol):
         """Steps as the container's root; `spare` is a slot for their use."""
         ...
 
-    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-        """Steps before and after the pivot for what is mounted over the root before anything else."""
+    def cover_steps(
+        self, slots: Callable[[], int]
+    ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
+        """For what is mounted over the root besides the specification's mounts.
+
+        Returns:
+            Steps before the pivot, right after it, and after the specification's mounts.
+        """
         ...
 
 
@@ -86,9 +93,12 @@ class PlainRoot:
         """None."""
         return ()
 
-    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:  # noqa: ARG002
+    def cover_steps(
+        self,
+        slots: Callable[[], int],  # noqa: ARG002
+    ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
         """None."""
-        return (), ()
+        return (), (), ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +119,10 @@ class Surroundings:
     """A session keyring of its own."""
     keep_groups: bool = False
     """setgroups is denied in its user namespace."""
+    null: str = "/dev/null"
+    """A null device that is the host's, to cover files with."""
+    empty: str = ""
+    """An empty directory of the host's, to cover directories with; one is made where there is none."""
     own_devices: bool = True
     """/dev is to be filled; false where something complete is mounted there."""
     entered: frozenset[str] = frozenset()
@@ -147,7 +161,7 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         raise InputError("linux.namespaces: a mount namespace is required, or the host's tree would change")
     parts = _file_tree(specification, surroundings, own_user="user" in kinds)
     root, spare = surroundings.slots.take(), surroundings.slots.take()
-    covers_outside, covers_inside = surroundings.root.cover_steps(surroundings.slots.take)
+    covers_outside, covers_first, covers_last = surroundings.root.cover_steps(surroundings.slots.take)
     steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
     steps.append(WaitForMaps())
     entered = surroundings.entered
@@ -156,12 +170,14 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         steps.append(SystemCall("unshare(CLONE_NEWTIME)", _UNSHARE, (FLAGS["time"],)))
         steps.append(WriteFile("/proc/self/timens_offsets", surroundings.clock_offsets))
         entered |= {"time"}
+    # Hidden whatever the namespaces: a pid namespace that is joined has processes in it already.
+    steps.append(HideExecutable())
     if "user" in kinds:
-        steps.append(HideExecutable())
         steps.append(Identity(keep_groups=surroundings.keep_groups))
     steps += (*surroundings.early, *surroundings.root.identified(root, spare))
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
-    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root), *covers_inside, *parts.tree.inside)
+    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root))
+    steps += (*covers_first, *parts.tree.inside, *covers_last)
     steps += _network_and_names(specification, entered)
     # The terminal's place and missing mount points are made before the root becomes read-only.
     steps += (*surroundings.stdio, *parts.covers)
@@ -213,8 +229,11 @@ def _file_tree(specification: Specification, surroundings: Surroundings, *, own_
     if specification.linux.masked_paths:
         null, empty = slots.take(), slots.take()
         # From outside, since the container's own may be anything (CVE-2025-31133).
-        parts.tree.outside.append(CopyTree(null, "/dev/null"))
-        parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
+        parts.tree.outside.append(CopyTree(null, surroundings.null))
+        if surroundings.empty:
+            parts.tree.outside += (CopyTree(empty, surroundings.empty), SetAttributes(empty, _SEALED))
+        else:
+            parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
         parts.covers += (Mask(null, empty, path) for path in specification.linux.masked_paths)
     return parts
 

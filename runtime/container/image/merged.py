@@ -89,6 +89,11 @@ class MergedTree:
             raise InputError(f"{path} of the image has more than {limit} bytes")
         return content
 
+    def is_file(self, path: str) -> bool:
+        """Whether there is a regular file, by whatever links of the image."""
+        found = self._find(path)
+        return found is not None and stat.S_ISREG(found.lstat().st_mode)
+
     def _find(self, path: str) -> Path | None:
         levels = [self._layers]
         pending = deque(path.split("/"))

@@ -214,7 +214,7 @@ class _Creation:
             root=PlainRoot(self._root()),
             bundle=self.bundle.directory,
             slots=slots,
-            map_ids=self._map_ids(stack),
+            map_ids=self._map_ids(),
             group_directories=self._group_directories,
             keep_groups=identity is not None and identity.deny_setgroups,
             own_devices=all(
@@ -254,14 +254,15 @@ class _Creation:
             raise InputError(f"root.path: {root} is not a directory")
         return root.resolve()
 
-    def _map_ids(self, stack: contextlib.ExitStack) -> Callable[..., Path]:
+    def _map_ids(self) -> Callable[..., Path]:
         def mapped(source: Path, uids: tuple[IdMapping, ...], gids: tuple[IdMapping, ...]) -> Path:
             stage = self.spawner.stage
             if stage is None:
                 raise HostError(f"{source}: an ordinary user cannot map the ids of a mount")
             with user_namespace(self.spawner, given_map(uids, gids)) as namespace:
-                place, done = stage.add_tree(source, recursive=True, user_namespace=namespace)
-            stack.callback(stage.remove_place, place)
+                place, done = stage.add_tree(
+                    source, recursive=True, user_namespace=namespace, in_host_tree=True
+                )
             if not done:
                 raise HostError(f"{source}: its file system cannot map ids")
             return place

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pybench.runtime.container.assembly.assemble import PlainRoot, Surroundings, process_steps
+from pybench.runtime.container.assembly.join import join_program
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.cgroup.detect import open_group
-from pybench.runtime.container.defaults import own_capabilities
 from pybench.runtime.container.identity import map_of
 from pybench.runtime.container.lifecycle.create import Handover, console_steps, write_pid_file
 from pybench.runtime.container.lifecycle.record import ContainerDirectory, Record
 from pybench.runtime.container.spawner import Program, Spawned, Spawner
-from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Process, Specification
-from pybench.runtime.container.specification.namespaces import FLAGS
-from pybench.runtime.container.steps import Identity, Join, Step, WaitForMaps
 from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import Journal
 
@@ -68,13 +63,14 @@ def _join(
         if not record.alive:
             raise InstanceError(f"container {record.id} has just ended")
         slots = Slots()
-        steps = _steps(specification, process, handover, slots, stack, first=first)
-        program = Program.compile(
-            steps,
-            process.args,
-            dict(variable.split("=", 1) for variable in process.env),
-            0,
-            path=process.args[0],
+        identity = map_of(specification.linux)
+        program = join_program(
+            specification,
+            process,
+            slots,
+            first,
+            stdio=console_steps(process, handover, slots, stack, at_dev_console=False),
+            keep_groups=identity is not None and identity.deny_setgroups,
         )
         spawned = _spawn(spawner, program, slots, open_group(map(Path, record.groups)))
     return Joined(spawned.pid, spawned.pidfd)
@@ -91,37 +87,3 @@ def _spawn(spawner: Spawner, program: Program, slots: Slots, group: Group) -> Sp
             cgroup=group.descriptor,
             detached=True,
         )
-
-
-def _steps(
-    specification: Specification,
-    process: Process,
-    handover: Handover,
-    slots: Slots,
-    stack: contextlib.ExitStack,
-    *,
-    first: int,
-) -> tuple[Step, ...]:
-    kinds = {namespace.type for namespace in specification.linux.namespaces}
-    identity = map_of(specification.linux)
-    keep_groups = identity is not None and identity.deny_setgroups
-    surroundings = Surroundings(
-        root=PlainRoot(Path("/")),
-        bundle=Path("/"),
-        slots=slots,
-        map_ids=_no_mounts,
-        keep_groups=keep_groups,
-        grantable=None if "user" in kinds else own_capabilities("CapPrm"),
-    )
-    become_root = (Identity(keep_groups=keep_groups),) if "user" in kinds else ()
-    return (
-        WaitForMaps(),
-        Join(slots.give(first), sum(FLAGS[kind] for kind in kinds)),
-        *become_root,
-        *console_steps(process, handover, slots, stack, at_dev_console=False),
-        *process_steps(process, specification, surroundings),
-    )
-
-
-def _no_mounts(source: Path, _uids: Sequence[IdMapping], _gids: Sequence[IdMapping]) -> Path:
-    raise InputError(f"{source}: a process that joins a container mounts nothing")

@@ -4,18 +4,22 @@
  * It talks to the host over serial lines, the one device whose driver is built into every kernel:
  *
  *   ttyS0  the kernel's console; only diagnostics
- *   ttyS1  lines to the host: `kernel`, `sandbox`, `exec` (from a marking workload) or `execve`,
- *          `exit <status>`, `signal <number>`, `error <call> <subject>: <reason>`;
- *          lines from the host: `stop`, `kill`
+ *   ttyS1  lines to the host: `kernel` (`kernel tty` if the port is refused), `sandbox`, `exec` (from a
+ *          marking workload) or `execve`, `exit <status>`, `signal <number>`,
+ *          `error <call> <subject>: <reason>`;
+ *          lines from the host and their answers: `stop` and `stopping`, `kill`, `freeze` and `frozen`,
+ *          `renew <identity>`, `restored` and `renewed` (see renew.c), `commands <nonce>` (see commands.c)
  *   ttyS2  the workload's standard output and error
+ *   ttyS3  commands, unless a virtio port carries them
  *
  * What to run stands in /.pybench/workload (see runtime/vm/workload.py), which the host appended to
  * the initramfs: the start needs no answer from the host.
  */
 #define _GNU_SOURCE
+#include "guest.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,12 +27,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/reboot.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -44,7 +46,7 @@
 #define RECORD_MAXIMUM (256 * 1024)
 #define FIELDS_MAXIMUM 4096
 #define CGROUP_ROOT "/sys/fs/cgroup"
-#define CGROUP_WORKLOAD CGROUP_ROOT "/workload"
+#define LINE_MAXIMUM 1024
 #define COM2 0x2f8
 
 /* From <linux/capability.h>, which a musl tool chain does not bring along. */
@@ -70,13 +72,12 @@ struct workload {
 
 static int marks = -1;
 static int output = -1;
+static pid_t command_server;
 
 /* In the child that becomes the workload: where a byte says that it did not. */
 static int failure = -1;
 
-/* One line to the host, in one write so that lines of different processes cannot mix. */
-static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void tell(const char *format, ...)
+void tell(const char *format, ...)
 {
     char line[256];
     va_list arguments;
@@ -106,7 +107,7 @@ static _Noreturn void power_off(void)
         pause();
 }
 
-static _Noreturn void fail(const char *call, const char *subject)
+_Noreturn void fail(const char *call, const char *subject)
 {
     tell("error %s %s: %s", call, subject, strerror(errno));
     if (failure >= 0) {
@@ -117,28 +118,36 @@ static _Noreturn void fail(const char *call, const char *subject)
     power_off();
 }
 
+void report_failures_to(int descriptor)
+{
+    marks = failure = descriptor;
+}
+
 /*
  * The mark `kernel`, before anything else is done. Writing to the port itself instead of the tty
  * spares the start-up of the tty driver; the UART's holding register takes a byte whenever bit 5 of
- * the line status register is set.
+ * the line status register is set. A kernel that is locked down refuses the port: 0 then.
  */
-static void mark_first_instruction(void)
+static int mark_first_instruction(void)
 {
 #if defined(__x86_64__)
     static const char line[] = "kernel\n";
     if (ioperm(COM2, 8, 1) != 0)
-        return;
+        return 0;
     for (const char *byte = line; *byte; byte++) {
         for (int tries = 0; tries < 10000 && !(inb(COM2 + 5) & 0x20); tries++)
             ;
         outb((unsigned char)*byte, COM2);
     }
     ioperm(COM2, 8, 0);
+    return 1;
+#else
+    return 0;
 #endif
 }
 
-/* A serial line that carries bytes as they are: no echo, no line editing, no CR translation. */
-static int open_serial(const char *path, int flags)
+/* No echo, no line editing, no CR translation. */
+int open_serial(const char *path, int flags)
 {
     int line = open(path, flags | O_NOCTTY | O_CLOEXEC);
     if (line < 0)
@@ -153,36 +162,22 @@ static int open_serial(const char *path, int flags)
     return line;
 }
 
-static void mount_at(const char *type, const char *path, unsigned long flags, const char *options)
+void mount_at(const char *source, const char *path, const char *type, unsigned long flags, const char *options)
 {
     if (mkdir(path, 0755) != 0 && errno != EEXIST)
         fail("mkdir", path);
-    if (mount(type, path, type, flags, options) != 0)
+    if (mount(source, path, type, flags, options) != 0)
         fail("mount", path);
 }
 
 static void mount_file_systems(void)
 {
     const unsigned long inert = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    mount_at("proc", "/proc", inert, NULL);
-    mount_at("sysfs", "/sys", inert, NULL);
-    mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
-    mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
-    mount_at("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
-}
-
-static void raise_loopback(void)
-{
-    struct ifreq request = {.ifr_name = "lo"};
-    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (control < 0)
-        fail("socket", "AF_INET");
-    if (ioctl(control, SIOCGIFFLAGS, &request) != 0)
-        fail("SIOCGIFFLAGS", "lo");
-    request.ifr_flags |= IFF_UP;
-    if (ioctl(control, SIOCSIFFLAGS, &request) != 0)
-        fail("SIOCSIFFLAGS", "lo");
-    close(control);
+    mount_at("proc", "/proc", "proc", inert, NULL);
+    mount_at("sysfs", "/sys", "sysfs", inert, NULL);
+    mount_at("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL);
+    mount_at("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+    mount_at("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
 }
 
 static char *next_field(char **position, const char *end)
@@ -241,7 +236,7 @@ static void read_workload(struct workload *workload)
     }
 }
 
-static void write_file(const char *path, const char *value)
+void write_file(const char *path, const char *value)
 {
     int file = open(path, O_WRONLY | O_CLOEXEC);
     if (file < 0)
@@ -275,7 +270,7 @@ static void apply_limits(char **limits)
 {
     if (limits[0] == NULL)
         return;
-    mount_at("cgroup2", CGROUP_ROOT, MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    mount_at("cgroup2", CGROUP_ROOT, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     if (mkdir(CGROUP_WORKLOAD, 0755) != 0)
         fail("mkdir", CGROUP_WORKLOAD);
     for (char **limit = limits; limit[0] != NULL && limit[1] != NULL; limit += 2) {
@@ -291,7 +286,7 @@ static void apply_limits(char **limits)
  * Root without any capability: with an empty bounding set not even execve as uid 0 gives one back
  * (capabilities(7), "Capabilities and execution of programs by root").
  */
-static void drop_privileges(void)
+void drop_privileges(void)
 {
     for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
         if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
@@ -361,6 +356,8 @@ static int workload_ended(pid_t workload)
     int status, ended = 0;
     pid_t child;
     while ((child = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (child == command_server)
+            command_server = 0;
         if (child != workload)
             continue;
         ended = 1;
@@ -372,18 +369,50 @@ static int workload_ended(pid_t workload)
     return ended;
 }
 
-/* What the host said. Lines are short and few: one read brings whole ones. */
-static void obey(pid_t workload)
+static void obey(pid_t workload, char *line)
 {
-    char line[64];
-    ssize_t length = read(marks, line, sizeof line - 1);
-    if (length <= 0)
+    char *word = strtok(line, " "), *rest = strtok(NULL, "");
+    if (word == NULL)
         return;
-    line[length] = '\0';
-    if (strstr(line, "kill\n"))
+    if (strcmp(word, "kill") == 0) {
         kill(-workload, SIGKILL);
-    else if (strstr(line, "stop\n"))
+    } else if (strcmp(word, "stop") == 0) {
+        tell("stopping");
         kill(-workload, SIGTERM);
+    } else if (strcmp(word, "freeze") == 0) {
+        if (command_server > 0)
+            kill(command_server, SIGKILL);
+        freeze_workload(workload);
+        tell("frozen");
+    } else if (strcmp(word, "renew") == 0 && rest != NULL) {
+        renew_guest(workload, rest);
+    } else if (strcmp(word, "commands") == 0 && rest != NULL) {
+        /* Whoever asks anew has given the last one up. */
+        if (command_server > 0)
+            kill(command_server, SIGKILL);
+        command_server = start_command_server(rest);
+    }
+}
+
+/* What the host says, line by line. */
+static void listen_to_host(pid_t workload)
+{
+    static char text[LINE_MAXIMUM];
+    static size_t length;
+    ssize_t got = read(marks, text + length, sizeof text - length);
+    if (got <= 0)
+        return;
+    length += (size_t)got;
+    char *end;
+    while ((end = memchr(text, '\n', length)) != NULL) {
+        size_t whole = (size_t)(end - text) + 1;
+        *end = '\0';
+        obey(workload, text);
+        length -= whole;
+        memmove(text, text + whole, length);
+    }
+    if (length == sizeof text)
+        length = 0;
 }
 
 /* Waits for the workload's end or for a word from the host, whichever comes; SIGCHLD is blocked. */
@@ -405,27 +434,27 @@ static _Noreturn void supervise(pid_t workload)
             (void)ignored;
         }
         if (events[1].revents)
-            obey(workload);
+            listen_to_host(workload);
     }
     power_off();
 }
 
 int main(void)
 {
-    mark_first_instruction();
+    int marked = mark_first_instruction();
     marks = open_serial("/dev/ttyS1", O_RDWR);
-#if !defined(__x86_64__)
-    tell("kernel");
-#endif
+    if (!marked)
+        tell("kernel tty");
     output = open_serial("/dev/ttyS2", O_WRONLY);
     if (output < 0)
         fail("open", "/dev/ttyS2");
-    mount_file_systems();
     struct workload workload;
     read_workload(&workload);
-    sethostname(workload.host_name, strlen(workload.host_name));
-    raise_loopback();
     load_modules();
+    enter_disk_root();
+    mount_file_systems();
+    sethostname(workload.host_name, strlen(workload.host_name));
+    set_up_network();
     apply_limits(workload.limits);
     supervise(start_workload(&workload));
 }

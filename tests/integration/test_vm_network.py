@@ -1,0 +1,120 @@
+"""Networks of guests: a place on the bridge of the containers, QEMU's own, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from guest_modules import write_with_modules
+from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
+
+from pybench.harness.errors import InputError
+from pybench.harness.model import TargetChoice, Workload
+from pybench.harness.targets import TargetContext, open_target
+from pybench.runtime.container.network.bridge import Bridge
+from pybench.runtime.journal import Journal, open_journal
+from pybench.runtime.vm.connection import open_connection
+from pybench.runtime.vm.identity import Identity
+from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.network import TapNetwork, random_link_address, user_network
+from pybench.vm_images import Image
+
+PORT = 8080
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make taps and bridges")
+
+
+@pytest.fixture(scope="module")
+def guests(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guests]:
+    """Machines of an image whose kernel has a driver for network cards."""
+    folder = tmp_path_factory.mktemp("network")
+    write_with_modules(image, folder / "virtio.cpio", ("virtio_pci", "virtio_net"))
+    with open_journal(folder) as journal, open_connection(journal) as connection:
+        made = Guests(connection, image, base=folder / "virtio.cpio")
+        yield made
+        assert made.traces() == []
+
+
+def serve(machine: VirtualMachine) -> threading.Thread:
+    """Have the guest answer one connection on PORT."""
+    command = ["sh", "-c", f"echo listening; echo from $(hostname) | nc -l -p {PORT}"]
+    thread = threading.Thread(target=machine.execute, args=(command,), kwargs={"timeout": 20})
+    thread.start()
+    return thread
+
+
+def test_guests_on_the_bridge_reach_the_host_only_when_asked(guests: Guests, journal: Journal) -> None:
+    """The host reaches a guest at its address; a sibling does not, and neither does the guest the host."""
+    with contextlib.ExitStack() as stack:
+        bridge = stack.enter_context(Bridge(journal))
+        taps = stack.enter_context(TapNetwork(bridge))
+        networks = [taps.lease(), taps.lease()]
+        assert len({network.interface.tap for network in networks}) == 2
+        machines = []
+        for network in networks:
+            machine = guests.make(WORKLOAD, "ready", line="ready", network=network)
+            machine.start(BOOT_TIMEOUT)
+            stack.callback(machine.stop, 5)
+            machines.append(machine)
+        address = str(networks[0].address.ip)
+        shown = machines[0].execute(["ip", "address", "show", "eth0"]).output.decode()
+        assert str(networks[0].address) in shown
+        assert networks[0].interface.hardware_address in shown
+        server = serve(machines[0])
+        sibling = machines[1].execute(["nc", "-w", "1", address, str(PORT)], timeout=20)
+        assert sibling.status != 0
+        assert sibling.output == b""
+        host = machines[1].execute(["nc", "-w", "1", str(bridge.subnet.gateway.ip), "22"], timeout=20)
+        assert host.status != 0
+        with socket.create_connection((address, PORT), timeout=10) as connection:
+            assert connection.makefile().read() == "from guest\n"
+        server.join()
+        for machine, network in zip(machines, networks, strict=True):
+            machine.stop(5)
+            taps.release(network)
+            taps.release(network)
+    assert not any(Path("/sys/class/net", network.interface.tap).exists() for network in networks)
+
+
+def test_user_network_goes_outwards_also_after_a_restore(guests: Guests, tmp_path: Path) -> None:
+    """QEMU's own network reaches a server on this host; a restored guest has an address of its own."""
+    machine = guests.make(WORKLOAD, "ready", line="ready", network=user_network())
+    machine.start(BOOT_TIMEOUT)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer() -> None:
+            with server.accept()[0] as connection:
+                connection.sendall(b"from the host\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        got = machine.execute(["nc", "10.0.2.2", str(port)], timeout=20)
+        thread.join()
+    assert got.output == b"from the host\n"
+    state = machine.save(tmp_path / "state", 60)
+    identity = Identity.fresh("sibling", random_link_address())
+    restored = VirtualMachine(guests.connection, machine.spec, state, identity)
+    guests.made.append(restored)
+    restored.start(BOOT_TIMEOUT)
+    shown = restored.execute(["cat", "/sys/class/net/eth0/address"]).output.decode().strip()
+    restored.stop(5)
+    assert shown == identity.hardware_address
+    assert machine.spec.interface is not None
+    assert shown != machine.spec.interface.hardware_address
+
+
+def test_network_without_a_driver_is_refused(image: Image, journal: Journal, tmp_path: Path) -> None:
+    """An image whose kernel cannot drive a card is bad input, said before anything is started."""
+    for kind, network in (("vm", "bridge"), ("vm-restore", "user")):
+        target = open_target(
+            TargetChoice(kind, kind, 1, {"network": network, "accel": "tcg"}),
+            TargetContext(journal, tmp_path),
+        )
+        with pytest.raises(InputError, match="no driver for a network card"):
+            target.prepare(Workload("x", "minimal", (WORKLOAD, "ready")), image)
+        target.cleanup()

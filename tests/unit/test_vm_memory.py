@@ -1,0 +1,67 @@
+"""What a guest's memory costs, out of smaps and of what the guest says."""
+
+from __future__ import annotations
+
+import mmap
+import os
+
+import pytest
+
+from pybench.runtime.errors import InstanceError
+from pybench.runtime.vm.memory import parse_guest_memory, read_host_memory
+
+MEBIBYTE = 1 << 20
+MEMINFO = b"""MemTotal:         200000 kB
+MemFree:          150000 kB
+MemAvailable:     180000 kB
+Slab:               8000 kB
+KernelStack:        1000 kB
+PageTables:          500 kB
+Percpu:              100 kB
+HugePages_Total:       0
+"""
+
+
+def test_guests_memory_is_told_from_the_rest() -> None:
+    """A mapping of the guest's length counts as touched; everything else private is the monitor's."""
+    length = 77 * MEBIBYTE
+    with mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as guest:
+        guest.madvise(mmap.MADV_NOHUGEPAGE)
+        guest[: 10 * MEBIBYTE] = b"x" * (10 * MEBIBYTE)
+        memory = read_host_memory(os.getpid(), length)
+    assert 10 * MEBIBYTE <= memory.guest <= 12 * MEBIBYTE
+    assert memory.monitor > 5 * MEBIBYTE
+    assert 0 <= memory.monitor_files < memory.monitor
+    assert memory.merged >= 0
+
+
+def test_process_without_such_a_mapping_is_refused() -> None:
+    """No figure is made up for a process that has no memory of that size, or that has ended."""
+    with pytest.raises(InstanceError, match="no mapping of 12945381654528"):
+        read_host_memory(os.getpid(), 12345678 * MEBIBYTE)
+    with pytest.raises(InstanceError, match="cannot read the memory of process 4194305"):
+        read_host_memory(4194305, MEBIBYTE)
+
+
+def test_guests_words_are_understood() -> None:
+    """Used is what cannot be given out at once; the kernel's is its image and what it keeps."""
+    memory = parse_guest_memory(MEMINFO, 256 * MEBIBYTE)
+    assert memory.total == 200000 * 1024
+    assert memory.used == 20000 * 1024
+    assert memory.kernel == 256 * MEBIBYTE - 200000 * 1024 + 9600 * 1024
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (b"", "no MemTotal"),
+        (b"\xff\x00MemTotal: 1 kB", "no MemTotal"),
+        (MEMINFO.replace(b"180000", b"280000"), "cannot be"),
+        (MEMINFO.replace(b"200000", b"900000"), "cannot be"),
+        (MEMINFO.replace(b"8000 kB", b"99999999999999999999 kB"), "cannot be"),
+    ],
+)
+def test_impossible_words_are_refused(words: bytes, named: str) -> None:
+    """A guest may say anything; what cannot be is no sample."""
+    with pytest.raises(InstanceError, match=named):
+        parse_guest_memory(words, 256 * MEBIBYTE)
