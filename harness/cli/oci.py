@@ -334,8 +334,6 @@ def _exec(parsed: argparse.Namespace) -> int:
         console_socket=parsed.console_socket, preserve_fds=parsed.preserve_fds, pid_file=parsed.pid_file
     )
     process = _process(parsed, directory)
-    if process.terminal and not parsed.console_socket:
-        raise InputError("the process has a terminal, so --console-socket is needed")
     signals = None if parsed.detach else _PassedOn()
     with open_journal() as journal:
         joined = execute(journal, directory, process, handover)

@@ -62,6 +62,9 @@ def test_what_a_state_forbids_is_refused_and_changes_nothing(runtime: Runtime) -
     """Each command in a state in which it makes no sense fails and names the container and its state."""
     with runtime.created(container_configuration(*SLEEP)) as box:
         assert f"{box}: it is created" in runtime.refusal("resume", box)
+        runtime.call("pause", box)
+        assert f"{box}: it is paused" in runtime.refusal("start", box)
+        runtime.call("resume", box)
         runtime.call("start", box)
         for command in ("start", "resume", "delete"):
             assert "running" in (said := runtime.refusal(command, box))
@@ -393,6 +396,8 @@ class TestExec:
         """Status and streams are those of the process; the end of the container is its end."""
         with runtime.started(container_configuration(*SLEEP)) as box:
             assert "needs a command" in runtime.refusal("exec", box)
+            assert "--preserve-fds 99" in runtime.refusal("exec", "--preserve-fds", "99", box, "/bin/true")
+            assert "--console-socket" in runtime.refusal("exec", "--tty", box, "/bin/true")
             finished = runtime.call("exec", box, "sh", "-c", "cat; exit 9", input_="in", check=False)
             assert (finished.returncode, finished.stdout) == (9, "in")
             with runtime.begin("exec", box, "/bin/sh", "-c", "echo up; sleep 600") as process:

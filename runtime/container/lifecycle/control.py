@@ -44,11 +44,7 @@ def start(directory: ContainerDirectory) -> tuple[str, ...]:
         path = directory.path
         failed = os.open(path / FAILED_FIFO, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            descriptor = os.open(path / START_FIFO, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(descriptor, b"\0")
-            finally:
-                os.close(descriptor)
+            _say_go(directory)
             poll = select.poll()
             poll.register(failed, select.POLLIN)
             # Its end of the pipe is closed by execve, or by its death.
@@ -61,6 +57,18 @@ def start(directory: ContainerDirectory) -> tuple[str, ...]:
         if failure is not None:
             raise InstanceError(_explain(record, *failure))
         return _run_later_hooks(directory, record, directory.state(record), "poststart")
+
+
+def _say_go(directory: ContainerDirectory) -> None:
+    try:
+        descriptor = os.open(directory.path / START_FIFO, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # ENXIO: nobody reads any more.
+        raise InstanceError(f"container {directory.id} has just ended: {error.strerror}") from error
+    try:
+        os.write(descriptor, b"\0")
+    finally:
+        os.close(descriptor)
 
 
 def send_signal(directory: ContainerDirectory, number: int, *, everybody: bool = False) -> None:

@@ -61,6 +61,19 @@ class Handover:
     """How many descriptors from 3 on it inherits."""
     pid_file: Path | None = None
 
+    def check(self, process: Process) -> None:
+        """Whether it fits the process.
+
+        Raises:
+            InputError: it does not.
+        """
+        if process.terminal and self.console_socket is None:
+            raise InputError("process.terminal is set, so --console-socket is needed")
+        if not process.terminal and self.console_socket is not None:
+            raise InputError("--console-socket is given, but process.terminal is not set")
+        if not 0 <= self.preserve_fds <= _MOST_PRESERVED:
+            raise InputError(f"--preserve-fds {self.preserve_fds}: at most {_MOST_PRESERVED} can be kept")
+
 
 @dataclass(frozen=True, slots=True)
 class Created:
@@ -83,7 +96,10 @@ def create(
     """
     bundle = load_bundle(bundle_directory)
     specification = bundle.specification
-    process = _checked_process(specification, handover)
+    process = specification.process
+    if process is None:
+        raise InputError("config.json: process: is required to run a container")
+    handover.check(process)
     _check_propagation(specification)
     with contextlib.ExitStack() as undo:
         directory.make()
@@ -138,7 +154,7 @@ def console_steps(
         HostError: nobody listens on the socket for the terminal.
     """
     steps: list[Step] = []
-    if handover.console_socket is not None and process.terminal:
+    if handover.console_socket is not None:
         connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             connection.connect(str(handover.console_socket))
@@ -325,19 +341,6 @@ def _make_group(
 
     undo.callback(remove)
     return group
-
-
-def _checked_process(specification: Specification, handover: Handover) -> Process:
-    process = specification.process
-    if process is None:
-        raise InputError("config.json: process: is required to run a container")
-    if process.terminal and handover.console_socket is None:
-        raise InputError("process.terminal is set, so --console-socket is needed")
-    if not process.terminal and handover.console_socket is not None:
-        raise InputError("--console-socket is given, but process.terminal is not set")
-    if handover.preserve_fds > _MOST_PRESERVED:
-        raise InputError(f"--preserve-fds {handover.preserve_fds}: at most {_MOST_PRESERVED} can be kept")
-    return process
 
 
 def _withheld(process: Process, specification: Specification) -> Iterator[str]:

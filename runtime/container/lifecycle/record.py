@@ -191,9 +191,9 @@ class ContainerDirectory:
             return "creating"
         if not record.complete or not record.alive:
             return "stopped"
-        if (self.path / START_FIFO).exists():
-            return "created"
-        return "paused" if (self.path / _PAUSED).exists() else "running"
+        if (self.path / _PAUSED).exists():
+            return "paused"
+        return "created" if (self.path / START_FIFO).exists() else "running"
 
     def note_pause(self, *, paused: bool) -> None:
         """Remember whether it is paused."""
