@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import struct
@@ -143,20 +144,20 @@ def test_one_that_ignores_signals(runtime: Runtime) -> None:
 def test_one_in_creation_is_recognised(runtime: Runtime, tmp_path: Path) -> None:
     """While a hook runs the state is `creating`; when the creator is gone, it can be deleted."""
     hook = tmp_path / "hook.sh"
-    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/reached\nsleep 600\n", encoding="ascii")
+    hook.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid\nexec sleep 600\n", encoding="ascii")
     hook.chmod(0o755)
     configuration = container_configuration("/bin/true")
     configuration["hooks"] = {"createRuntime": [{"path": str(hook)}]}
     bundle, box = str(runtime.bundle(configuration)), runtime.new_id()
     with runtime.begin("create", "-b", bundle, box) as process:
-        wait_until((tmp_path / "reached").exists)
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text() != "")
         assert runtime.status(box) == "creating"
         assert "creating" in runtime.refusal("start", box)
         assert "creating" in runtime.refusal("delete", box)
         process.kill()
         process.wait()
-        # The hook lives on, as a process of nobody's; it is no part of the container.
-        subprocess.run(["pkill", "-KILL", "--full", str(hook)], check=False)
+        # The hook lives on, a process of nobody's; it is no part of the container.
+        os.kill(int((tmp_path / "pid").read_text(encoding="ascii")), signal.SIGKILL)
     wait_until(lambda: runtime.status(box) == "stopped")
     runtime.call("delete", "--force", box)
 
