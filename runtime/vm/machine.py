@@ -334,8 +334,12 @@ class VirtualMachine(GuestCommands):
         return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}" if panic else ""
 
     def _silence(self, timeout: float) -> str:
-        """Of a guest that lives and said nothing when it was told to stop; its own code may go on running."""
-        if self._ended_at or self._progress.answered or timeout < ANSWER_SECONDS:
+        """Of a guest that said nothing when told to stop: it was dead, or its own code may go on running."""
+        if self.spec.probe or self._progress.answered or self._progress.exit_status:
+            return ""
+        if self._ended_at:
+            return self._reason()
+        if timeout < ANSWER_SECONDS:
             return ""
         return f"the guest hung: init did not answer within {timeout:g} s when told to stop"
 
@@ -363,6 +367,8 @@ class VirtualMachine(GuestCommands):
         return self._pidfd
 
     def _explain(self, error: InstanceError) -> InstanceError:
+        if self._told_to_stop:
+            return error  # The thread that stops the machine is the one that listens now.
         self._catch_up()
         return self._error(self.fault or error.message)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import threading
@@ -225,4 +226,4 @@ def test_panic_while_it_ran_is_told(guests: Guests) -> None:
         assert select.select([ended], [], [], BOOT_TIMEOUT)[0]
     with pytest.raises(InstanceError, match="the guest's kernel panicked: Kernel panic") as caught:
         machine.stop(5)
-    assert "Call Trace" in caught.value.log or "do_syscall" in caught.value.log
+    assert re.search(r"\w\+0x[0-9a-f]+/0x[0-9a-f]+", caught.value.log)  # one frame of the trace
