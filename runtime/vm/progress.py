@@ -27,7 +27,7 @@ class MachineSpec:
     pushes `exec` itself. Ready is the workload's first instruction, or the first line of its output that
     contains `line`. With `probe` the machine is ready with the first instruction of its init: a test of
     whether the kernel boots. `virtio_port` offers the guest a virtio port for commands beside the serial
-    line.
+    line. A machine that is to be saved must be `savable`.
     """
 
     kernel: Path
@@ -43,6 +43,7 @@ class MachineSpec:
     probe: bool = False
     virtio_port: bool = False
     interface: Interface | None = None
+    savable: bool = False
 
 
 @dataclass(slots=True)
