@@ -253,6 +253,7 @@ class VirtualMachine(GuestCommands):
             port=self._channels.port_path,
             port_name=PORT_NAME,
             interface=spec.interface,
+            savable=spec.savable,
             acceleration=spec.acceleration,
             processor=spec.processor,
             machine=spec.machine,
@@ -493,13 +494,20 @@ class VirtualMachine(GuestCommands):
 
     def _pin(self) -> None:
         """Hold QEMU by a pidfd from the moment its pid is known: it cannot become another process's."""
-        if self._pidfd < 0 and self._channels is not None and self._channels.emulator:
+        if self._pidfd >= 0 or self._ended_at or self._channels is None or not self._channels.emulator:
+            return
+        try:
             self._pidfd = os.pidfd_open(self._channels.emulator)
+        except ProcessLookupError:
+            # It connected, ended, and was reaped before its connection was looked at.
+            self._ended_at = time.monotonic_ns()
+        else:
             self._channels.watch(self._pidfd)
 
     def _close_wake(self) -> None:
         os.close(self._wake)
         self._wake = -1
+        self._ended_at = self._ended_at or time.monotonic_ns()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1
