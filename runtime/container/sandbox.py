@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import tempfile
@@ -26,7 +27,13 @@ from pybench.runtime.container.assembly.join import join_program
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.container import Container, Request
-from pybench.runtime.container.defaults import host_files, offsets_text, specification, zero_clocks
+from pybench.runtime.container.defaults import (
+    OWN_POINTS,
+    host_files,
+    offsets_text,
+    specification,
+    zero_clocks,
+)
 from pybench.runtime.container.identity import IdentityMap, reserve
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Readiness
 from pybench.runtime.container.interactive import (
@@ -56,7 +63,7 @@ from pybench.runtime.container.specification.namespaces import FLAGS
 from pybench.runtime.container.steps import CloseFrom, Console, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.system_information import SystemInformation
 from pybench.runtime.container.user_namespace import user_namespace
-from pybench.runtime.errors import InputError
+from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import Journal, state_directory
 from pybench.runtime.marks import Mark
 
@@ -160,7 +167,9 @@ class Sandbox:
         if stage:
             covers.insert(0, ("/dev", stage.devices))
         layers = spec.layers or (spec.rootfs,)
-        return self._spawner.call(lambda: builder.build(layers, covers, spec.volumes, writable=spec.writable))
+        return self._spawner.call(
+            lambda: builder.build(layers, covers, spec.volumes, own=OWN_POINTS, writable=spec.writable)
+        )
 
     def _compile(self, root: Root, identity: IdentityMap | None) -> Program:
         spec, profile = self._spec, PROFILES[self._spec.profile]
@@ -332,7 +341,14 @@ class Sandbox:
                 policy=policy_of(profile, supervised=False),
                 keyring=profile.confined,
             )
-            pidfd = self._spawner.call(lambda: self._spawn_joining(program, slots, group, request.timeout))
+            try:
+                pidfd = self._spawner.call(
+                    lambda: self._spawn_joining(program, slots, group, request.timeout)
+                )
+            except InstanceError as error:
+                if select.select([first], [], [], 0)[0]:
+                    raise InstanceError("the container ended before the command could be run") from error
+                raise
             stack.callback(os.close, pidfd)
             exchange.close_writers()
             return exchange.finish(pidfd, request.timeout, request.maximum)

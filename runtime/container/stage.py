@@ -29,7 +29,7 @@ from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
 )
-from pybench.runtime.errors import HostError
+from pybench.runtime.errors import HostError, InputError
 from pybench.runtime.journal import Journal, state_directory
 
 NO_PRIVILEGE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
@@ -206,7 +206,7 @@ class Stage:
         """Mount a copy of a place over a path of another one, whose links lead nowhere but inside it.
 
         Raises:
-            HostError: there is no such path, or the kernel refuses.
+            InputError: there is no such path, it is a directory where a file is wanted, or a loop of links.
         """
         flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC | system_calls.AT_RECURSIVE
         try:
@@ -217,7 +217,9 @@ class Stage:
                 opened.callback(os.close, point)
                 system_calls.move_mount_to(tree, point)
         except OSError as error:
-            raise HostError(f"cannot mount over {path} of the image: {error}") from error
+            raise InputError(
+                f"cannot mount over {path} of the image: {error}", "look at what it is: a file, a link, …"
+            ) from error
 
     def add_overlay(self, lower: Sequence[Path]) -> Path:
         """Merge places of this stage into one read-only tree, the topmost first.

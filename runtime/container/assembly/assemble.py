@@ -66,8 +66,14 @@ class RootSource(Protocol):
         """Steps as the container's root; `spare` is a slot for their use."""
         ...
 
-    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-        """Steps before and after the pivot for what is mounted over the root before anything else."""
+    def cover_steps(
+        self, slots: Callable[[], int]
+    ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
+        """For what is mounted over the root besides the specification's mounts.
+
+        Returns:
+            Steps before the pivot, right after it, and after the specification's mounts.
+        """
         ...
 
 
@@ -85,9 +91,12 @@ class PlainRoot:
         """None."""
         return ()
 
-    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:  # noqa: ARG002
+    def cover_steps(
+        self,
+        slots: Callable[[], int],  # noqa: ARG002
+    ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
         """None."""
-        return (), ()
+        return (), (), ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +156,7 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         raise InputError("linux.namespaces: a mount namespace is required, or the host's tree would change")
     parts = _file_tree(specification, surroundings, own_user="user" in kinds)
     root, spare = surroundings.slots.take(), surroundings.slots.take()
-    covers_outside, covers_inside = surroundings.root.cover_steps(surroundings.slots.take)
+    covers_outside, covers_first, covers_last = surroundings.root.cover_steps(surroundings.slots.take)
     steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
     # Hidden whatever the namespaces: a pid namespace that is joined has processes in it already.
     steps += (WaitForMaps(), HideExecutable())
@@ -155,7 +164,8 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         steps.append(Identity(keep_groups=surroundings.keep_groups))
     steps += (*surroundings.early, *surroundings.root.identified(root, spare))
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
-    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root), *covers_inside, *parts.tree.inside)
+    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root))
+    steps += (*covers_first, *parts.tree.inside, *covers_last)
     steps += _network_and_names(specification, surroundings.entered)
     # The terminal's place and missing mount points are made before the root becomes read-only.
     steps += (*surroundings.stdio, *parts.covers)
