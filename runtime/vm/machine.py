@@ -28,6 +28,7 @@ from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
 from pybench.runtime.vm.saved_state import SavedState
+from pybench.runtime.vm.session import ChannelClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ CREATE_PATIENCE: Final = 2.0
 """Seconds that libvirt gets for finishing a creation nobody waits for, before its QEMU is killed."""
 ANSWER_SECONDS: Final = 1.0
 """A guest that has been silent for so long after `stop` hangs; a shorter grace proves nothing."""
+END_PATIENCE: Final = 2.0
+"""Seconds in which a QEMU whose sockets are closed should have ended."""
 LOG_LINES: Final = 20
 _ROUNDS: Final = 64
 _ANSWER_LENGTH: Final = 80
@@ -368,8 +371,9 @@ class VirtualMachine(GuestCommands):
         return self._pidfd
 
     def _explain(self, error: InstanceError) -> InstanceError:
-        if self._told_to_stop:
-            return error  # The thread that stops the machine is the one that listens now.
+        if isinstance(error, ChannelClosedError):
+            # Its sockets close a moment before QEMU has ended.
+            self._await_end(END_PATIENCE)
         self._catch_up()
         return self._error(self.fault or error.message)
 
