@@ -105,18 +105,14 @@ def vm_shell(request: ShellRequest, settings: VmSettings, journal: Journal, prog
         InputError: there is no such image or command, or it has no form that boots.
         HostError: this host cannot run the machine.
     """
+    from pybench import vm_images  # noqa: PLC0415
     from pybench.harness.model import Readiness, Workload  # noqa: PLC0415 - only for this target
     from pybench.harness.targets import TargetContext  # noqa: PLC0415
     from pybench.harness.targets.vm import VmTarget  # noqa: PLC0415
 
     if request.volumes:
         raise InputError("a virtual machine has no volumes", "`--volume` is for containers")
-    image = _recipe_image(request.image, progress)
-    if image is None:
-        raise InputError(
-            f"image {request.image} is not built from a recipe, and has no form that boots",
-            "`pybench images list` shows those that have",
-        )
+    image = vm_images.build(request.image, progress=progress)
     shell = _shell_of((image.rootfs,))
     idle = Workload("shell", request.image, (shell, "-c", _IDLE), readiness=Readiness("exec"))
     with TemporaryDirectory(prefix="pybench-shell-") as scratch, contextlib.ExitStack() as stack:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError
@@ -55,7 +56,8 @@ class VmRestoreTarget(VmTarget):
         super().prepare(workload, image)
         connection = self._connected()
         with contextlib.ExitStack() as resources:
-            machine = VirtualMachine(connection, self._specify(resources))
+            spec = dataclasses.replace(self._specify(resources), savable=True)
+            machine = VirtualMachine(connection, spec)
             machine.start(BOOT_SECONDS)
         self._spec = machine.spec
         self._state = machine.save(connection.directory / f"{machine.name}.state", SAVE_SECONDS)

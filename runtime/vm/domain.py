@@ -72,7 +72,8 @@ class Domain:
     `memory` is in bytes, a multiple of one MiB. `serials` are the sockets QEMU connects its
     first, second, … serial line to; someone must listen there before the domain is created. `disks`
     are the guest's /dev/vda, /dev/vdb, …. `port` is the socket of a virtio port by the name of
-    `port_name`, or None for no such device.
+    `port_name`, or None for no such device. A `savable` machine leaves out what of the host's processor
+    cannot be restored.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Domain:
     port: Path | None = None
     port_name: str = ""
     interface: Interface | None = None
+    savable: bool = False
 
     def xml(self) -> str:
         """Describe the machine to libvirt.
@@ -138,7 +140,9 @@ class Domain:
         Xml.SubElement(features, "apic")
         # Emulated, the least model is also the fastest: QEMU translates what the guest's kernel uses.
         if self.acceleration == "kvm" and self.processor == "host":
-            Xml.SubElement(domain, "cpu", mode="host-passthrough", migratable="off")
+            # QEMU refuses to save a processor whose counter it cannot carry over (invtsc).
+            migratable = "on" if self.savable else "off"
+            Xml.SubElement(domain, "cpu", mode="host-passthrough", migratable=migratable)
         Xml.SubElement(domain, "clock", offset="utc")
 
     def _devices(self, domain: Xml.Element) -> None:

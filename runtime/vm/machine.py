@@ -28,6 +28,7 @@ from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
 from pybench.runtime.vm.saved_state import SavedState
+from pybench.runtime.vm.session import ChannelClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ CREATE_PATIENCE: Final = 2.0
 """Seconds that libvirt gets for finishing a creation nobody waits for, before its QEMU is killed."""
 ANSWER_SECONDS: Final = 1.0
 """A guest that has been silent for so long after `stop` hangs; a shorter grace proves nothing."""
+END_PATIENCE: Final = 2.0
+"""Seconds in which a QEMU whose sockets are closed should have ended."""
 LOG_LINES: Final = 20
 _ROUNDS: Final = 64
 _ANSWER_LENGTH: Final = 80
@@ -253,6 +256,7 @@ class VirtualMachine(GuestCommands):
             port=self._channels.port_path,
             port_name=PORT_NAME,
             interface=spec.interface,
+            savable=spec.savable,
             acceleration=spec.acceleration,
             processor=spec.processor,
             machine=spec.machine,
@@ -334,8 +338,12 @@ class VirtualMachine(GuestCommands):
         return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}" if panic else ""
 
     def _silence(self, timeout: float) -> str:
-        """Of a guest that lives and said nothing when it was told to stop; its own code may go on running."""
-        if self._ended_at or self._progress.answered or timeout < ANSWER_SECONDS:
+        """Of a guest that said nothing when told to stop: it was dead, or its own code may go on running."""
+        if self.spec.probe or self._progress.answered or self._progress.exit_status:
+            return ""
+        if self._ended_at:
+            return self._reason()
+        if timeout < ANSWER_SECONDS:
             return ""
         return f"the guest hung: init did not answer within {timeout:g} s when told to stop"
 
@@ -363,6 +371,9 @@ class VirtualMachine(GuestCommands):
         return self._pidfd
 
     def _explain(self, error: InstanceError) -> InstanceError:
+        if isinstance(error, ChannelClosedError):
+            # Its sockets close a moment before QEMU has ended.
+            self._await_end(END_PATIENCE)
         self._catch_up()
         return self._error(self.fault or error.message)
 
@@ -487,13 +498,20 @@ class VirtualMachine(GuestCommands):
 
     def _pin(self) -> None:
         """Hold QEMU by a pidfd from the moment its pid is known: it cannot become another process's."""
-        if self._pidfd < 0 and self._channels is not None and self._channels.emulator:
+        if self._pidfd >= 0 or self._ended_at or self._channels is None or not self._channels.emulator:
+            return
+        try:
             self._pidfd = os.pidfd_open(self._channels.emulator)
+        except ProcessLookupError:
+            # It connected, ended, and was reaped before its connection was looked at.
+            self._ended_at = time.monotonic_ns()
+        else:
             self._channels.watch(self._pidfd)
 
     def _close_wake(self) -> None:
         os.close(self._wake)
         self._wake = -1
+        self._ended_at = self._ended_at or time.monotonic_ns()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -27,7 +27,8 @@ class MachineSpec:
     the workload's first instruction, or the first line of its output that contains `line`. With `probe`
     the machine is ready with the first instruction of its init: a test of whether the kernel boots.
     `virtio_port` offers the guest a virtio port for commands beside the serial line. A `bare_metal` guest
-    has no init, and takes the first word from the host for the order to end.
+    has no init, and takes the first word from the host for the order to end. A machine that is to be
+    saved must be `savable`.
     """
 
     kernel: Path
@@ -45,6 +46,7 @@ class MachineSpec:
     virtio_port: bool = False
     bare_metal: bool = False
     interface: Interface | None = None
+    savable: bool = False
 
 
 @dataclass(slots=True)

@@ -30,8 +30,11 @@ KILL_SECONDS: Final = 2.0
 _NOISE_MAXIMUM: Final = 1 << 20
 """Bytes of an earlier conversation that may come before the nonce."""
 _FAILURE_TEXT: Final = 256
-_END_SECONDS: Final = 1.0
-"""What a dying QEMU gets, which closes its sockets before its pidfd tells."""
+_CLOSED: Final = "the guest's channel for commands was closed"
+
+
+class ChannelClosedError(InstanceError):
+    """The other end is gone, and most likely QEMU with it."""
 
 
 class CommandChannel:
@@ -62,7 +65,7 @@ class CommandChannel:
         except ConnectionError:
             data = b""
         if not data:
-            raise self._closed()
+            raise ChannelClosedError(_CLOSED)
         return data
 
     def write(self, data: bytes | bytearray) -> int:
@@ -76,14 +79,7 @@ class CommandChannel:
         except BlockingIOError:
             return 0
         except ConnectionError as error:
-            raise self._closed() from error
-
-    def _closed(self) -> InstanceError:
-        """The error, once QEMU's end can be told as its reason if that is what it was."""
-        poll = select.poll()
-        poll.register(self.ended, select.POLLIN)
-        poll.poll(_END_SECONDS * 1e3)
-        return InstanceError("the guest's channel for commands was closed")
+            raise ChannelClosedError(_CLOSED) from error
 
     def synchronise(self, nonce: bytes, deadline: float) -> None:
         """Exchange the nonce: what came before it belongs to nobody.
@@ -201,7 +197,7 @@ class Conversation:
         if events & select.POLLIN:
             self._hear()
         elif channel.ended in ready:
-            raise InstanceError("QEMU ended while a command ran in its guest")
+            raise ChannelClosedError("QEMU ended while a command ran in its guest")
         if events & select.POLLOUT:
             del self._outgoing[: channel.write(self._outgoing)]
         if self._source in ready:

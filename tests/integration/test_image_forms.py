@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from image_recipes import BUSYBOX, add_recipe, ignore, use_empty_cache
 from oci_archives import archive_of, directory, entry, symlink, tar
 from typer.testing import CliRunner
-from vm_guests import Guests
+from vm_guests import BOOT_TIMEOUT, Guests
 
 from pybench import vm_images
 from pybench.harness.cli.images import app
@@ -21,6 +22,9 @@ from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import open_journal
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.domain import Acceleration
+from pybench.runtime.vm.identity import Identity
+from pybench.runtime.vm.machine import VirtualMachine
+from pybench.runtime.vm.network import random_link_address, user_network
 from pybench.vm_images import Image, forms, tree
 
 CLOUD_KERNEL = "kernel: {package: [linux-image-cloud-amd64, linux-image-virtual]}\n"
@@ -89,6 +93,34 @@ def test_a_disk_holds_the_same_bits_and_boots_read_only(
         disk.write(b"!")
     ((_, _, problem),) = vm_images.check(["on-disk"])
     assert "its disk was changed after the build" in problem
+
+
+def test_a_guest_on_a_disk_lacks_nothing(
+    tmp_path: Path, fresh: Path, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has a network and runs commands over the virtio port; restored, it goes on reading its disk."""
+    kernel = CLOUD_KERNEL.replace("}", ", modules: [virtio_console, virtio_net]}")
+    add_recipe(tmp_path / "recipes", "on-disk", BUSYBOX + kernel + "form: disk\n", monkeypatch)
+    image = vm_images.build("on-disk", progress=ignore)
+    guests = Guests(connection, image)
+    command = ("/bin/sh", "-c", "echo ready; exec sleep 1000")
+    machine = guests.make(*command, line="ready", network=user_network())
+    machine.start(BOOT_TIMEOUT)
+    done = machine.execute(["grep", " / ", "/proc/mounts"])
+    assert done.channel == "virtio-serial"
+    assert done.output.split()[2] == b"erofs"
+    state = machine.save(tmp_path / "state", 60)
+    identity = Identity.fresh("sibling", random_link_address())
+    restored = VirtualMachine(connection, machine.spec, state, identity)
+    guests.made.append(restored)
+    restored.start(BOOT_TIMEOUT)
+    script = "echo 3 > /proc/sys/vm/drop_caches; sha256sum /bin/busybox; cat /sys/class/net/eth0/address"
+    digest, _, address = restored.execute(["sh", "-c", script], privileged=True).output.decode().split()
+    restored.stop(5)
+    assert digest == hashlib.sha256((image.rootfs / "bin/busybox").read_bytes()).hexdigest()
+    assert address == identity.hardware_address
+    assert guests.traces() == []
+    assert fresh in image.folder.parents
 
 
 def test_the_bare_metal_guest_is_tiny_and_reproducible(fresh: Path) -> None:

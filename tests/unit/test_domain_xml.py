@@ -142,6 +142,14 @@ def test_acceleration_decides_type_and_processor(
     assert (model.get("mode") if model is not None else None) == mode
 
 
+@pytest.mark.parametrize(("savable", "migratable"), [(True, "on"), (False, "off")])
+def test_savable_machine_has_a_processor_that_can_be_restored(savable: bool, migratable: str) -> None:
+    """Only a machine that is never saved gets all of the host's processor."""
+    model = describe(acceleration="kvm", savable=savable).find("cpu")
+    assert model is not None
+    assert model.get("migratable") == migratable
+
+
 def test_hostile_text_stays_text() -> None:
     """Markup in a command line arrives as characters, not as elements."""
     text = "</cmdline><x y='&'>"
