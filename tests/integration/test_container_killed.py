@@ -1,4 +1,4 @@
-"""A harness that is killed at any moment: its containers die with it, and `pybench clean` removes the rest."""
+"""A harness that is killed at any moment: containers die with it, and `pybench clean` removes the rest."""
 
 from __future__ import annotations
 
