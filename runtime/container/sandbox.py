@@ -12,7 +12,6 @@ import os
 import select
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +63,7 @@ from pybench.runtime.container.steps import CloseFrom, Console, DeathSignal, Dup
 from pybench.runtime.container.system_information import SystemInformation
 from pybench.runtime.container.user_namespace import user_namespace
 from pybench.runtime.errors import InputError, InstanceError
-from pybench.runtime.journal import Journal, state_directory
+from pybench.runtime.journal import Journal
 from pybench.runtime.marks import Mark
 
 NAMESPACES = sum(FLAGS.values())
@@ -74,6 +73,9 @@ ROOT_USER = User()
 FIRST_INHERITED = 3
 DEFAULT_LIMITS = Limits(pids=256)
 """Podman's 2048 is generous; a workload that needs more than 256 processes says so."""
+LEAST_MEMORY = 4 << 20
+"""Bytes. The kernel charges a container's namespaces and mounts to it, and the thread that starts it for
+what it asks of the kernel on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,11 @@ class Sandbox:
         self.qualifiers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        memory = self._spec.limits.memory
+        if memory is not None and memory < LEAST_MEMORY:
+            raise InputError(
+                f"a memory limit of {memory} bytes is too low for a container", "4 MiB is the least"
+            )
         with contextlib.ExitStack() as stack:
             profile = PROFILES[self._spec.profile]
             if not profile.namespaces_left_out & system_calls.CLONE_NEWUSER:
@@ -426,8 +433,7 @@ def _in_thread(spawner: Spawner) -> Iterator[contextlib.ExitStack]:
 
 @contextlib.contextmanager
 def _scratch_directory(journal: Journal) -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="root-", dir=state_directory()))
-    number = journal.record("mount-point", path=str(directory))
+    directory, number = journal.make_directory("directory", "root-")
     scratch = directory / "scratch"
     scratch.mkdir()
     try:

@@ -101,6 +101,7 @@ def create(
         raise InputError("config.json: process: is required to run a container")
     handover.check(process)
     _check_propagation(specification)
+    _check_listener(specification)
     with contextlib.ExitStack() as undo:
         directory.make()
         undo.callback(directory.remove)
@@ -349,6 +350,15 @@ def _withheld(process: Process, specification: Specification) -> Iterator[str]:
         sets = capability_sets(process.capabilities)[0]
         if lacking := to_names((sets.bounding | sets.permitted) & ~own_capabilities("CapPrm")):
             yield f"process.capabilities: {', '.join(lacking)} cannot be granted here; left out"
+
+
+def _check_listener(specification: Specification) -> None:
+    profile = specification.linux.seccomp
+    if profile is not None and any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
+        raise InputError(
+            "config.json: linux.seccomp: SCMP_ACT_NOTIFY is not supported in bundles",
+            "nobody would be left to hand the listener over: whoever creates the container has ended by then",
+        )
 
 
 def _check_propagation(specification: Specification) -> None:
