@@ -191,7 +191,7 @@ def test_input_that_is_no_terminal_is_passed_on(image: Image) -> None:
         (("container", "--writable", "much", "minimal"), "--writable"),
         (("container", "--profile", "lax", "minimal"), "--profile"),
         (("vm", "--volume", "/etc:/data", "minimal"), "a virtual machine has no volumes"),
-        (("vm", "nothing-of-that-name"), "no form that boots"),
+        (("vm", "nothing-of-that-name"), "there is no image"),
         (("vm", "minimal", "/bin/nothing"), "/bin/nothing"),
     ],
 )
