@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pybench.harness.errors import HostError, PybenchError
+from pybench.harness.nano import nano_image
 from pybench.runtime.container import trial
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import NoGroups, detect
@@ -203,7 +204,7 @@ def check_kvm(journal: Journal) -> Check:
     try:
         image = find("minimal")
         with open_connection(journal) as connection:
-            verdict = decide("auto", image, connection)
+            verdict = decide("auto", image, connection, nano_image())
     except PybenchError as error:
         return Check("kvm", "degraded", f"not tried: {error.message}", consequence, error.hint)
     if verdict.acceleration == "kvm":

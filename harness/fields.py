@@ -18,11 +18,13 @@ LONGEST: Final = 86_400.0
 MOST_SHARE: Final = 10.0
 LONGEST_MODE: Final = 5
 LABEL_PATTERN: Final = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+IMAGE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]{0,127}$"
 VARIABLE_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
 ABSOLUTE_PATTERN: Final = r"^/[^\x00]{1,4094}$"
 USER_PATTERN: Final = r"^([0-9]{1,10}|[a-z_][a-z0-9_-]{0,31})(:([0-9]{1,10}|[a-z_][a-z0-9_-]{0,31}))?$"
 PATTERN_PROBLEMS: Final = {
     LABEL_PATTERN: "must be lower-case letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    IMAGE_PATTERN: "must be the name of a recipe or of an imported image, such as minimal or debian:12",
     VARIABLE_PATTERN: "must be the name of an environment variable: letters, digits and '_', no digit first",
     ABSOLUTE_PATTERN: "must be an absolute path inside the image",
     USER_PATTERN: "must be a user, or user:group, each a number or a name",
@@ -68,6 +70,8 @@ def _text_without_nul(text: str) -> str:
 
 Label = Annotated[str, StringConstraints(pattern=LABEL_PATTERN)]
 """A name that is safe in file names, tables and URLs."""
+ImageName = Annotated[str, StringConstraints(pattern=IMAGE_PATTERN)]
+"""A recipe's, or an imported image's, which may have a registry and a tag in it."""
 VariableName = Annotated[str, StringConstraints(pattern=VARIABLE_PATTERN)]
 
 _SIZE_SCHEMA: Final = {"type": ["integer", "string"], "pattern": r"^\d+(\.\d+)?\s*[kKMGTP]?i?B$"}

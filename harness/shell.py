@@ -6,11 +6,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import HostError, InputError
+from pybench.harness.interruption import Interruption
 from pybench.runtime import terminal
 
 if TYPE_CHECKING:
@@ -70,15 +71,18 @@ def container_shell(
     from pybench.runtime.container.sandbox import ROOT_USER, Sandbox, SandboxSpec  # noqa: PLC0415
     from pybench.runtime.container.spawner import Spawner  # noqa: PLC0415
 
-    with contextlib.ExitStack() as stack:
-        files = stack.enter_context(_files(request.image, progress))
+    with Interruption() as interruption, contextlib.ExitStack() as stack:
+        with interruption.allowed():
+            files = stack.enter_context(_files(request.image, progress))
+        environment = {**_environment(), **files.environment}
+        _check_command(files.layers, request.command, environment["PATH"], files.directory)
         pool = None
         if settings.network == "bridge":
             pool = stack.enter_context(NetworkPool(stack.enter_context(Bridge(journal)), 1))
         spec = SandboxSpec(
             files.layers[0],
             request.command or (_shell_of(files.layers),),
-            {"PATH": _PATH, "HOME": "/root", "TERM": os.environ.get("TERM", "xterm"), **files.environment},
+            environment,
             Readiness(marking=False, line=None),
             host_name=_host_name(request.image),
             profile=settings.profile,
@@ -92,7 +96,8 @@ def container_shell(
         )
         spawner = stack.enter_context(Spawner(journal))
         sandbox = stack.enter_context(Sandbox(spawner, detect(), spec))
-        return _on_this_terminal(sandbox.attach)
+        with interruption.allowed():
+            return _on_this_terminal(sandbox.attach)
 
 
 def vm_shell(request: ShellRequest, settings: VmSettings, journal: Journal, progress: Progress) -> int:
@@ -105,36 +110,42 @@ def vm_shell(request: ShellRequest, settings: VmSettings, journal: Journal, prog
         InputError: there is no such image or command, or it has no form that boots.
         HostError: this host cannot run the machine.
     """
+    from pybench import vm_images  # noqa: PLC0415
     from pybench.harness.model import Readiness, Workload  # noqa: PLC0415 - only for this target
     from pybench.harness.targets import TargetContext  # noqa: PLC0415
     from pybench.harness.targets.vm import VmTarget  # noqa: PLC0415
 
     if request.volumes:
         raise InputError("a virtual machine has no volumes", "`--volume` is for containers")
-    image = _recipe_image(request.image, progress)
-    if image is None:
-        raise InputError(
-            f"image {request.image} is not built from a recipe, and has no form that boots",
-            "`pybench images list` shows those that have",
-        )
+    image = vm_images.build(request.image, progress=progress)
+    _check_command((image.rootfs,), request.command, _PATH, "/")
     shell = _shell_of((image.rootfs,))
     idle = Workload("shell", request.image, (shell, "-c", _IDLE), readiness=Readiness("exec"))
-    with TemporaryDirectory(prefix="pybench-shell-") as scratch, contextlib.ExitStack() as stack:
+    with (
+        TemporaryDirectory(prefix="pybench-shell-") as scratch,
+        Interruption() as interruption,
+        contextlib.ExitStack() as stack,
+    ):
         target = VmTarget(settings, TargetContext(journal, Path(scratch)))
         stack.callback(target.cleanup)
         progress("booting")
-        target.prepare(idle, image)
-        instance = target.launch(_BOOT_PATIENCE)
+        with interruption.allowed():
+            target.prepare(idle, image)
+            instance = target.launch(_BOOT_PATIENCE)
         stack.callback(instance.stop, 5.0)
         command = request.command or (shell,)
-        environment = {"PATH": _PATH, "HOME": "/root", "TERM": os.environ.get("TERM", "xterm")}
 
         def attach(source: int, sink: int, *, size: Callable[[], tuple[int, int]], resized: int) -> int:
             return instance.machine.attach(
-                command, source, sink, size=size, resized=resized, environment=environment
+                command, source, sink, size=size, resized=resized, environment=_environment()
             )
 
-        return _on_this_terminal(attach)
+        with interruption.allowed():
+            return _on_this_terminal(attach)
+
+
+def _environment() -> dict[str, str]:
+    return {"PATH": _PATH, "HOME": "/root", "TERM": os.environ.get("TERM", "xterm")}
 
 
 def _on_this_terminal(attach: Callable[..., int]) -> int:
@@ -190,6 +201,25 @@ def _shell_of(layers: Sequence[Path]) -> str:
         if tree.is_file(path):
             return path
     raise InputError("the image has no shell", "name a command: `pybench shell container IMAGE COMMAND`")
+
+
+def _check_command(layers: Sequence[Path], command: Sequence[str], path: str, directory: str) -> None:
+    """Look before anything is started.
+
+    Raises:
+        InputError: the command is not in the image.
+    """
+    from pybench.runtime.container.image.merged import MergedTree  # noqa: PLC0415
+
+    if not command:
+        return
+    name = command[0]
+    places = (directory,) if "/" in name else path.split(":")
+    tree = MergedTree(layers)
+    if not any(tree.is_file(str(PurePosixPath("/", place, name))) for place in places):
+        raise InputError(
+            f"the command {name} is no file in the image", "without a command the image's shell is opened"
+        )
 
 
 def _host_name(image: str) -> str:

@@ -75,6 +75,21 @@ class Journal:
             self._append({"made": entry.number, "kind": kind, **details})
         return entry.number
 
+    def make_directory(self, kind: str, prefix: str) -> tuple[Path, int]:
+        """Make a directory of a fresh name in the state directory, written down before it is made.
+
+        Args:
+            kind: `mount-point`, or `directory` for one that may be removed with what is in it.
+            prefix: what its name begins with.
+
+        Returns:
+            The directory, for this user alone, and the number to forget it by.
+        """
+        path = state_directory() / f"{prefix}{os.urandom(4).hex()}"
+        number = self.record(kind, path=str(path))
+        path.mkdir(mode=0o700)
+        return path, number
+
     def forget(self, number: int) -> None:
         """It is gone, and that was verified."""
         with self._lock:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from pybench.runtime.container.identity import remove_abandoned
 from pybench.runtime.container.leftovers import end_session, remove_cgroup, remove_mount_point
 from pybench.runtime.container.network.leftovers import remove_link, remove_table
 from pybench.runtime.errors import LeftoverError, PybenchError
@@ -44,6 +45,7 @@ def remove_leftovers() -> Iterator[str]:
     Raises:
         LeftoverError: something could not be removed; the journal is kept and the rest was tried.
     """
+    remove_abandoned()
     failures: list[str] = []
     for path in journals():
         with_failures: list[str] = []

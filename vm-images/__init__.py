@@ -11,24 +11,42 @@ from typing import TYPE_CHECKING
 
 from pybench.runtime.errors import InputError
 from pybench.vm_images import cache, inputs
-from pybench.vm_images.image import Image, read_image, verify
+from pybench.vm_images.image import Image, image_name, read_image, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
-__all__ = ["Image", "build", "find", "is_current", "list_images", "recipes", "verify"]
+__all__ = [
+    "Image",
+    "build",
+    "check",
+    "find",
+    "is_current",
+    "list_images",
+    "recipes",
+    "remove",
+    "remove_leftovers",
+    "sources",
+    "verify",
+]
 
 
 def recipes() -> list[str]:
-    """The names of all images that can be built."""
+    """The names of all images that there are recipes for."""
     return inputs.recipe_names()
+
+
+def sources() -> list[str]:
+    """The names of all images that can be built: from recipes, and from imported images."""
+    return inputs.source_names()
 
 
 def build(name: str, *, rebuild: bool = False, progress: Callable[[str], None]) -> Image:
     """Build an image, unless an intact one of the same inputs is in the cache.
 
     Args:
-        name: one of `recipes()`.
+        name: one of `sources()`; an imported image gets a kernel and an init.
         rebuild: build it anew even so, with the package versions that apt offers now.
         progress: told, in a few words, what is being done.
 
@@ -50,10 +68,65 @@ def find(name: str) -> Image:
     folder = cache.image_folder(name, inputs.find_inputs(name).hash)
     with cache.storage_errors():
         if not folder.is_dir():
-            raise InputError(
-                f"image {name} is not built, or its recipe changed since", f"pybench images build {name}"
-            )
+            hint = f"pybench images build {name}"
+            raise InputError(f"image {name} is not built, or its recipe changed since", hint)
         return read_image(folder)
+
+
+def check(names: Sequence[str] = ()) -> list[tuple[str, Path, str]]:
+    """Recompute the hashes of everything built, or of all builds of the images named.
+
+    Returns for each of them its name, its folder, and what is wrong with it; nothing if it is intact.
+
+    Raises:
+        InputError: nothing is built of an image named.
+    """
+    found = []
+    with cache.storage_errors():
+        for folder in _built(names):
+            problem = ""
+            try:
+                verify(read_image(folder))
+            except InputError as error:
+                problem = error.message
+            found.append((image_name(folder), folder, problem))
+    return found
+
+
+def remove(name: str, *, keep_current: bool = False, progress: Callable[[str], None]) -> list[Path]:
+    """Remove all builds of an image, or only those of earlier recipes; returns their folders.
+
+    Waits for a build of the image that is under way.
+
+    Raises:
+        InputError: nothing is built of it.
+    """
+    current = inputs.find_inputs(name).hash if keep_current else ""
+    with cache.storage_errors(), cache.locked(cache.images_directory(), cache.safe_name(name), progress):
+        folders = [
+            folder
+            for folder in _built([name])
+            if not keep_current or folder != cache.image_folder(name, current)
+        ]
+        for folder in folders:
+            cache.discard(folder, cache.safe_name(name))
+    return folders
+
+
+def remove_leftovers() -> list[Path]:
+    """Remove what killed builds left; a build that is under way is left alone. Returns what is gone."""
+    with cache.storage_errors():
+        return cache.remove_all_leftovers()
+
+
+def _built(names: Sequence[str]) -> list[Path]:
+    folders = cache.image_folders()
+    if not names:
+        return folders
+    for name in names:
+        if name not in {image_name(folder) for folder in folders}:
+            raise InputError(f"no image called {name} is built", "pybench images list")
+    return [folder for folder in folders if image_name(folder) in names]
 
 
 def list_images() -> list[Image]:
@@ -71,4 +144,7 @@ def list_images() -> list[Image]:
 
 def is_current(image: Image) -> bool:
     """Whether the image was built from what its recipe says now."""
-    return image.name in recipes() and image.input_hash == inputs.find_inputs(image.name).hash
+    try:
+        return image.input_hash == inputs.find_inputs(image.name).hash
+    except InputError:
+        return False

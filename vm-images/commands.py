@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -12,13 +13,16 @@ from typing import IO, TYPE_CHECKING, Final
 from pybench.runtime.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 OUTPUT_LIMIT: Final = 1 << 20
 """Bytes kept of each of a program's two output streams; the rest is read and dropped."""
 
 _CHUNK: Final = 1 << 16
+_TIE: Final = ("setpriv", "--pdeathsig", "TERM", "--")
+_GRACE: Final = 5.0
+"""Seconds between the request to end and the kill."""
 
 
 class CommandError(HostError):
@@ -29,6 +33,18 @@ class CommandError(HostError):
         self.output = output
 
 
+def tied(command: Sequence[str]) -> list[str]:
+    """The command as one that is asked to end when this process dies, however it dies.
+
+    For what takes minutes; a short one ends soon enough. The program has to be there.
+    """
+    return [*_TIE, *command]
+
+
+def _name(command: Sequence[str]) -> str:
+    return command[len(_TIE)] if tuple(command[: len(_TIE)]) == _TIE else command[0]
+
+
 def run(
     command: Sequence[str],
     *,
@@ -37,6 +53,7 @@ def run(
     directory: Path | None = None,
     source: IO[bytes] | None = None,
     sink: IO[bytes] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> str:
     """Run a program to its end and return what it printed on standard output.
 
@@ -47,6 +64,7 @@ def run(
         directory: its working directory.
         source: the file to read standard input from; empty otherwise.
         sink: the file to write standard output to; nothing is returned then.
+        variables: environment variables to set beside those of this process.
 
     Raises:
         HostError: the program is missing, cannot be started, or took too long.
@@ -59,7 +77,7 @@ def run(
             stdin=source or subprocess.DEVNULL,
             stdout=sink or subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "LC_ALL": "C"},
+            env={**os.environ, "LC_ALL": "C", **(variables or {})},
             # A group of its own, so that its children can be killed with it.
             start_new_session=True,
         )
@@ -73,7 +91,7 @@ def run(
             process.wait(timeout)
         except subprocess.TimeoutExpired as error:
             _kill(process)
-            raise HostError(f"{command[0]} did not finish within {timeout:g} s") from error
+            raise HostError(f"{_name(command)} did not finish within {timeout:g} s") from error
         except BaseException:
             _kill(process)
             raise
@@ -101,10 +119,19 @@ def _collect(process: subprocess.Popen[bytes], deadline: float) -> tuple[str, st
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a program and its children; first they are asked, so that they can remove temporary files."""
+    if process.returncode is not None:
+        return
+    pidfd = os.pidfd_open(process.pid)
     try:
+        os.killpg(process.pid, signal.SIGTERM)
+        ended = select.poll()
+        ended.register(pidfd, select.POLLIN)
+        ended.poll(_GRACE * 1e3)
+        # Not reaped yet, so the number still means this group, whoever is left in it.
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.kill()
+    finally:
+        os.close(pidfd)
 
 
 def _failure(command: Sequence[str], code: int, output: str) -> CommandError:
@@ -112,7 +139,7 @@ def _failure(command: Sequence[str], code: int, output: str) -> CommandError:
     said = f": {printable(lines[-1])}" if lines else ""
     hint = "free some space" if "No space left on device" in output else ""
     how = f"was killed by signal {-code}" if code < 0 else f"failed with code {code}"
-    return CommandError(f"{command[0]} {how}{said}", hint, output)
+    return CommandError(f"{_name(command)} {how}{said}", hint, output)
 
 
 def printable(text: str, limit: int = 300) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COMPILER: Final = "musl-gcc"
 PACKAGE: Final = "musl-tools"
+ASSEMBLER: Final = "gcc"
 
 _TIMEOUT: Final = 120.0
 _FLAGS: Final = (
@@ -22,6 +23,11 @@ _FLAGS: Final = (
     "-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables",
     # A build id or a build path would differ from one build to the next.
     "-Wl,--gc-sections,--build-id=none,-z,noexecstack", "-no-pie",
+)  # fmt: skip
+
+_BARE_METAL_FLAGS: Final = (
+    "-nostdlib", "-static", "-no-pie", "-s", "-Wall", "-Wextra", "-Werror",
+    "-Wl,--build-id=none,-z,noexecstack,--nmagic,--no-warn-rwx-segments",
 )  # fmt: skip
 
 
@@ -54,9 +60,43 @@ def compile_static(
     output.chmod(0o755)
 
 
+def assemble_bare_metal(sources: Sequence[Path], script: Path, output: Path, scratch: Path) -> None:
+    """Assemble a guest that needs no kernel; the same sources give the same bytes.
+
+    Args:
+        sources: assembler files, for the C preprocessor.
+        script: the linker script, which decides where everything goes.
+        output: the ELF file to write.
+        scratch: where a temporary folder may be made.
+
+    Raises:
+        InputError: they do not assemble or link; the message is the first error.
+        HostError: the compiler is missing.
+    """
+    with tempfile.TemporaryDirectory(prefix="assemble-", dir=scratch) as folder:
+        for source in (*sources, script):
+            shutil.copyfile(source, Path(folder, source.name))
+        names = [source.name for source in sources]
+        command = [ASSEMBLER, *_BARE_METAL_FLAGS, f"-Wl,--script={script.name}", "-o", "guest", *names]
+        try:
+            commands.run(command, package=ASSEMBLER, directory=Path(folder), timeout=_TIMEOUT)
+        except commands.CommandError as error:
+            raise InputError(f"{sources[0]} does not assemble: {_first_error(error)}", error.hint) from error
+        shutil.copyfile(Path(folder, "guest"), output)
+
+
+def assembler_version() -> str:
+    """What the compiler driver says it is."""
+    return _version(ASSEMBLER, ASSEMBLER)
+
+
 def compiler_version() -> str:
     """What the compiler says it is, such as `cc (Debian 12.2.0-14+deb12u1) 12.2.0`."""
-    return commands.printable(commands.run([COMPILER, "--version"], package=PACKAGE).partition("\n")[0])
+    return _version(COMPILER, PACKAGE)
+
+
+def _version(program: str, package: str) -> str:
+    return commands.printable(commands.run([program, "--version"], package=package).partition("\n")[0])
 
 
 def _first_error(error: commands.CommandError) -> str:

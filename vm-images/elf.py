@@ -17,6 +17,10 @@ PVH_NOTE_TYPE: Final = 18
 """XEN_ELFNOTE_PHYS32_ENTRY of Xen's public/elfnote.h: where a virtual machine monitor may enter
 the kernel in 32-bit mode. QEMU's PVH boot looks for it."""
 
+MAGIC: Final = b"\x7fELF"
+X86_64: Final = 62
+"""EM_X86_64 of elf(5)."""
+
 _ELF64_LITTLE: Final = b"\x7fELF\x02\x01"
 _PT_NOTE: Final = 4
 
@@ -48,6 +52,8 @@ class Elf:
         if not data.startswith(_ELF64_LITTLE):
             raise InputError(f"{origin} is not a 64-bit little-endian ELF file")
         header = self._unpack(_FILE_HEADER, 0)
+        self.machine = header[2]
+        """The processor it is for, one of the EM_ numbers of elf(5)."""
         self._programs_at, self._sections_at = header[5], header[6]
         self._program_size, self._program_count = header[9], header[10]
         self._section_size, self._section_count, self._names_index = header[11], header[12], header[13]
@@ -91,8 +97,25 @@ class Elf:
 
 def has_pvh_entry(kernel: Path) -> bool:
     """Whether a kernel can be entered through PVH, without unpacking itself first."""
-    notes = Elf(kernel.read_bytes(), str(kernel)).notes()
-    return any(note.name == PVH_NOTE_NAME and note.type == PVH_NOTE_TYPE for note in notes)
+    return _has_pvh_note(Elf(kernel.read_bytes(), str(kernel)))
+
+
+def check_guest_kernel(kernel: Path, origin: str = "") -> None:
+    """Verify that a file is a kernel that QEMU can enter; errors call it `origin`.
+
+    Raises:
+        InputError: it is for another processor, has no PVH entry, or is no ELF file at all.
+    """
+    origin = origin or str(kernel)
+    content = Elf(kernel.read_bytes(), origin)
+    if content.machine != X86_64:
+        raise InputError(f"{origin} is for another processor than x86-64 (ELF machine {content.machine})")
+    if not _has_pvh_note(content):
+        raise InputError(f"{origin} has no PVH entry", "choose a kernel built with CONFIG_PVH=y")
+
+
+def _has_pvh_note(content: Elf) -> bool:
+    return any(note.name == PVH_NOTE_NAME and note.type == PVH_NOTE_TYPE for note in content.notes())
 
 
 def _aligned(length: int) -> int:

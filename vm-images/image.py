@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+from urllib.parse import unquote
 
 from pybench.runtime.errors import InputError
 from pybench.vm_images import tree
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MANIFEST: Final = "manifest.json"
-MANIFEST_SCHEMA: Final = 1
+MANIFEST_SCHEMA: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +23,15 @@ class Image:
     """One root filesystem in every form a target needs.
 
     `content_hash` covers the root filesystem alone, the part that is identical on every target;
-    the guest's kernel and initramfs have digests of their own.
+    the guest's kernel, initramfs and disk have digests of their own.
     """
+
+    FILES: ClassVar[Mapping[str, str]] = {
+        "kernel": "vmlinux",
+        "initramfs": "initramfs.cpio",
+        "disk": "disk.erofs",
+    }
+    """Form → file in the image's folder, of the forms that are one file."""
 
     name: str
     content_hash: str
@@ -33,15 +41,24 @@ class Image:
     folder: Path
     marking: frozenset[str]
     """Commands that push a byte to file descriptor $PYBENCH_MARK_FD as their first instruction."""
+    form: str
+    """Where a guest finds the root filesystem: `initramfs` or `disk`; empty without a kernel."""
     kernel_release: str
+    """`uname -r`; empty where there is no Linux in it."""
+    modules: tuple[str, ...]
+    """Of the kernel, in the order in which the guest's init loads them."""
+    command_line: str
+    """The kernel's, as of the build."""
     packages: Mapping[str, str]
-    """Debian package → version."""
+    """Debian package → version, of the root filesystem."""
+    kernel_packages: Mapping[str, str]
+    """Debian package → version, of the guest's kernel."""
     tools: Mapping[str, str]
     """Program that took part in the build → the version it states."""
     sizes: Mapping[str, int]
-    """Bytes of `rootfs`, `initramfs` and `kernel`."""
+    """Bytes of `rootfs` and of each form."""
     digests: Mapping[str, str]
-    """SHA-256 of `initramfs` and `kernel`."""
+    """SHA-256 of each form but `rootfs`, whose hash is `content_hash`."""
     created: str
     """ISO 8601, UTC."""
 
@@ -52,13 +69,31 @@ class Image:
 
     @property
     def initramfs(self) -> Path:
-        """The root filesystem and the guest's init as an uncompressed cpio archive."""
-        return self.folder / "initramfs.cpio"
+        """The guest's init, with the root filesystem unless that is a disk, as an uncompressed cpio archive.
+
+        Raises:
+            InputError: the image has no kernel.
+        """
+        return self._file("initramfs")
 
     @property
     def kernel(self) -> Path:
-        """The guest's kernel: an ELF with a PVH entry."""
-        return self.folder / "vmlinux"
+        """The guest's kernel: an ELF with a PVH entry.
+
+        Raises:
+            InputError: the image has none.
+        """
+        return self._file("kernel")
+
+    @property
+    def disk(self) -> Path | None:
+        """The root filesystem as a read-only disk; None where the initramfs holds it."""
+        return self.folder / self.FILES["disk"] if "disk" in self.digests else None
+
+    def _file(self, form: str) -> Path:
+        if form not in self.digests:
+            raise InputError(f"the image {self.name} has no kernel, so no virtual machine can boot it")
+        return self.folder / self.FILES[form]
 
     @property
     def size(self) -> int:
@@ -74,8 +109,12 @@ def write_manifest(image: Image) -> None:
         "content_hash": image.content_hash,
         "input_hash": image.input_hash,
         "marking": sorted(image.marking),
+        "form": image.form,
         "kernel_release": image.kernel_release,
+        "modules": list(image.modules),
+        "command_line": image.command_line,
         "packages": dict(sorted(image.packages.items())),
+        "kernel_packages": dict(sorted(image.kernel_packages.items())),
         "tools": dict(sorted(image.tools.items())),
         "sizes": dict(image.sizes),
         "digests": dict(image.digests),
@@ -96,10 +135,11 @@ def read_image(folder: Path) -> Image:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if manifest.pop("schema") != MANIFEST_SCHEMA:
             raise InputError(f"{path} has another schema than {MANIFEST_SCHEMA}")
-        image = Image(**{**manifest, "folder": folder, "marking": frozenset(manifest["marking"])})
+        marking, modules = frozenset(manifest["marking"]), tuple(manifest["modules"])
+        image = Image(**{**manifest, "folder": folder, "marking": marking, "modules": modules})
         missing = not image.rootfs.is_dir()
-        for form, location in (("initramfs", image.initramfs), ("kernel", image.kernel)):
-            missing = missing or location.stat().st_size != image.sizes[form]
+        for form in image.digests:
+            missing = missing or (folder / Image.FILES[form]).stat().st_size != image.sizes[form]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise _damaged(folder, f"its manifest or a file cannot be read ({error})") from error
     if missing:
@@ -114,11 +154,8 @@ def verify(image: Image) -> None:
         InputError: its content is not what was built.
     """
     try:
-        found = {
-            "rootfs": tree.content_hash(image.rootfs),
-            "initramfs": tree.file_hash(image.initramfs),
-            "kernel": tree.file_hash(image.kernel),
-        }
+        found = {form: tree.file_hash(image.folder / Image.FILES[form]) for form in image.digests}
+        found["rootfs"] = tree.content_hash(image.rootfs)
     except OSError as error:
         raise _damaged(image.folder, f"cannot read {error.filename}: {error.strerror}") from error
     expected = {**image.digests, "rootfs": image.content_hash}
@@ -127,6 +164,11 @@ def verify(image: Image) -> None:
             raise _damaged(image.folder, f"its {form} was changed after the build")
 
 
+def image_name(folder: Path) -> str:
+    """The name of the image in a folder of the cache."""
+    return unquote(folder.name.rpartition("-")[0])
+
+
 def _damaged(folder: Path, problem: str) -> InputError:
-    name = folder.name.rpartition("-")[0]
+    name = image_name(folder)
     return InputError(f"the image in {folder} is damaged: {problem}", f"pybench images build {name}")

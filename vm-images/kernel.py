@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import re
+import shutil
 import struct
 import tempfile
 import zlib
@@ -30,6 +32,10 @@ _PAYLOAD_AT: Final = 0x248
 _FIRST_VERSION_WITH_PAYLOAD: Final = 0x0208
 _SECTOR: Final = 512
 _SIZE_WORD: Final = 4
+_ARM64_MAGIC_AT: Final = 0x38
+_ARM64_MAGIC: Final = b"ARM\x64"
+"""Documentation/arch/arm64/booting.rst"""
+_BANNER: Final = re.compile(rb"Linux version ([!-~]{1,64}) \(")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,30 @@ COMPRESSIONS: Final = (
 )
 
 
+def read_kernel(path: Path, output: Path) -> None:
+    """Write a kernel of the user's own, a vmlinux or a bzImage, to `output` as an ELF with a PVH entry.
+
+    Raises:
+        InputError: it is neither, for another processor, or cannot be entered through PVH.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as content:
+        start = content.read(_ARM64_MAGIC_AT + len(_ARM64_MAGIC))
+    if start.startswith(elf.MAGIC):
+        elf.check_guest_kernel(path)
+        shutil.copyfile(path, output)
+    elif start.endswith(_ARM64_MAGIC) and len(start) > _ARM64_MAGIC_AT:
+        raise InputError(f"{path} is for another processor than x86-64 (arm64)")
+    else:
+        extract_vmlinux(path, output)
+
+
+def release_of(kernel: bytes) -> str:
+    """What `uname -r` will say, from the banner that every Linux contains; empty if there is none."""
+    match = _BANNER.search(kernel)
+    return match[1].decode("ascii") if match else ""
+
+
 def extract_vmlinux(image: Path, output: Path) -> str:
     """Write the ELF inside a bzImage to `output`; returns the name of the payload's compression.
 
@@ -89,8 +119,7 @@ def extract_vmlinux(image: Path, output: Path) -> str:
     if expected is not None and len(kernel) != expected:
         raise InputError(f"{image}: unpacked to {len(kernel)} bytes where {expected} were announced")
     output.write_bytes(kernel)
-    if not elf.has_pvh_entry(output):
-        raise InputError(f"the kernel in {image} has no PVH entry", "choose one built with CONFIG_PVH=y")
+    elf.check_guest_kernel(output, f"the kernel in {image}")
     return compression.name
 
 

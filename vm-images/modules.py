@@ -35,11 +35,7 @@ def select_modules(names: list[str], tree: Path, key: str) -> list[Module]:
     """
     if not names:
         return []
-    available = {_kernel_name(path.name): path for path in sorted(tree.glob("**/*.ko*"))}
-    built_in_list = tree / "modules.builtin"
-    built_in = set()
-    if built_in_list.is_file():
-        built_in = {_kernel_name(Path(line).name) for line in built_in_list.read_text().splitlines()}
+    available, built_in = _available(tree), _built_in(tree)
     selected: dict[str, Module] = {}
 
     def select(name: str) -> None:
@@ -58,6 +54,23 @@ def select_modules(names: list[str], tree: Path, key: str) -> list[Module]:
     for name in names:
         select(_kernel_name(name))
     return list(selected.values())
+
+
+def unavailable(names: list[str], tree: Path) -> list[str]:
+    """Those of the named modules that the kernel neither has in `tree` nor built in."""
+    known = _available(tree).keys() | _built_in(tree)
+    return [name for name in names if _kernel_name(name) not in known]
+
+
+def _available(tree: Path) -> dict[str, Path]:
+    return {_kernel_name(path.name): path for path in sorted(tree.glob("**/*.ko*"))}
+
+
+def _built_in(tree: Path) -> set[str]:
+    listing = tree / "modules.builtin"
+    if not listing.is_file():
+        return set()
+    return {_kernel_name(Path(line).name) for line in listing.read_text().splitlines()}
 
 
 def _dependencies(module: Module) -> list[str]:

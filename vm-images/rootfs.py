@@ -8,12 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pybench.runtime.container.image import ImageStore, flatten
 from pybench.runtime.errors import HostError, InputError
-from pybench.vm_images import commands, compiler, packages, tree
+from pybench.vm_images import commands, compiler, debian, inputs, packages, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pybench.runtime.container.image import StoredImage
     from pybench.vm_images.recipe import Recipe
 
 _BUSYBOX_PACKAGE: Final = "busybox-static"
@@ -38,9 +40,14 @@ def assemble(
         InputError: the recipe names something that is not there, or places something beneath a link.
         HostError: a package or tool is missing.
     """
-    versions = _install_busybox(root, scratch, progress)
-    for name in recipe.packages:
-        versions[name] = _install_package(name, root, scratch, progress)
+    if recipe.base == "debian":
+        versions = debian.install(recipe.debian, recipe.packages, root, scratch, progress)
+    else:
+        versions = _install_busybox(root, scratch, progress) if recipe.base == "busybox" else {}
+        for name in recipe.packages:
+            versions[name] = _install_package(name, root, scratch, progress)
+    for path in recipe.remove:
+        _remove(root, path)
     for directory in recipe.directories:
         _place(root, directory.path).mkdir(exist_ok=True)
     for file in recipe.files:
@@ -48,19 +55,45 @@ def assemble(
         if file.text is not None:
             place.write_text(file.text, encoding="utf-8")
         else:
-            shutil.copyfile(_recipe_file(source, str(file.source)), place)
+            shutil.copyfile(inputs.recipe_file(source, str(file.source)), place)
     for link in recipe.links:
         _place(root, link.path, replace=True).symlink_to(link.target)
     for workload in recipe.workloads:
         progress(f"compiling {workload.path}")
-        sources = [_recipe_file(source, name) for name in workload.sources]
+        sources = [inputs.recipe_file(source, name) for name in workload.sources]
         place = _place(root, workload.path, replace=True)
         compiler.compile_static(sources, place, scratch, includes=sorted(source.glob("*.h")))
     modes = {directory.path: int(directory.mode, 8) for directory in recipe.directories}
     modes |= {file.path: int(file.mode, 8) for file in recipe.files}
-    tree.normalise(root, modes)
+    tree.normalise(root, modes, keep=recipe.base == "debian")
     _check_marking(recipe, root)
     return versions
+
+
+def copy_imported(image: StoredImage, root: Path) -> None:
+    """Fill the new directory `root` with what the layers of an imported image show, merged.
+
+    Raises:
+        InputError: a layer is gone, or there is something in them that a virtual machine's disk cannot hold.
+        HostError: the file system refuses.
+    """
+    with ImageStore().hold(image) as layers:
+        flatten(layers, root)
+
+
+def _remove(root: Path, path: str) -> None:
+    """Remove a path, or everything in a directory where the path ends in `/*`, through no link."""
+    place = root
+    *parents, name = path.strip("/").split("/")
+    for parent in parents:
+        place /= parent
+        if place.is_symlink() or not place.is_dir():
+            return
+    for found in list(place.iterdir()) if name == "*" else [place / name]:
+        if found.is_dir() and not found.is_symlink():
+            shutil.rmtree(found)
+        else:
+            found.unlink(missing_ok=True)
 
 
 def _install_busybox(root: Path, scratch: Path, progress: Callable[[str], None]) -> dict[str, str]:
@@ -128,13 +161,6 @@ def _place(root: Path, path: str, *, replace: bool = False) -> Path:
     elif replace and place.is_dir():
         raise InputError(f"{path}: there is already a directory of that name in the image")
     return place
-
-
-def _recipe_file(source: Path, name: str) -> Path:
-    path = source / name
-    if path.is_symlink() or not path.is_file():
-        raise InputError(f"the recipe names {name}, which is not a file in {source}")
-    return path
 
 
 def _check_marking(recipe: Recipe, root: Path) -> None:

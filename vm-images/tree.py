@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SOURCE_DATE: Final = 1_577_836_800
 """Seconds since the epoch: the date of everything in an image (2020-01-01), whenever it was built."""
 
+_SECOND: Final = 1_000_000_000
 _TYPES: Final = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 
 
@@ -50,15 +51,19 @@ def members(root: Path, prefix: str = "") -> Iterator[Member]:
             yield from members(location, member.path)
 
 
-def normalise(root: Path, modes: Mapping[str, int]) -> None:
+def normalise(root: Path, modes: Mapping[str, int], *, keep: bool = False) -> None:
     """Give everything the modes of `modes`, else 0755 or 0644, and the date `SOURCE_DATE`.
 
-    Independent of the builder's umask, and readable by whichever user a container maps in.
+    Independent of the builder's umask, and readable by whichever user a container maps in. With `keep`
+    the modes of packages stay, but for set-user-id and set-group-id: the tree lies where other users of
+    this host can reach it.
     """
     for member in members(root):
         if member.type != "link":
-            executable = member.type == "directory" or member.status.st_mode & 0o111
-            member.location.chmod(modes.get(member.path, 0o755 if executable else 0o644))
+            found = member.status.st_mode
+            executable = member.type == "directory" or found & 0o111
+            usual = found & 0o1777 if keep else 0o755 if executable else 0o644
+            member.location.chmod(modes.get(member.path, usual))
     root.chmod(0o755)
     # Dates last: a chmod leaves a directory's date alone, but nothing may be added after this.
     for member in members(root):
@@ -93,6 +98,11 @@ def file_hash(path: Path) -> str:
 def size(root: Path) -> int:
     """Bytes of content of all files beneath `root`."""
     return sum(member.status.st_size for member in members(root) if member.type == "file")
+
+
+def latest_date(root: Path) -> int:
+    """The first full second since the epoch at which everything beneath `root` had its last change."""
+    return max((-(-member.status.st_mtime_ns // _SECOND) for member in members(root)), default=0)
 
 
 def archive_entries(root: Path) -> Iterator[ArchiveEntry]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import typer
 
 app = typer.Typer(add_completion=False)
@@ -9,14 +11,15 @@ app = typer.Typer(add_completion=False)
 
 @app.command(epilog="Example: pybench clean")
 def clean() -> None:
-    """Remove processes, control groups, domains and files that a killed run left behind.
+    """Remove processes, control groups, domains and files that a killed run or build left behind.
 
     What a living pybench owns is left alone.
     """
-    from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
 
     done = 0
-    for line in remove_leftovers():
+    for line in chain(remove_leftovers(), (f"removed {path}" for path in vm_images.remove_leftovers())):
         typer.echo(line)
         done += 1
     if not done:

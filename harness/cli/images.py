@@ -1,4 +1,4 @@
-"""`pybench images`: build the images that targets run, and show what is built."""
+"""`pybench images`: build the images that targets run, and see to what is built."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import typer
 from pybench.runtime.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pybench.vm_images import Image
 
 app = typer.Typer(
-    help="Build images and show what is built; import and export OCI images.",
+    help="Build images and see to what is built; import and export OCI images.",
     epilog="Example: pybench images build minimal",
     no_args_is_help=True,
 )
@@ -24,28 +26,35 @@ _HASH_DIGITS = 12
 _MEBIBYTE = 1 << 20
 
 
-class ListFormat(StrEnum):
-    """How `images list` prints."""
+class Format(StrEnum):
+    """How a verb prints data."""
 
     TEXT = "text"
     JSON = "json"
 
 
+FormatOption = Annotated[Format, typer.Option("--format", help="For people or for programs.")]
+
+
 @app.command(epilog="Example: pybench images build minimal")
 def build(
-    name: Annotated[str, typer.Argument(help="The image: a folder of vm-images/ that holds an image.yaml.")],
+    name: Annotated[str, typer.Argument(help="A recipe, or an imported image, which becomes bootable.")],
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build anew, with the package versions that apt offers now.")
     ] = False,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """Build an image into the cache; does nothing if it is there and intact."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
-    image = vm_images.build(name, rebuild=rebuild, progress=lambda text: typer.echo(f"{text} …", err=True))
-    typer.echo(
-        f"{image.name} {image.content_hash[:_HASH_DIGITS]}, {image.size / _MEBIBYTE:.1f} MiB, "
-        f"kernel {image.kernel_release}, in {image.folder}"
-    )
+    image = vm_images.build(name, rebuild=rebuild, progress=_progress)
+    if format_ is Format.JSON:
+        _print_json(_as_record(image, current=True))
+        return
+    facts = [f"{image.name} {image.content_hash[:_HASH_DIGITS]}", _mebibytes(image.size)]
+    if image.kernel_release:
+        facts.append(f"kernel {image.kernel_release}")
+    typer.echo(", ".join([*facts, f"in {image.folder}"]))
 
 
 @app.command("import", epilog="Example: pybench images import debian.tar --name debian:12")
@@ -59,10 +68,16 @@ def import_(
     """Import an OCI image into the cache, where its layers are shared with other images."""
     from pybench.runtime.container import image as oci  # noqa: PLC0415 - keeps the other verbs quick
 
-    store = oci.ImageStore(progress=lambda text: typer.echo(f"{text} …", err=True))
+    _check_import_name(name)
+    store = oci.ImageStore(progress=_progress)
     image = store.add(file, name, reference)
+    try:
+        _check_import_name(image.name)
+    except InputError:
+        store.remove(image.name)
+        raise
     size = sum(layer.size for layer in image.layers)
-    typer.echo(f"{image.name}, {len(image.layers)} layers, {size / _MEBIBYTE:.1f} MiB, in {image.folder}")
+    typer.echo(f"{image.name}, {len(image.layers)} layers, {_mebibytes(size)}, in {image.folder}")
 
 
 @app.command("export", epilog="Example: pybench images export minimal minimal.tar")
@@ -80,28 +95,135 @@ def export(
     elif name in vm_images.recipes():
         oci.export_tree(vm_images.find(name).rootfs, file, name, date=None)
     else:
-        known = ", ".join([*store.names(), *vm_images.recipes()])
-        raise InputError(f"there is no image {name}", f"known are: {known}")
-    typer.echo(f"{file}, {file.stat().st_size / _MEBIBYTE:.1f} MiB")
+        raise InputError(f"there is no image {name}", f"known are: {', '.join(vm_images.sources())}")
+    typer.echo(f"{file}, {_mebibytes(file.stat().st_size)}")
 
 
 @app.command("list", epilog="Example: pybench images list --format json")
-def list_(
-    format_: Annotated[
-        ListFormat, typer.Option("--format", help="For people or for programs.")
-    ] = ListFormat.TEXT,
-) -> None:
-    """Show the images in the cache: hash, size, kernel and package versions, date."""
+def list_(format_: FormatOption = Format.TEXT) -> None:
+    """Show the images in the cache: hash, size, form, kernel, date."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
     images = [(image, vm_images.is_current(image)) for image in vm_images.list_images()]
-    if format_ is ListFormat.JSON:
-        typer.echo(json.dumps([_as_record(image, current) for image, current in images], indent=2))
+    if format_ is Format.JSON:
+        _print_json([_as_record(image, current) for image, current in images])
         return
-    if not images:
-        typer.echo(f"No image is built. Recipes: {', '.join(vm_images.recipes())}", err=True)
+    if images:
+        _print_table(
+            ("image", "hash", "size", "form", "kernel", "built", "recipe"),
+            [
+                (
+                    image.name,
+                    image.content_hash[:_HASH_DIGITS],
+                    _mebibytes(image.size),
+                    image.form or "directory",
+                    image.kernel_release or "-",
+                    image.created[:10],
+                    "current" if current else "changed since",
+                )
+                for image, current in images
+            ],
+        )
+    else:
+        typer.echo("No image is built.", err=True)
+    others = [name for name in vm_images.sources() if name not in {image.name for image, _ in images}]
+    if others:
+        typer.echo(f"Can be built: {', '.join(others)}", err=True)
+
+
+@app.command(epilog="Example: pybench images show minimal")
+def show(
+    name: Annotated[str, typer.Argument(help="An image that is built.")],
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show everything that is known of a built image: hashes, sizes, versions, modules."""
+    from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
+
+    record = _as_record(vm_images.find(name), current=True)
+    if format_ is Format.JSON:
+        _print_json(record)
         return
-    _print_table(images)
+    for key, value in record.items():
+        if isinstance(value, dict):
+            for part, detail in value.items():
+                typer.echo(f"{key}.{part}: {detail}")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            typer.echo(f"{key}: {text}")
+
+
+@app.command(epilog="Example: pybench images rm debian")
+def rm(
+    names: Annotated[list[str], typer.Argument(help="Images that are built or imported.", metavar="NAME...")],
+    old: Annotated[
+        bool, typer.Option("--old", help="Only what was built from an earlier state of the recipe.")
+    ] = False,
+) -> None:
+    """Remove images from the cache; of imported ones the import as well."""
+    from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.runtime.container import image as oci  # noqa: PLC0415
+
+    store = oci.ImageStore()
+    for name in names:
+        imported = not old and name in store.names()
+        try:
+            for folder in vm_images.remove(name, keep_current=old, progress=_progress):
+                typer.echo(f"removed {folder}")
+        except InputError:
+            if not imported:
+                raise
+        if imported:
+            store.remove(name)
+            layers = store.collect()
+            typer.echo(f"removed the imported image {name} and {len(layers)} layers that only it had")
+
+
+@app.command(epilog="Example: pybench images verify")
+def verify(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Images that are built; all by default.", metavar="[NAME...]")
+    ] = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Recompute the hash of every form of the images in the cache."""
+    from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
+
+    found = vm_images.check(names or ())
+    if format_ is Format.JSON:
+        _print_json(
+            [
+                {"name": name, "folder": str(folder), "intact": not problem, "problem": problem}
+                for name, folder, problem in found
+            ]
+        )
+    else:
+        for name, folder, problem in found:
+            typer.echo(f"{name}: {problem or f'intact, in {folder}'}")
+    damaged = [name for name, _, problem in found if problem]
+    if damaged:
+        commands = " && ".join(f"pybench images build {name}" for name in dict.fromkeys(damaged))
+        raise InputError(f"damaged: {', '.join(dict.fromkeys(damaged))}", commands)
+
+
+def _check_import_name(name: str) -> None:
+    """An image's name has to tell whether it is a recipe's or an imported one."""
+    from pybench import vm_images  # noqa: PLC0415
+
+    if name in vm_images.recipes():
+        hint = f"give it another name, such as --name {name}:imported"
+        raise InputError(f"an imported image cannot be called {name}, because a recipe is", hint)
+
+
+def _progress(text: str) -> None:
+    typer.echo(f"{text} …", err=True)
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / _MEBIBYTE:.1f} MiB"
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, indent=2))
 
 
 def _as_record(image: Image, current: bool) -> dict[str, object]:
@@ -111,8 +233,12 @@ def _as_record(image: Image, current: bool) -> dict[str, object]:
         "input_hash": image.input_hash,
         "current": current,
         "created": image.created,
+        "form": image.form,
         "kernel_release": image.kernel_release,
+        "command_line": image.command_line,
+        "modules": list(image.modules),
         "packages": dict(image.packages),
+        "kernel_packages": dict(image.kernel_packages),
         "tools": dict(image.tools),
         "sizes": dict(image.sizes),
         "digests": dict(image.digests),
@@ -121,23 +247,15 @@ def _as_record(image: Image, current: bool) -> dict[str, object]:
     }
 
 
-def _print_table(images: list[tuple[Image, bool]]) -> None:
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # noqa: PLC0415 - slow to import
     from rich.table import Table  # noqa: PLC0415 - slow to import
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("image", "hash", "size", "kernel", "busybox", "built", "recipe"):
+    for heading in headings:
         table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
-    for image, current in images:
-        table.add_row(
-            image.name,
-            image.content_hash[:_HASH_DIGITS],
-            f"{image.size / _MEBIBYTE:.1f} MiB",
-            image.kernel_release,
-            image.packages.get("busybox-static", "-"),
-            image.created[:10],
-            "current" if current else "changed since",
-        )
+    for row in rows:
+        table.add_row(*row)
     console = Console()
     if not console.is_terminal:
         console.width = 200  # A pipe has no width; a log should not be folded at 80 columns.

@@ -19,13 +19,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from pybench.runtime.errors import InputError, PybenchError
+from pybench.runtime.errors import InputError, LeftoverError, PybenchError
 
 if TYPE_CHECKING:
     from pybench.runtime.container.lifecycle.record import ContainerDirectory
 
 PROGRAM: Final = "pybench-oci"
 EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
+_WORDS_OF_GO: Final = {
+    "No such file or directory": "no such file or directory",
+    "Permission denied": "permission denied",
+    # Which is what execve says of one.
+    "Is a directory": "is a directory: permission denied",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,15 +51,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise InputError("a command is required", f"{PROGRAM} --help")
         status: int = parsed.run(parsed)
     except PybenchError as error:
-        _log(parsed, "error", f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+        _log(
+            parsed, "error", _as_engines_read_it(f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+        )
         return EXIT_USAGE if isinstance(error, InputError) else 1
     except BrokenPipeError:
         return 1
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     return status
+
+
+def _as_engines_read_it(message: str) -> str:
+    """Reasons in the words of Go, by which docker and podman tell 126 and 127 from other failures."""
+    for ours, theirs in _WORDS_OF_GO.items():
+        message = message.replace(ours, theirs)
+    return message
 
 
 def _log(parsed: argparse.Namespace, level: str, message: str) -> None:
     """To the log that whoever drives us reads, and errors to the terminal as well."""
+    if level == "debug" and not parsed.debug:
+        return
     if parsed.log and parsed.log != "/dev/stderr":
         now = datetime.now(UTC).isoformat(timespec="seconds")
         line = f'time="{now}" level={level} msg={json.dumps(message)}'
@@ -70,7 +90,7 @@ def _parser() -> _Parser:
     parser.add_argument("--root", type=Path, help="where the state of containers is kept")
     parser.add_argument("--log", default="", help="append errors and warnings to this file")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    parser.add_argument("--debug", action="store_true", help="accepted; there is nothing more to tell")
+    parser.add_argument("--debug", action="store_true", help="log also what is of no concern")
     parser.add_argument(
         "--systemd-cgroup", action="store_true", help="refused: cgroupsPath is taken as a path"
     )
@@ -200,31 +220,52 @@ def _run(parsed: argparse.Namespace) -> int:
 
     directory = _directory(parsed)
     created = _created(parsed)
+    signals = None if parsed.detach else _PassedOn()
     try:
         for warning in start(directory):
             _log(parsed, "warning", warning)
     except PybenchError:
         delete(directory, force=True)
         raise
-    if parsed.detach:
+    if signals is None:
         os.close(created.pidfd)
         return 0
-    status = _wait(created.pidfd)
+    status = signals.wait(created.pidfd)
     if not parsed.keep:
         delete(directory, force=True)
     return status
 
 
-def _wait(pidfd: int) -> int:
-    """The exit status as a shell gives it; signals that come meanwhile are passed on."""
-    passed_on = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
-    for number in passed_on:
-        signal.signal(number, lambda received, _frame: signal.pidfd_send_signal(pidfd, received))
-    result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    os.close(pidfd)
-    if result is None:
-        return 1
-    return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
+class _PassedOn:
+    """Signals that this process gets from now on are for the one that it is about to start."""
+
+    _NUMBERS = (
+        signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2,
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self._pidfd = -1
+        self._early: list[int] = []
+        for number in self._NUMBERS:
+            signal.signal(number, lambda received, _frame: self._receive(received))
+
+    def _receive(self, number: int) -> None:
+        if self._pidfd < 0:
+            self._early.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, number)
+
+    def wait(self, pidfd: int) -> int:
+        """The exit status of the process as a shell gives it."""
+        self._pidfd = pidfd
+        for number in self._early:
+            self._receive(number)
+        result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        # Not closed: a signal that comes now must not be sent to what has the number next.
+        if result is None:
+            return 1
+        return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
 
 
 def _state(parsed: argparse.Namespace) -> int:
@@ -262,7 +303,25 @@ def _delete(parsed: argparse.Namespace) -> int:
         raise
     for warning in warnings:
         _log(parsed, "warning", warning)
+    if parsed.force:
+        _remove_leftovers(parsed)
     return 0
+
+
+def _remove_leftovers(parsed: argparse.Namespace) -> None:
+    """What a `create` that was killed had made for itself."""
+    from pybench.runtime.journal import journals  # noqa: PLC0415
+
+    if not journals():
+        return
+    from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
+
+    try:
+        for done in remove_leftovers():
+            _log(parsed, "debug", done)
+    except LeftoverError as error:
+        # The container itself is gone.
+        _log(parsed, "warning", error.message)
 
 
 def _exec(parsed: argparse.Namespace) -> int:
@@ -275,14 +334,13 @@ def _exec(parsed: argparse.Namespace) -> int:
         console_socket=parsed.console_socket, preserve_fds=parsed.preserve_fds, pid_file=parsed.pid_file
     )
     process = _process(parsed, directory)
-    if process.terminal and not parsed.console_socket:
-        raise InputError("the process has a terminal, so --console-socket is needed")
+    signals = None if parsed.detach else _PassedOn()
     with open_journal() as journal:
         joined = execute(journal, directory, process, handover)
-    if parsed.detach:
+    if signals is None:
         os.close(joined.pidfd)
         return 0
-    return _wait(joined.pidfd)
+    return signals.wait(joined.pidfd)
 
 
 def _process(parsed: argparse.Namespace, directory: ContainerDirectory) -> Any:  # noqa: ANN401

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 REPORT: Final = "report.html"
 FAILED: Final = 1
 INTERRUPTED: Final = 130
+_ACCELERATIONS: Final = ("auto", "kvm", "tcg")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -77,6 +78,10 @@ def run(
         str,
         typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
     ] = "",
+    accel: Annotated[
+        str,
+        typer.Option("--accel", metavar="auto|kvm|tcg", help="How virtual machines run."),
+    ] = "",
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
     ] = False,
@@ -97,8 +102,10 @@ def run(
     path = scenarios.resolve(scenario)
     labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
     loaded = load_scenario(path, Choices(labels, repeat, seed, tuple(set_ or ()), quick))
-    if libvirt_uri:
-        loaded = _with_libvirt_uri(loaded, libvirt_uri)
+    loaded = _with_vm_option(loaded, "libvirt_uri", libvirt_uri)
+    if accel and accel not in _ACCELERATIONS:
+        raise InputError(f"--accel {accel}: no such thing", f"one of {', '.join(_ACCELERATIONS)}")
+    loaded = _with_vm_option(loaded, "accel", accel)
     destination = Destination(results or _default_results(scenario, path), json, not no_report, store)
     if dry_run:
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
@@ -109,7 +116,8 @@ def run(
     _check_destination(destination)
     words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
     words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
-    command = shlex.join(["pybench", "run", scenario, *words, *_words("--libvirt-uri", libvirt_uri)])
+    words += _words("--libvirt-uri", libvirt_uri) + _words("--accel", accel)
+    command = shlex.join(["pybench", "run", scenario, *words])
     with host_for_itself(loaded, wait=wait):
         code = _run(loaded, command, destination, _revision(path, branch))
     raise typer.Exit(code)
@@ -233,7 +241,7 @@ def find_images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
         try:
             found[name] = vm_images.find(name)
         except InputError:
-            if name not in vm_images.recipes():
+            if name not in vm_images.sources():
                 raise
             typer.echo(f"image {name} is not built yet; building it", err=True)
             found[name] = vm_images.build(name, progress=lambda text: typer.echo(f"{text} …", err=True))
@@ -280,19 +288,24 @@ def _exit_code(outcome: Outcome) -> int:
     return FAILED if outcome.failed_targets or outcome.status == "failed" else 0
 
 
-def _with_libvirt_uri(scenario: Scenario, uri: str) -> Scenario:
-    from pybench.harness.targets import MACHINES  # noqa: PLC0415
+def _with_vm_option(scenario: Scenario, name: str, value: str) -> Scenario:
+    """The scenario with one option of all its virtual machines set; an empty value leaves it as it is."""
+    from pybench.harness.targets import KINDS  # noqa: PLC0415 - keeps `pybench run --help` quick
 
-    if not any(target.kind in MACHINES for target in scenario.targets):
-        raise InputError("--libvirt-uri has no use here: no target is a virtual machine", "leave it out")
+    if not value:
+        return scenario
+    takes = {target.kind for target in scenario.targets if name in KINDS[target.kind].option_names}
+    if not takes:
+        option = name.replace("_", "-")
+        raise InputError(f"--{option} has no use here: no target is a virtual machine", "leave it out")
 
-    def connected(combination: Combination) -> Combination:
+    def changed(combination: Combination) -> Combination:
         target = combination.target
-        if target.kind not in MACHINES:
+        if target.kind not in takes:
             return combination
-        return replace(combination, target=replace(target, options={**target.options, "libvirt_uri": uri}))
+        return replace(combination, target=replace(target, options={**target.options, name: value}))
 
-    return replace(scenario, combinations=tuple(map(connected, scenario.combinations)))
+    return replace(scenario, combinations=tuple(map(changed, scenario.combinations)))
 
 
 def _default_results(argument: str, path: Path) -> Path:

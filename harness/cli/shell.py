@@ -69,7 +69,9 @@ def shell(
                 raise InputError(f"{target!r} has no shell", "known are container and vm")
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"--{first['loc'][0]}: {first['msg']}") from error
+        raise InputError(
+            f"--{first['loc'][0]}: {first['msg']}", "`pybench shell --help` says what it takes"
+        ) from error
     raise typer.Exit(status if status >= 0 else _SIGNALLED - status)
 
 

@@ -61,6 +61,8 @@ def _guest_memory(instance: HasGuest) -> list[Reading]:
         memory = instance.read_guest_memory()
     except InstanceError as error:
         return [Reading("memory.guest.used", "B", None, "guest", KIBIBYTE, error.message)]
+    if memory is None:
+        return []
     return [
         _pages("memory.guest.total", memory.total, "guest"),
         _pages("memory.guest.used", memory.used, "guest"),

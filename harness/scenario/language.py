@@ -15,6 +15,7 @@ from pybench.harness.fields import (
     Cpus,
     Duration,
     FileMode,
+    ImageName,
     Label,
     MemorySize,
     Pids,
@@ -129,8 +130,8 @@ class FileModel(LanguageModel):
 class WorkloadModel(LanguageModel):
     """What runs identically on every target."""
 
-    image: Label
-    """An image of `pybench images list`; built when missing."""
+    image: ImageName
+    """An image of `pybench images list`; a recipe's is built when missing."""
     command: Annotated[list[Argument], Field(min_length=1, max_length=1000), AfterValidator(_absolute)]
     """Program (an absolute path inside the image) and arguments; no shell."""
     environment: Annotated[

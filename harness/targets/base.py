@@ -38,6 +38,11 @@ class ImageFiles(Protocol):
         ...
 
     @property
+    def disk(self) -> Path | None:
+        """The same root filesystem as a disk, where it is too large for the initramfs."""
+        ...
+
+    @property
     def kernel(self) -> Path:
         """The guest's kernel, an ELF file with a PVH entry."""
         ...
@@ -104,8 +109,10 @@ class HasGuest(Protocol):
         """
         ...
 
-    def read_guest_memory(self) -> GuestMemory:
-        """What the guest says; asking costs it a little memory, so it comes after everything else.
+    def read_guest_memory(self) -> GuestMemory | None:
+        """What the guest says, or None if it has nobody to ask.
+
+        Asking costs it a little memory, so it comes after everything else.
 
         Raises:
             InstanceError: the guest does not answer, or with what cannot be.

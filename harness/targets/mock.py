@@ -27,6 +27,7 @@ class MockImage:
     rootfs: Path = Path("/nonexistent")
     initramfs: Path = Path("/nonexistent")
     kernel: Path = Path("/nonexistent")
+    disk: Path | None = None
     marking: frozenset[str] = frozenset()
     kernel_release: str = ""
     digests: Mapping[str, str] = field(default_factory=dict)

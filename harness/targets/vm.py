@@ -9,13 +9,14 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError, InstanceError
+from pybench.harness.nano import nano_image
 from pybench.harness.targets.commands import check_command
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
-from pybench.runtime.vm.domain import MEBIBYTE
-from pybench.runtime.vm.drivers import has_driver
+from pybench.runtime.vm.domain import MEBIBYTE, Disk
+from pybench.runtime.vm.drivers import has_driver, has_init
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.memory import MEMINFO_MAXIMUM, merging_state, parse_guest_memory, read_host_memory
 from pybench.runtime.vm.network import TapNetwork, user_network
@@ -77,12 +78,14 @@ class VmInstance:
             return read_host_memory(pid, self.machine.spec.memory)
         raise InstanceError(self.machine.fault or "the machine is not running")
 
-    def read_guest_memory(self) -> GuestMemory:
-        """What the guest says of its memory, through its channel for commands.
+    def read_guest_memory(self) -> GuestMemory | None:
+        """What the guest says of its memory, through its channel for commands; None from bare metal.
 
         Raises:
             InstanceError: it does not answer, or with what cannot be.
         """
+        if self.machine.spec.bare_metal:
+            return None
         content = self.machine.read_file("/proc/meminfo", MEMINFO_MAXIMUM)
         return parse_guest_memory(content, self.machine.spec.memory)
 
@@ -126,7 +129,8 @@ class VmTarget:
             uri = self._settings.libvirt_uri
             self._connection = self._resources.enter_context(open_connection(self._journal, uri))
         connection = self._connection
-        verdict = decide(self._settings.accel, image, connection)
+        accel = self._settings.accel
+        verdict = decide(accel, image, connection, None if accel == "tcg" else nano_image())
         marking = workload.command[0] in image.marking
         self._discard_initramfs()
         self._initramfs = connection.directory / f"{os.urandom(5).hex()}.cpio"
@@ -141,8 +145,10 @@ class VmTarget:
             processor=verdict.processor,
             machine=MACHINE,
             virtio_port=has_driver("virtio_console", image.kernel, image.initramfs),
+            bare_metal=not has_init(image.initramfs),
             marking=marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
+            disks=(Disk(image.disk),) if image.disk is not None else (),
         )
         self.qualifiers = {
             "accel": verdict.acceleration,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError
 from pybench.harness.targets.vm import VmInstance, VmTarget
+from pybench.runtime.vm.drivers import has_init
 from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.network import random_link_address
@@ -46,11 +48,16 @@ class VmRestoreTarget(VmTarget):
                 "a restored guest would have the address of the one it was saved from",
                 "network: user or none for vm-restore",
             )
+        if not has_init(image.initramfs):
+            raise InputError(
+                f"the guest of image {image.name} has no init to give it an identity", "target: vm"
+            )
         self._discard_state()
         super().prepare(workload, image)
         connection = self._connected()
         with contextlib.ExitStack() as resources:
-            machine = VirtualMachine(connection, self._specify(resources))
+            spec = dataclasses.replace(self._specify(resources), savable=True)
+            machine = VirtualMachine(connection, spec)
             machine.start(BOOT_SECONDS)
         self._spec = machine.spec
         self._state = machine.save(connection.directory / f"{machine.name}.state", SAVE_SECONDS)

@@ -12,7 +12,7 @@ from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, Instance
 from pybench.runtime.container.interactive import Completed
 from pybench.runtime.container.network.pool import Lease
-from pybench.runtime.errors import HostError, InstanceError, LeftoverError
+from pybench.runtime.errors import HostError, InstanceError, LeftoverError, PybenchError
 from pybench.runtime.marks import Mark
 
 
@@ -51,6 +51,9 @@ class Container:
         self.group = group
         """Its control group, or None where none can be made."""
         self._resources = resources
+        self._paused = False
+        self._out_of_memory_kills = 0
+        """The count at its end."""
 
     def on_stop(self, callback: Callable[[], None]) -> None:
         """Have something done once it is gone."""
@@ -80,8 +83,10 @@ class Container:
 
     @property
     def out_of_memory_kills(self) -> int:
-        """How many of its processes its memory limit has killed."""
-        return self.group.out_of_memory_kills() if self.group else 0
+        """How many of its processes its memory limit has killed, also once it is gone."""
+        if self.group and self._instance.pidfd >= 0:
+            return self.group.out_of_memory_kills()
+        return self._out_of_memory_kills
 
     @property
     def status(self) -> int | None:
@@ -115,12 +120,15 @@ class Container:
         """
         if self.group is None:
             raise HostError("a container without a control group cannot be paused")
-        self.group.freeze()
+        # In the spawning thread, which is in the group while it starts something, and would freeze with it.
+        self._instance.spawner.call(self.group.freeze)
+        self._paused = True
 
     def resume(self) -> None:
         """Let it go on. Idempotent."""
-        if self.group is not None:
+        if self.group is not None and self._paused:
             self.group.thaw()
+            self._paused = False
 
     def send_signal(self, number: int) -> None:
         """Signal its first process."""
@@ -128,6 +136,8 @@ class Container:
 
     def stop(self, timeout: float) -> None:
         """End it: SIGTERM, `timeout` seconds of grace, SIGKILL; then remove its group. Idempotent.
+
+        One that is paused goes on for that, since a frozen process takes no signal.
 
         Raises:
             LeftoverError: something survived.
@@ -137,9 +147,12 @@ class Container:
         marks = self._instance.marks
         marks.append(Mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
         try:
-            self._instance.end(timeout)
-            self._resources.close()
-        except (HostError, OSError) as error:
+            # Also where its end fails: the group's own kill may still succeed.
+            with self._resources:
+                self.resume()
+                self._instance.end(timeout)
+                self._out_of_memory_kills = self.out_of_memory_kills
+        except (PybenchError, OSError) as error:
             raise LeftoverError(f"container {self.pid} could not be removed: {error}") from error
         finally:
             self._instance.release()

@@ -36,6 +36,8 @@ _TMPFS: Final[Mapping[str, tuple[str, ...]]] = {
     "/tmp": ("nosuid", "nodev", "mode=1777", f"size={TMPFS_SIZE}"),  # noqa: S108 - inside
     "/run": ("nosuid", "nodev", "mode=755", f"size={TMPFS_SIZE}"),
 }
+OWN_POINTS: Final = ("/proc", *(point for point in _TMPFS if not point.startswith("/dev/")))
+"""Where an image needs directories for a container's own file systems; /dev has those that are in it."""
 _DEVPTS: Final = ("nosuid", "noexec", "newinstance", "mode=620", "ptmxmode=666")
 _OWN_DEV: Final = ("nosuid", "noexec", "mode=755", "size=64k")
 

@@ -11,7 +11,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -81,6 +81,14 @@ def reserve() -> Iterator[IdentityMap]:
                 path.unlink()
             return
     raise HostError(f"all {RANGES} id ranges are in use", "end other pybench processes")
+
+
+def remove_abandoned() -> None:
+    """Remove the lock files of holders that were killed; the kernel has dropped their locks already."""
+    for path in state_directory().glob("ids-*.lock"):
+        with suppress(OSError), path.open("r", encoding="ascii") as lock:
+            if _take(lock, path):
+                path.unlink()
 
 
 def _take(lock: TextIO, path: Path) -> bool:

@@ -20,8 +20,9 @@ from pybench.runtime.container.steps import CloseFrom, Duplicate, Step
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.output import READ_BYTES
 
-DRAIN_PATIENCE: Final = 0.5
-"""Seconds for what a terminal still holds when its process has ended."""
+DRAIN_PATIENCE: Final = 0.2
+"""Seconds for what a terminal or a pipe still holds when its process has ended."""
+_SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 
 Size = Callable[[], tuple[int, int]]
 """Asks for rows and columns."""
@@ -106,10 +107,12 @@ class Exchange:
     def __init__(self, given: bytes) -> None:
         self._closing = contextlib.ExitStack()
         # In memory, so that nobody has to feed it while the output is read.
-        self.input = self._own(os.memfd_create("input", os.MFD_CLOEXEC))
+        self.input = self._own(os.memfd_create("input", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
         with open(self.input, "wb", closefd=False) as file:
             file.write(given)
         os.lseek(self.input, 0, os.SEEK_SET)
+        # Nothing but input: a container could keep things in it that no limit of its own holds.
+        fcntl.fcntl(self.input, fcntl.F_ADD_SEALS, _SEALS)
         self._readers = []
         self._writers = []
         for _ in range(2):
@@ -154,15 +157,18 @@ class Exchange:
         deadline = time.monotonic() + timeout
         ended = False
         open_count = len(self._readers)
+        # What it left in the background may hold the pipes open and go on printing; it is not waited for.
         while not ended or open_count:
             left = deadline - time.monotonic()
-            # Whatever it left in the background may hold the pipes open; it is not waited for.
-            events = poll.poll(50 if ended else max(0, left) * 1000)
-            if not events and (ended or left <= 0):
+            if left <= 0:
+                break
+            events = poll.poll(min(left, DRAIN_PATIENCE) * 1000)
+            if not events and ended:
                 break
             for descriptor, _ in events:
                 if descriptor == pidfd:
                     ended = True
+                    deadline = time.monotonic() + DRAIN_PATIENCE
                     poll.unregister(pidfd)
                     continue
                 data = os.read(descriptor, READ_BYTES)

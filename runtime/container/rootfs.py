@@ -1,9 +1,12 @@
 """A container's root filesystem: prepared on the stage for all containers of an image, completed by each.
 
 What all share is mounted once ahead: the image's layers, read-only and with mapped ids, merged by
-overlayfs where there are several, and over them /dev, hosts, resolv.conf, hostname and volumes. A
-container then takes a copy of the whole with one call. One that may write, or whose image lacks a
-mount point, merges that with a directory of its own, in memory and of limited size.
+overlayfs where there are several, and over them /dev, hosts, resolv.conf and hostname. A container
+then takes a copy of the whole with one call. One that may write, or whose image lacks a mount point,
+merges that with a directory of its own, in memory and of limited size.
+
+Volumes are prepared ahead too, but each container mounts them itself, after the file systems of its
+own: a volume may be in one of those.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pybench.runtime.container import system_calls
 from pybench.runtime.container.stage import NO_PRIVILEGE, Stage
@@ -52,6 +55,8 @@ class Cover:
     attributes: int = 0
     """MOUNT_ATTR_… flags still to be set; none on the stage."""
     recursive: bool = False
+    volume: bool = False
+    """It comes after the container's own file systems, since it may be in one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +104,25 @@ class Root:
             MakeFilesystem(slot, "overlay", options, NO_PRIVILEGE),
         )
 
-    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-        """Steps before and after the pivot for what the container itself mounts over its root."""
+    def cover_steps(
+        self, slots: Callable[[], int]
+    ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
+        """For what the container itself mounts over its root.
+
+        Returns:
+            Steps before the pivot, right after it, and after the container's own file systems are mounted.
+        """
         outside: list[Step] = []
-        inside: list[Step] = []
+        first: list[Step] = []
+        last: list[Step] = []
         for cover in self.covers:
             slot = slots()
             outside.append(CopyTree(slot, str(cover.place), recursive=cover.recursive))
             if cover.attributes:
-                outside.append(SetAttributes(slot, cover.attributes))
-            inside.append(Attach(slot, cover.destination, "directory" if cover.directory else "file"))
-        return tuple(outside), tuple(inside)
+                outside.append(SetAttributes(slot, cover.attributes, recursive=cover.recursive))
+            attach = Attach(slot, cover.destination, "directory" if cover.directory else "file")
+            (last if cover.volume else first).append(attach)
+        return tuple(outside), tuple(first), tuple(last)
 
 
 @dataclass(slots=True)
@@ -130,6 +143,7 @@ class RootBuilder:
         covers: Sequence[tuple[str, Path | bytes]],
         volumes: Sequence[Volume],
         *,
+        own: Sequence[str],
         writable: int | None,
     ) -> Root:
         """The root of these layers, the topmost first, with covers and volumes.
@@ -138,6 +152,7 @@ class RootBuilder:
             layers: directories; one is enough.
             covers: destination and what covers it read-only: a tree or a text.
             volumes: what of the host is to be seen inside.
+            own: where the container mounts file systems of its own.
             writable: bytes that the container may write into its root, or None.
 
         Raises:
@@ -146,18 +161,22 @@ class RootBuilder:
         """
         self._mapped = True
         base = self._merge([self._tree(layer, MOUNT_ATTR_RDONLY | NO_PRIVILEGE) for layer in layers])
-        mounted = [self._cover(destination, content) for destination, content in covers]
-        mounted += [self._volume(volume) for volume in volumes]
-        complete = all(_exists(layers, cover.destination) for cover in mounted)
+        shared = [self._cover(destination, content) for destination, content in covers]
+        mounted = tuple(self._volume(volume) for volume in volumes)
+        needed = [
+            *own,
+            *(each.destination for each in (*shared, *mounted) if not _beneath(each.destination, own)),
+        ]
+        complete = all(_exists(layers, destination) for destination in needed)
         if self.stage is None:
             size = 0 if writable is None and not complete else writable
             attributes = MOUNT_ATTR_RDONLY | NO_PRIVILEGE
-            return Root(base, self.scratch, tuple(mounted), True, size, attributes)
+            return Root(base, self.scratch, (*shared, *mounted), True, size, attributes)
         if writable is not None or not complete:
-            return Root(base, self.scratch, tuple(mounted), self._mapped, writable or 0)
-        for cover in mounted:
+            return Root(base, self.scratch, (*shared, *mounted), self._mapped, writable or 0)
+        for cover in shared:
             self.stage.cover(base, cover.destination, cover.place)
-        return Root(base, self.scratch, (), self._mapped, None)
+        return Root(base, self.scratch, mounted, self._mapped, None)
 
     def _tree(self, source: Path, attributes: int, *, mapped: bool = True, recursive: bool = False) -> Path:
         stage = self.stage
@@ -215,9 +234,15 @@ class RootBuilder:
         attributes = NO_PRIVILEGE | (0 if volume.writable else MOUNT_ATTR_RDONLY)
         directory = volume.source.is_dir()
         if self.stage is None:
-            return Cover(volume.source, volume.destination, directory, attributes, recursive=True)
+            return Cover(
+                volume.source, volume.destination, directory, attributes, recursive=True, volume=True
+            )
         place = self._tree(volume.source, attributes, mapped=volume.id_map, recursive=True)
-        return Cover(place, volume.destination, directory=directory, recursive=True)
+        return Cover(place, volume.destination, directory=directory, recursive=True, volume=True)
+
+
+def _beneath(path: str, points: Sequence[str]) -> bool:
+    return any(PurePosixPath(path).is_relative_to(point) for point in points)
 
 
 def _exists(layers: Sequence[Path], destination: str) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +26,13 @@ from pybench.runtime.container.assembly.join import join_program
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
 from pybench.runtime.container.container import Container, Request
-from pybench.runtime.container.defaults import host_files, offsets_text, specification, zero_clocks
+from pybench.runtime.container.defaults import (
+    OWN_POINTS,
+    host_files,
+    offsets_text,
+    specification,
+    zero_clocks,
+)
 from pybench.runtime.container.identity import IdentityMap, reserve
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, MARK_DESCRIPTOR, Readiness
 from pybench.runtime.container.interactive import (
@@ -56,8 +62,8 @@ from pybench.runtime.container.specification.namespaces import FLAGS
 from pybench.runtime.container.steps import CloseFrom, Console, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.system_information import SystemInformation
 from pybench.runtime.container.user_namespace import user_namespace
-from pybench.runtime.errors import InputError
-from pybench.runtime.journal import Journal, state_directory
+from pybench.runtime.errors import InputError, InstanceError
+from pybench.runtime.journal import Journal
 from pybench.runtime.marks import Mark
 
 NAMESPACES = sum(FLAGS.values())
@@ -67,6 +73,9 @@ ROOT_USER = User()
 FIRST_INHERITED = 3
 DEFAULT_LIMITS = Limits(pids=256)
 """Podman's 2048 is generous; a workload that needs more than 256 processes says so."""
+LEAST_MEMORY = 4 << 20
+"""Bytes. The kernel charges a container's namespaces and mounts to it, and the thread that starts it for
+what it asks of the kernel on the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,11 @@ class Sandbox:
         self.qualifiers: dict[str, str] = {}
 
     def __enter__(self) -> Self:
+        memory = self._spec.limits.memory
+        if memory is not None and memory < LEAST_MEMORY:
+            raise InputError(
+                f"a memory limit of {memory} bytes is too low for a container", "4 MiB is the least"
+            )
         with contextlib.ExitStack() as stack:
             profile = PROFILES[self._spec.profile]
             if not profile.namespaces_left_out & system_calls.CLONE_NEWUSER:
@@ -160,7 +174,9 @@ class Sandbox:
         if stage:
             covers.insert(0, ("/dev", stage.devices))
         layers = spec.layers or (spec.rootfs,)
-        return self._spawner.call(lambda: builder.build(layers, covers, spec.volumes, writable=spec.writable))
+        return self._spawner.call(
+            lambda: builder.build(layers, covers, spec.volumes, own=OWN_POINTS, writable=spec.writable)
+        )
 
     def _compile(self, root: Root, identity: IdentityMap | None) -> Program:
         spec, profile = self._spec, PROFILES[self._spec.profile]
@@ -332,7 +348,14 @@ class Sandbox:
                 policy=policy_of(profile, supervised=False),
                 keyring=profile.confined,
             )
-            pidfd = self._spawner.call(lambda: self._spawn_joining(program, slots, group, request.timeout))
+            try:
+                pidfd = self._spawner.call(
+                    lambda: self._spawn_joining(program, slots, group, request.timeout)
+                )
+            except InstanceError as error:
+                if select.select([first], [], [], 0)[0]:
+                    raise InstanceError("the container ended before the command could be run") from error
+                raise
             stack.callback(os.close, pidfd)
             exchange.close_writers()
             return exchange.finish(pidfd, request.timeout, request.maximum)
@@ -410,8 +433,7 @@ def _in_thread(spawner: Spawner) -> Iterator[contextlib.ExitStack]:
 
 @contextlib.contextmanager
 def _scratch_directory(journal: Journal) -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="root-", dir=state_directory()))
-    number = journal.record("mount-point", path=str(directory))
+    directory, number = journal.make_directory("directory", "root-")
     scratch = directory / "scratch"
     scratch.mkdir()
     try:

@@ -16,7 +16,6 @@ import contextlib
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,8 +28,8 @@ from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
 )
-from pybench.runtime.errors import HostError
-from pybench.runtime.journal import Journal, state_directory
+from pybench.runtime.errors import HostError, InputError
+from pybench.runtime.journal import Journal
 
 NO_PRIVILEGE = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 
@@ -63,14 +62,15 @@ class Stage:
             HostError: this user may not (it takes CAP_SYS_ADMIN).
         """
         # A directory of its own: removing one that is a mount point elsewhere unmounts it there too.
-        self._directory = Path(tempfile.mkdtemp(prefix="stage-", dir=state_directory()))
-        self._journalled = journal.record("mount-point", path=str(self._directory))
+        self._directory, self._journalled = journal.make_directory("mount-point", "stage-")
         self._journal = journal
         try:
             system_calls.unshare(system_calls.CLONE_FS | system_calls.CLONE_NEWNS)
             system_calls.mount_setattr(AT_FDCWD, "/", propagation=system_calls.MS_PRIVATE, recursive=True)
             _mount_tmpfs(self._directory, attributes=0, size="1m")
         except OSError as error:
+            self._directory.rmdir()
+            journal.forget(self._journalled)
             raise HostError(f"cannot make a private mount namespace: {error}") from error
         self.devices = self._directory / "dev"
         self.empty = self._directory / "empty"
@@ -206,7 +206,7 @@ class Stage:
         """Mount a copy of a place over a path of another one, whose links lead nowhere but inside it.
 
         Raises:
-            HostError: there is no such path, or the kernel refuses.
+            InputError: there is no such path, it is a directory where a file is wanted, or a loop of links.
         """
         flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC | system_calls.AT_RECURSIVE
         try:
@@ -217,7 +217,9 @@ class Stage:
                 opened.callback(os.close, point)
                 system_calls.move_mount_to(tree, point)
         except OSError as error:
-            raise HostError(f"cannot mount over {path} of the image: {error}") from error
+            raise InputError(
+                f"cannot mount over {path} of the image: {error}", "look at what it is: a file, a link, …"
+            ) from error
 
     def add_overlay(self, lower: Sequence[Path]) -> Path:
         """Merge places of this stage into one read-only tree, the topmost first.

@@ -61,15 +61,24 @@ class Verdict:
         return "KVM" if self.acceleration == "kvm" else "TCG emulation"
 
 
-def decide(choice: Choice, image: GuestImage, connection: Connection) -> Verdict:
-    """KVM or emulation for this image; `auto` and `kvm` may cost a test boot of some seconds, once.
+def decide(
+    choice: Choice, image: GuestImage, connection: Connection, nano: GuestImage | None = None
+) -> Verdict:
+    """KVM or emulation for this image; `auto` and `kvm` may cost test boots of some seconds, once.
+
+    Args:
+        choice: what the user asked for.
+        image: what is to be booted.
+        connection: where.
+        nano: a bare-metal guest, which boots in no time where KVM works at all; without it the image
+            itself has to show that.
 
     Raises:
         HostError: KVM is demanded and does not boot the image; the message holds the evidence.
     """
     if choice == "tcg":
         return Verdict("tcg", "asked for")
-    verdict = _remembered_verdict(image, connection)
+    verdict = _remembered_verdict(image, connection, nano)
     if choice == "kvm" and verdict.acceleration != "kvm":
         raise HostError(
             f"KVM cannot run this image here: {verdict.reason}",
@@ -78,7 +87,7 @@ def decide(choice: Choice, image: GuestImage, connection: Connection) -> Verdict
     return verdict
 
 
-def _remembered_verdict(image: GuestImage, connection: Connection) -> Verdict:
+def _remembered_verdict(image: GuestImage, connection: Connection, nano: GuestImage | None) -> Verdict:
     if problem := _device_problem():
         return Verdict("tcg", problem)
     memory = Path(platformdirs.user_cache_dir("pybench"), "acceleration.json")
@@ -86,7 +95,7 @@ def _remembered_verdict(image: GuestImage, connection: Connection) -> Verdict:
     known = _read(memory)
     with contextlib.suppress(KeyError, TypeError):
         return Verdict(**known[key])
-    verdict = _test_boot(image, connection)
+    verdict = _try(image, connection, nano)
     known[key] = asdict(verdict)
     _write(memory, dict(list(known.items())[-_REMEMBERED:]))
     return verdict
@@ -100,8 +109,32 @@ def _device_problem() -> str:
     return ""
 
 
-def _test_boot(image: GuestImage, connection: Connection) -> Verdict:
-    """Boot the image under KVM until the first instruction of its init, with either processor model."""
+def _try(image: GuestImage, connection: Connection, nano: GuestImage | None) -> Verdict:
+    """The nano guest first: where even that does not run, no time is spent on the image."""
+    preface = ""
+    if nano is not None:
+        tried = _boot_under_kvm(connection, nano)
+        if not tried.seconds:
+            return Verdict("tcg", f"not even a bare-metal guest runs under KVM ({tried.problems})")
+        preface = f"a bare-metal guest runs under KVM ({tried.seconds:.2f} s); "
+    tried = _boot_under_kvm(connection, image)
+    if tried.seconds:
+        reason = f"{preface}a test boot under KVM reached the guest's init in {tried.seconds:.2f} s"
+        return Verdict("kvm", reason, tried.processor)
+    return Verdict("tcg", f"{preface}test boots of the image under KVM failed ({tried.problems})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What came of it: the seconds from QEMU's start to the guest's first word, or 0 and the problems."""
+
+    seconds: float
+    processor: Processor = "host"
+    problems: str = ""
+
+
+def _boot_under_kvm(connection: Connection, image: GuestImage) -> _Trial:
+    """Boot a guest under KVM until it says its first word, with either processor model, in bounded time."""
     problems = []
     for processor in get_args(Processor):
         spec = MachineSpec(
@@ -121,9 +154,8 @@ def _test_boot(image: GuestImage, connection: Connection) -> Verdict:
             continue
         seconds = (machine.marks[-1].at - machine.marks[1].at) / 1e9
         machine.stop(_STOP_SECONDS)
-        reason = f"a test boot under KVM reached the guest's init in {seconds:.2f} s"
-        return Verdict("kvm", reason, processor)
-    return Verdict("tcg", f"test boots under KVM failed ({'; '.join(problems)})")
+        return _Trial(seconds, processor)
+    return _Trial(0.0, problems="; ".join(problems))
 
 
 def _key(image: GuestImage, connection: Connection) -> str:

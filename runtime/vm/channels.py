@@ -10,6 +10,7 @@ import contextlib
 import select
 import socket
 import struct
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, Self
@@ -65,6 +66,8 @@ class Channels:
     _poll: select.poll = field(default_factory=select.poll)
     _unfinished: bytearray = field(default_factory=bytearray)
     _unfinished_at: int = 0
+    _receiving: threading.Lock = field(default_factory=threading.Lock)
+    """A machine may be stopped by one thread while another one asks why its command ended."""
 
     def __enter__(self) -> Self:
         try:
@@ -113,6 +116,10 @@ class Channels:
 
     def receive(self, deadline: int) -> Received | None:
         """Wait for something to come in; None at the deadline (nanoseconds of CLOCK_MONOTONIC)."""
+        with self._receiving:
+            return self._receive(deadline)
+
+    def _receive(self, deadline: int) -> Received | None:
         left = deadline - time.monotonic_ns()
         if left <= 0:
             return None

@@ -1,6 +1,6 @@
 """A guest's machine as typed parts, and libvirt's XML for it (https://libvirt.org/formatdomain.html).
 
-Only what a guest needs to boot: processors, memory, kernel, initramfs and serial lines. What
+Only what a guest needs to boot: processors, memory, kernel, initramfs, disks and serial lines. What
 libvirt would add by itself (USB, balloon) is named only to be refused.
 """
 
@@ -22,7 +22,28 @@ Processor = Literal["host", "basic"]
 MEBIBYTE: Final = 1 << 20
 _SOCKET_PATH_MAXIMUM: Final = 107  # unix(7): sun_path holds 108 bytes, the last one zero
 _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
+_FIRST_DISK_SLOT: Final = 0x10
+_MOST_DISKS: Final = 8
 _DOMAIN_TYPES: Final[dict[Acceleration, str]] = {"kvm": "kvm", "tcg": "qemu"}
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A file as a disk that nobody may write to, so that any number of guests can share it."""
+
+    path: Path
+
+    def add_to(self, devices: Xml.Element, number: int) -> None:
+        """Describe it among the machine's devices, as the one of that number from 0."""
+        disk = Xml.SubElement(devices, "disk", type="file", device="disk", model="virtio-non-transitional")
+        # The image's pages are in the host's cache once, however many guests there are.
+        Xml.SubElement(disk, "driver", name="qemu", type="raw", cache="writeback")
+        Xml.SubElement(disk, "source", file=str(self.path))
+        Xml.SubElement(disk, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
+        Xml.SubElement(disk, "readonly")
+        # On the root bus: a port of its own for it is one more bridge that the guest's kernel has to probe.
+        slot = f"0x{_FIRST_DISK_SLOT + number:02x}"
+        Xml.SubElement(disk, "address", type="pci", domain="0x0000", bus="0x00", slot=slot, function="0x0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +70,10 @@ class Domain:
     """One machine to be.
 
     `memory` is in bytes, a multiple of one MiB. `serials` are the sockets QEMU connects its
-    first, second, … serial line to; someone must listen there before the domain is created.
-    `port` is the socket of a virtio port by the name of `port_name`, or None for no such device.
+    first, second, … serial line to; someone must listen there before the domain is created. `disks`
+    are the guest's /dev/vda, /dev/vdb, …. `port` is the socket of a virtio port by the name of
+    `port_name`, or None for no such device. A `savable` machine leaves out what of the host's processor
+    cannot be restored.
     """
 
     name: str
@@ -65,9 +88,11 @@ class Domain:
     processor: Processor
     machine: str
     emulator: Path
+    disks: tuple[Disk, ...] = ()
     port: Path | None = None
     port_name: str = ""
     interface: Interface | None = None
+    savable: bool = False
 
     def xml(self) -> str:
         """Describe the machine to libvirt.
@@ -96,6 +121,8 @@ class Domain:
             raise InputError(f"a guest cannot have {self.vcpus} virtual processors")
         if not self.machine.replace("-", "").replace(".", "").isalnum():
             raise InputError(f"{self.machine!r} is no name of a QEMU machine", "qemu-system-x86_64 -M help")
+        if len(self.disks) > _MOST_DISKS:
+            raise InputError(f"a guest cannot have {len(self.disks)} disks, only {_MOST_DISKS}")
         for path in (*self.serials, *((self.port,) if self.port else ())):
             if len(bytes(path)) > _SOCKET_PATH_MAXIMUM:
                 raise InputError(f"the socket path {path} is longer than {_SOCKET_PATH_MAXIMUM} bytes")
@@ -113,7 +140,9 @@ class Domain:
         Xml.SubElement(features, "apic")
         # Emulated, the least model is also the fastest: QEMU translates what the guest's kernel uses.
         if self.acceleration == "kvm" and self.processor == "host":
-            Xml.SubElement(domain, "cpu", mode="host-passthrough", migratable="off")
+            # QEMU refuses to save a processor whose counter it cannot carry over (invtsc).
+            migratable = "on" if self.savable else "off"
+            Xml.SubElement(domain, "cpu", mode="host-passthrough", migratable=migratable)
         Xml.SubElement(domain, "clock", offset="utc")
 
     def _devices(self, domain: Xml.Element) -> None:
@@ -121,6 +150,8 @@ class Domain:
         _text(devices, "emulator", str(self.emulator))
         Xml.SubElement(devices, "controller", type="usb", model="none")
         Xml.SubElement(devices, "memballoon", model="none")
+        for number, disk in enumerate(self.disks):
+            disk.add_to(devices, number)
         for port, path in enumerate(self.serials):
             serial = Xml.SubElement(devices, "serial", type="unix")
             Xml.SubElement(serial, "source", mode="connect", path=str(path))

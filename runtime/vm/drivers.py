@@ -1,4 +1,4 @@
-"""Which drivers a guest's kernel can have, by looking at what it is given.
+"""What a guest has to work with, its drivers and its init, by looking at what it is given.
 
 A module is a file in the initramfs; a driver built into the kernel leaves texts in it. A device without
 a driver would cost every start a look at it, so none is offered then.
@@ -29,6 +29,15 @@ def has_driver(driver: str, kernel: Path, initramfs: Path) -> bool:
         InputError: a file cannot be read.
     """
     return _contains(initramfs, f"/{driver}.ko\0".encode()) or _contains(kernel, _TRACES[driver])
+
+
+def has_init(initramfs: Path) -> bool:
+    """Whether the guest has our init; a bare-metal guest, whose archive is empty, does without.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    return _contains(initramfs, b".pybench/init\0")
 
 
 def _contains(path: Path, text: bytes) -> bool:

@@ -28,6 +28,7 @@ from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
 from pybench.runtime.vm.saved_state import SavedState
+from pybench.runtime.vm.session import ChannelClosedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,6 +42,8 @@ CREATE_PATIENCE: Final = 2.0
 """Seconds that libvirt gets for finishing a creation nobody waits for, before its QEMU is killed."""
 ANSWER_SECONDS: Final = 1.0
 """A guest that has been silent for so long after `stop` hangs; a shorter grace proves nothing."""
+END_PATIENCE: Final = 2.0
+"""Seconds in which a QEMU whose sockets are closed should have ended."""
 LOG_LINES: Final = 20
 _ROUNDS: Final = 64
 _ANSWER_LENGTH: Final = 80
@@ -185,7 +188,11 @@ class VirtualMachine(GuestCommands):
         try:
             self._channels.send("freeze")
             while not self._progress.frozen:
-                self._take_in(self._receive(deadline, timeout, "save", "its workload was not frozen"))
+                self._note(self._receive(deadline, timeout, "save", "its workload was not frozen"))
+                if self._progress.exit_status:
+                    raise self._error("could not save the machine: its workload has ended")
+                if self._ended_at or self._progress.failure:
+                    raise self._error(f"could not save the machine: {self._reason()}")
             domain, self._creation = self._creation.domain, _Creation()
             self._create(lambda: domain.saveFlags(str(path), None, 0) or domain)
             while not self._creation.returned_at:
@@ -249,10 +256,12 @@ class VirtualMachine(GuestCommands):
             port=self._channels.port_path,
             port_name=PORT_NAME,
             interface=spec.interface,
+            savable=spec.savable,
             acceleration=spec.acceleration,
             processor=spec.processor,
             machine=spec.machine,
             emulator=connection.emulator,
+            disks=spec.disks,
         )
 
     def _create(self, create: Callable[[], Any]) -> None:
@@ -329,13 +338,19 @@ class VirtualMachine(GuestCommands):
         return f"the guest's kernel panicked: {panic[panic.index('Kernel panic') :]}" if panic else ""
 
     def _silence(self, timeout: float) -> str:
-        """Of a guest that lives and said nothing when it was told to stop; its own code may go on running."""
-        if self._ended_at or self._progress.answered or timeout < ANSWER_SECONDS:
+        """Of a guest that said nothing when told to stop: it was dead, or its own code may go on running."""
+        if self.spec.probe or self._progress.answered or self._progress.exit_status:
+            return ""
+        if self._ended_at:
+            return self._reason()
+        if timeout < ANSWER_SECONDS:
             return ""
         return f"the guest hung: init did not answer within {timeout:g} s when told to stop"
 
     def _open_command_line(self, nonce: str, deadline: float) -> tuple[int, str]:
         channels = self._channels
+        if self.spec.bare_metal:
+            raise InstanceError("a bare-metal guest has no init to run commands")
         if channels is None or not self.processes:
             raise InstanceError(self.fault or "the machine is not running")
         self._progress.command_channel = ""
@@ -356,6 +371,9 @@ class VirtualMachine(GuestCommands):
         return self._pidfd
 
     def _explain(self, error: InstanceError) -> InstanceError:
+        if isinstance(error, ChannelClosedError):
+            # Its sockets close a moment before QEMU has ended.
+            self._await_end(END_PATIENCE)
         self._catch_up()
         return self._error(self.fault or error.message)
 
@@ -446,7 +464,9 @@ class VirtualMachine(GuestCommands):
                 raise LeftoverError(f"libvirt does not return from creating the domain {self.name}")
             self._catch_up()
             self._kill()
-        self._resources.close()
+        # A command that runs in another thread has seen the end by now, and lets go of the descriptors.
+        with self._command_lock:
+            self._resources.close()
 
     def _await_creation(self, patience: float) -> None:
         thread, channels = self._creation.thread, self._channels
@@ -478,13 +498,20 @@ class VirtualMachine(GuestCommands):
 
     def _pin(self) -> None:
         """Hold QEMU by a pidfd from the moment its pid is known: it cannot become another process's."""
-        if self._pidfd < 0 and self._channels is not None and self._channels.emulator:
+        if self._pidfd >= 0 or self._ended_at or self._channels is None or not self._channels.emulator:
+            return
+        try:
             self._pidfd = os.pidfd_open(self._channels.emulator)
+        except ProcessLookupError:
+            # It connected, ended, and was reaped before its connection was looked at.
+            self._ended_at = time.monotonic_ns()
+        else:
             self._channels.watch(self._pidfd)
 
     def _close_wake(self) -> None:
         os.close(self._wake)
         self._wake = -1
+        self._ended_at = self._ended_at or time.monotonic_ns()
         if self._pidfd >= 0:
             os.close(self._pidfd)
             self._pidfd = -1

@@ -32,7 +32,7 @@ class HostMemory:
     guest: int
     """Of the guest's memory, resident: touched by the guest, and not given back."""
     monitor: int
-    """Private pages beside the guest's memory: QEMU's own, its devices', translated code if it emulates."""
+    """Private pages beside the guest's memory: QEMU's own, its devices', its translated code under TCG."""
     monitor_files: int
     """The part of `monitor` that is unchanged pages of files (the guest's kernel, QEMU's program).
 

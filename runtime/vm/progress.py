@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import READ_BYTES
 from pybench.runtime.vm.channels import SERIAL_RESOLUTION
-from pybench.runtime.vm.domain import Acceleration, Interface, Processor
+from pybench.runtime.vm.domain import Acceleration, Disk, Interface, Processor
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +26,9 @@ class MachineSpec:
     `initramfs` holds the workload's record already. A `marking` workload pushes `exec` itself. Ready is
     the workload's first instruction, or the first line of its output that contains `line`. With `probe`
     the machine is ready with the first instruction of its init: a test of whether the kernel boots.
-    `virtio_port` offers the guest a virtio port for commands beside the serial line.
+    `virtio_port` offers the guest a virtio port for commands beside the serial line. A `bare_metal` guest
+    has no init, and takes the first word from the host for the order to end. A machine that is to be
+    saved must be `savable`.
     """
 
     kernel: Path
@@ -40,8 +42,11 @@ class MachineSpec:
     marking: bool = False
     line: str | None = None
     probe: bool = False
+    disks: tuple[Disk, ...] = ()
     virtio_port: bool = False
+    bare_metal: bool = False
     interface: Interface | None = None
+    savable: bool = False
 
 
 @dataclass(slots=True)
@@ -72,7 +77,7 @@ class Progress:
         """One line from the guest's init or from a marking workload; both may be hostile by now."""
         word, _, rest = text.partition(" ")
         if word in {"kernel", "sandbox", "exec"}:
-            self._seen.setdefault(word, (at, "isa-serial"))
+            self._seen.setdefault(word, (at, "isa-serial:tty" if rest == "tty" else "isa-serial"))
         elif word == "execve":
             self._seen.setdefault("exec", (at, "isa-serial:execve"))
         elif word in {"exit", "signal"} and not self.exit_status:

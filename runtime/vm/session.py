@@ -33,6 +33,10 @@ _FAILURE_TEXT: Final = 256
 _CLOSED: Final = "the guest's channel for commands was closed"
 
 
+class ChannelClosedError(InstanceError):
+    """The other end is gone, and most likely QEMU with it."""
+
+
 class CommandChannel:
     """The open channel; `broken` once a conversation on it was given up.
 
@@ -61,7 +65,7 @@ class CommandChannel:
         except ConnectionError:
             data = b""
         if not data:
-            raise InstanceError(_CLOSED)
+            raise ChannelClosedError(_CLOSED)
         return data
 
     def write(self, data: bytes | bytearray) -> int:
@@ -75,7 +79,7 @@ class CommandChannel:
         except BlockingIOError:
             return 0
         except ConnectionError as error:
-            raise InstanceError(_CLOSED) from error
+            raise ChannelClosedError(_CLOSED) from error
 
     def synchronise(self, nonce: bytes, deadline: float) -> None:
         """Exchange the nonce: what came before it belongs to nobody.
@@ -193,7 +197,7 @@ class Conversation:
         if events & select.POLLIN:
             self._hear()
         elif channel.ended in ready:
-            raise InstanceError("QEMU ended while a command ran in its guest")
+            raise ChannelClosedError("QEMU ended while a command ran in its guest")
         if events & select.POLLOUT:
             del self._outgoing[: channel.write(self._outgoing)]
         if self._source in ready:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from oci_bundles import Runtime
 
 from pybench.runtime.journal import Journal, open_journal
 from pybench.vm_images import Image, build
@@ -25,6 +26,14 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     with open_journal(tmp_path) as opened:
         yield opened
         assert opened.entries == ()
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, image: Image) -> Iterator[Runtime]:
+    """`pybench-oci` with a root of its own; the test must leave nothing made with it."""
+    made = Runtime(tmp_path, image.rootfs)
+    yield made
+    made.assert_nothing_is_left()
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ VIRTIO = ("virtio_pci", "virtio_console", "virtio_net")
 def write_with_modules(image: Image, output: Path, names: tuple[str, ...] = VIRTIO) -> None:
     """Write the image's initramfs with the modules of those names, and those they need, to `output`."""
     with tempfile.TemporaryDirectory() as unpacked:
-        package = next(name for name in image.packages if image.kernel_release in name)
+        package = next(name for name in image.kernel_packages if image.kernel_release in name)
         packages.unpack(
             packages.download(packages.require_package(package), lambda _text: None), Path(unpacked)
         )

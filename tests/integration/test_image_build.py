@@ -199,12 +199,16 @@ def test_an_interrupted_build_is_never_used() -> None:
                 break
         builder.send_signal(signal.SIGKILL)
     images = cache.images_directory()
-    assert list(images.glob(".minimal.building-*"))
+    (leftover,) = images.glob(".minimal.building-*")
+    with cache.locked(images, "minimal", ignore):
+        assert vm_images.remove_leftovers() == []
     with pytest.raises(InputError, match="is not built"):
         vm_images.find("minimal")
     assert vm_images.list_images() == []
     vm_images.verify(vm_images.build("minimal", progress=ignore))
     assert not list(images.glob(".minimal.building-*"))
+    leftover.mkdir()
+    assert vm_images.remove_leftovers() == [leftover]
 
 
 def test_parallel_builders_build_once(empty_cache: Path) -> None:
@@ -287,7 +291,7 @@ def test_modules_come_with_their_dependencies_in_loading_order(
 ) -> None:
     """What a module needs is before it, what the kernel has built in is left out, a misspelling is told."""
     package = packages.require_package(
-        f"linux-image-{image.kernel_release}", image.packages[f"linux-image-{image.kernel_release}"]
+        f"linux-image-{image.kernel_release}", image.kernel_packages[f"linux-image-{image.kernel_release}"]
     )
     packages.unpack(packages.download(package, ignore), tmp_path)
     tree = tmp_path / "lib/modules" / image.kernel_release
@@ -295,6 +299,7 @@ def test_modules_come_with_their_dependencies_in_loading_order(
     names = [module.name for module in selected]
     assert set(names) >= {"virtio_net", "net_failover", "failover", "virtio", "virtio_ring"}
     assert len(names) == len(set(names))
+    assert modules.unavailable(["virtio-net", "ext4", "no_such"], tree) == ["no_such"]
     assert names.index("failover") < names.index("net_failover") < names.index("virtio_net")
     assert all(module.content.startswith(b"\x7fELF") for module in selected)
     with pytest.raises(InputError, match="virtoi_net") as caught:
@@ -470,19 +475,52 @@ def test_the_workload_ends_as_the_first_process_of_a_pid_namespace(image: vm_ima
         assert parent.wait(10) == 0
 
 
-def test_the_command_line_builds_and_lists(image: vm_images.Image) -> None:
-    """`build` says what it made, `list` shows hash, kernel and versions for people and for programs."""
+def test_the_command_line_builds_lists_and_shows(image: vm_images.Image) -> None:
+    """`build` says what it made, `list` and `show` tell it to people and to programs."""
     runner = CliRunner()
     built = runner.invoke(app, ["build", "minimal"])
     assert built.exit_code == 0
     assert image.content_hash[:12] in built.stdout
+    record = json.loads(runner.invoke(app, ["build", "minimal", "--format", "json"]).stdout)
     text = runner.invoke(app, ["list"]).stdout
-    for word in ("minimal", image.content_hash[:12], image.kernel_release, image.packages["busybox-static"]):
+    for word in ("minimal", image.content_hash[:12], image.kernel_release, "initramfs", "current"):
         assert word in text
-    records = json.loads(runner.invoke(app, ["list", "--format", "json"]).stdout)
-    assert [record["content_hash"] for record in records] == [image.content_hash]
-    assert records[0]["current"] is True
-    assert records[0]["packages"]["busybox-static"] == image.packages["busybox-static"]
+    assert json.loads(runner.invoke(app, ["list", "--format", "json"]).stdout) == [record]
+    assert json.loads(runner.invoke(app, ["show", "minimal", "--format", "json"]).stdout) == record
+    assert record["content_hash"] == image.content_hash
+    assert record["current"] is True
+    assert record["packages"]["busybox-static"] == image.packages["busybox-static"]
+    shown = runner.invoke(app, ["show", "minimal"]).stdout
+    for line in (f"packages.busybox-static: {image.packages['busybox-static']}", "marking: /bin/workload"):
+        assert line in shown.splitlines()
+
+
+def test_the_command_line_verifies(own_image: vm_images.Image) -> None:
+    """`verify` passes over an intact image, and names a damaged one with the command that repairs it."""
+    runner = CliRunner()
+    assert runner.invoke(app, ["verify"]).stdout == f"minimal: intact, in {own_image.folder}\n"
+    with own_image.initramfs.open("r+b") as archive:
+        archive.write(b"!")
+    damaged = runner.invoke(app, ["verify", "minimal"])
+    assert "initramfs was changed after the build" in damaged.stdout
+    assert isinstance(damaged.exception, InputError)
+    assert damaged.exception.hint == "pybench images build minimal"
+    (record,) = json.loads(runner.invoke(app, ["verify", "--format", "json"]).stdout)
+    assert (record["name"], record["intact"]) == ("minimal", False)
+    unknown = runner.invoke(app, ["verify", "debian"])
+    assert "no image called debian is built" in str(unknown.exception)
+
+
+def test_the_command_line_removes(own_image: vm_images.Image) -> None:
+    """`rm --old` removes builds of earlier recipes alone, `rm` all; a second time there is nothing."""
+    runner = CliRunner()
+    earlier = own_image.folder.with_name("minimal-0123456789abcdef")
+    shutil.copytree(own_image.folder, earlier, symlinks=True)
+    assert runner.invoke(app, ["rm", "--old", "minimal"]).stdout == f"removed {earlier}\n"
+    assert vm_images.find("minimal") == own_image
+    assert runner.invoke(app, ["rm", "minimal"]).stdout == f"removed {own_image.folder}\n"
+    assert [path.name for path in cache.images_directory().iterdir()] == [".minimal.lock"]
+    assert "no image called minimal is built" in str(runner.invoke(app, ["rm", "minimal"]).exception)
 
 
 @pytest.mark.usefixtures("empty_cache")
@@ -493,7 +531,9 @@ def test_listing_an_empty_cache_names_the_recipes() -> None:
     assert "minimal" in runner.invoke(app, ["list"]).output
 
 
-@pytest.mark.parametrize("arguments", [["build", "--help"], ["list", "--help"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments", [[verb, "--help"] for verb in ("build", "list", "show", "rm", "verify")] + [["--help"]]
+)
 def test_help_has_an_example(arguments: list[str]) -> None:
     """Every help text ends with a command that can be pasted."""
     assert "Example: pybench images" in CliRunner().invoke(app, arguments).stdout

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
+from apt_repository import Repository
 
 from pybench.runtime.errors import HostError
 from pybench.vm_images import cache, packages
@@ -18,61 +17,12 @@ NAME = "pybench-test-package"
 VERSION = "1:2.0-3"
 
 
-class Repository:
-    """A flat Debian repository that is the only one apt knows, with one package in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.archive = folder / "repository/package.deb"
-        self.archive.parent.mkdir(parents=True)
-        self._build_package()
-        self._write_configuration()
-
-    def _build_package(self) -> None:
-        content = self.folder / "content"
-        (content / "DEBIAN").mkdir(parents=True)
-        (content / "usr").mkdir()
-        (content / "usr/hello").write_text("hello\n")
-        control = (
-            f"Package: {NAME}\nVersion: {VERSION}\nArchitecture: all\n"
-            "Maintainer: A Test <test@example.org>\n"
-            "Depends: linux-image-1.0 (= 1.0), one | another\nDescription: for a test\n"
-        )
-        (content / "DEBIAN/control").write_text(control)
-        command = ["dpkg-deb", "--root-owner-group", "--build", str(content), str(self.archive)]
-        subprocess.run(command, check=True, capture_output=True)
-        data = self.archive.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
-        index = f"{control}Filename: ./package.deb\nSize: {len(data)}\nSHA256: {digest}\n"
-        (self.archive.parent / "Packages").write_text(index)
-
-    def _write_configuration(self) -> None:
-        for name in ("lists/partial", "cache/archives/partial", "empty"):
-            (self.folder / name).mkdir(parents=True)
-        (self.folder / "sources.list").write_text(f"deb [trusted=yes] file:{self.archive.parent} ./\n")
-        (self.folder / "status").touch()
-        # Root's apt would fetch as another user, who may not enter a test's folder.
-        self.configuration = self.folder / "apt.conf"
-        self.configuration.write_text(
-            f'Dir::Etc::sourcelist "{self.folder}/sources.list";\n'
-            f'Dir::Etc::sourceparts "{self.folder}/empty";\n'
-            f'Dir::State::lists "{self.folder}/lists";\n'
-            f'Dir::State::status "{self.folder}/status";\n'
-            f'Dir::Cache "{self.folder}/cache";\n'
-            'APT::Sandbox::User "";\n'
-        )
-
-    def update(self) -> None:
-        """Let apt read the repository's list."""
-        subprocess.run(["apt-get", "-qq", "update"], check=True, capture_output=True)
-
-
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """A repository that apt has read, and an empty cache."""
+    """A repository that apt has read, with one package, and an empty cache."""
     repository = Repository(tmp_path)
-    monkeypatch.setenv("APT_CONFIG", str(repository.configuration))
-    monkeypatch.setenv(cache.CACHE_VARIABLE, str(tmp_path / "pybench-cache"))
+    repository.use(monkeypatch)
+    repository.add(NAME, VERSION, {"usr/hello": b"hello\n"}, "linux-image-1.0 (= 1.0), one | another")
     repository.update()
     return repository
 
@@ -103,7 +53,7 @@ def test_a_package_is_downloaded_once_and_unpacked(repository: Repository, tmp_p
     said: list[str] = []
     archive = packages.download(package, said.append)
     assert said == [f"downloading {NAME} {VERSION}"]
-    repository.archive.unlink()
+    repository.archives[NAME].unlink()
     assert packages.download(package, said.append) == archive
     assert len(said) == 1
     target = tmp_path / "unpacked"
@@ -125,7 +75,7 @@ def test_a_damaged_download_is_fetched_again() -> None:
 def test_a_failed_download_names_the_package_and_leaves_nothing(repository: Repository) -> None:
     """An archive that cannot be fetched is an error of the host, with apt's reason and what to try."""
     package = packages.require_package(NAME)
-    repository.archive.unlink()
+    repository.archives[NAME].unlink()
     with pytest.raises(HostError, match=f"cannot download {NAME} {VERSION}: ") as caught:
         packages.download(package, ignore)
     assert "apt-get update" in caught.value.hint
@@ -135,7 +85,7 @@ def test_a_failed_download_names_the_package_and_leaves_nothing(repository: Repo
 def test_an_archive_that_changed_since_is_refused(repository: Repository) -> None:
     """Content that does not have the announced hash never reaches the cache."""
     package = packages.require_package(NAME)
-    repository.archive.write_bytes(repository.archive.read_bytes()[:-1] + b"!")
+    repository.archives[NAME].write_bytes(repository.archives[NAME].read_bytes()[:-1] + b"!")
     with pytest.raises(HostError, match=NAME):
         packages.download(package, ignore)
     assert not list(cache.downloads_directory().glob("*.deb"))

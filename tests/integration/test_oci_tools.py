@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
+from docker_daemon import docker_daemon
 from oci_archives import archive_of, describe, directory, entry, hard_link, symlink, tar
 
 from pybench.runtime.container.image import ImageStore, StoredImage, export_image, flatten
@@ -94,35 +90,6 @@ def test_what_skopeo_writes_is_read_by_us(
     image = store.add(target, "copy")
     assert image.configuration.working_dir == "/etc"
     assert same_tree(store.image("example:1"), image, tmp_path)
-
-
-@contextmanager
-def docker_daemon(place: Path) -> Iterator[list[str]]:
-    """A dockerd of our own without network; gives the command line of its client."""
-    socket = place / "docker.sock"
-    command = [
-        "/usr/sbin/dockerd", "--host", f"unix://{socket}", "--data-root", str(place / "data"),
-        "--exec-root", str(place / "exec"), "--pidfile", str(place / "pid"), "--bridge", "none",
-        "--iptables=false", "--ip6tables=false", "--storage-driver", "overlay2",
-    ]  # fmt: skip
-    with (place / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-    try:
-        client = ["/usr/bin/docker", "--host", f"unix://{socket}"]
-        deadline = time.monotonic() + _PATIENCE
-        while subprocess.run([*client, "version"], capture_output=True, check=False).returncode:
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"dockerd does not start: {(place / 'log').read_text()[-2000:]}")
-            time.sleep(0.2)
-        yield client
-    finally:
-        family = psutil.Process(process.pid).children(recursive=True)
-        process.send_signal(signal.SIGTERM)
-        process.wait(_PATIENCE)
-        psutil.wait_procs(family, _PATIENCE)
-        for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
-            if (mounted := line.split()[4]).startswith(str(place)):
-                subprocess.run(["umount", mounted], check=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can run dockerd")

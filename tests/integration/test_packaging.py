@@ -23,7 +23,9 @@ wanted = {
     "pybench.scenarios": ["startup.yaml"],
     "pybench.reports": ["templates/report.html", "templates/report.css"],
     "pybench.runtime": ["vm/guest/init.c"],
-    "pybench.vm_images": ["minimal/image.yaml", "minimal/workload.c"],
+    "pybench.vm_images": [
+        "minimal/image.yaml", "minimal/workload.c", "nano/nano.S", "nano/nano.lds", "kernels/tiny.config",
+    ],
 }
 for package, names in wanted.items():
     for name in names:
@@ -108,7 +110,7 @@ def test_extension_and_packages_are_installed(installed: Path) -> None:
 def test_data_is_installed(installed: Path) -> None:
     """Scenarios, templates, image recipes and guest sources are found as resources of their packages."""
     found = dict(line.split() for line in output_of(installed / "python", "-c", READ_DATA).splitlines())
-    assert len(found) == 6
+    assert len(found) == 9
     assert set(found.values()) == {"True"}, found
 
 

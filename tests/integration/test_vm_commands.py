@@ -176,6 +176,20 @@ def test_terminal_is_interactive(machine: VirtualMachine) -> None:
     assert status == [5]
 
 
+def test_stop_ends_a_command_that_runs(image: Image, tmp_path: Path) -> None:
+    """Stopping the machine ends a command of another thread, which is told so, and waits for nothing."""
+    with open_journal(tmp_path) as journal, open_connection(journal) as connection:
+        guests = Guests(connection, image)
+        with guests.running(WORKLOAD, "ready") as machine:
+            assert machine.execute(["true"]).status == 0
+            stopper = threading.Timer(0.5, machine.stop, (5,))
+            stopper.start()
+            with pytest.raises(InstanceError, match=r"QEMU ended|was closed"):
+                machine.execute(["sleep", "1000"])
+            stopper.join()
+        assert guests.traces() == []
+
+
 def test_emulator_killed_during_a_command_is_told(image: Image, tmp_path: Path) -> None:
     """A command whose machine dies fails at once, with the machine's fault."""
     with open_journal(tmp_path) as journal, open_connection(journal) as connection:

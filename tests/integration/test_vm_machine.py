@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import select
 import signal
 import threading
@@ -35,6 +37,21 @@ def guests(connection: Connection, image: Image) -> Iterator[Guests]:
     made = Guests(connection, image)
     yield made
     assert made.traces() == []
+
+
+class Ended:
+    """Waits for the end of a process, which need not be a child."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+
+    def wait(self) -> None:
+        """Return once it has ended; fail if it does not."""
+        assert select.select([self._descriptor], [], [], BOOT_TIMEOUT)[0]
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._descriptor)
 
 
 def test_marks_are_in_order_and_name_their_channels(guests: Guests) -> None:
@@ -78,6 +95,14 @@ def test_guest_is_unprivileged_and_limited(guests: Guests) -> None:
     assert {"0::/workload", "17", "loopback"} <= set(lines)
     assert next(mark.channel for mark in machine.marks if mark.name == "exec") == "isa-serial:execve"
     assert machine.exit_status == "signal 15"
+
+
+def test_locked_down_kernel_marks_through_its_driver(guests: Guests) -> None:
+    """Where the kernel refuses the port to init, the first mark takes the driver's way, and says so."""
+    machine = guests.make(WORKLOAD, "exit", "0", command_line=f"{COMMAND_LINE} lockdown=integrity")
+    machine.start(BOOT_TIMEOUT)
+    machine.stop(5)
+    assert next(mark.channel for mark in machine.marks if mark.name == "kernel") == "isa-serial:tty"
 
 
 def test_exit_status_is_forwarded(guests: Guests) -> None:
@@ -202,7 +227,9 @@ def test_emulator_killed_while_it_ran_is_told(guests: Guests) -> None:
     machine = guests.make(WORKLOAD, "ready")
     machine.start(BOOT_TIMEOUT)
     (pid,) = machine.processes
-    os.kill(pid, signal.SIGKILL)
+    with contextlib.closing(Ended(pid)) as ended:
+        os.kill(pid, signal.SIGKILL)
+        ended.wait()
     with pytest.raises(InstanceError, match="after it was ready, QEMU ended: killed from outside"):
         machine.stop(5)
 
@@ -213,8 +240,8 @@ def test_panic_while_it_ran_is_told(guests: Guests) -> None:
     machine = guests.make("/bin/sh", "-c", script, line="running")
     machine.start(BOOT_TIMEOUT)
     (pid,) = machine.processes
-    with os.fdopen(os.pidfd_open(pid)) as ended:
-        assert select.select([ended], [], [], BOOT_TIMEOUT)[0]
+    with contextlib.closing(Ended(pid)) as ended:
+        ended.wait()
     with pytest.raises(InstanceError, match="the guest's kernel panicked: Kernel panic") as caught:
         machine.stop(5)
-    assert "Call Trace" in caught.value.log or "do_syscall" in caught.value.log
+    assert re.search(r"\w\+0x[0-9a-f]+/0x[0-9a-f]+", caught.value.log)  # one frame of the trace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -88,6 +89,19 @@ def test_marks_and_qualifiers_tell_a_restored_guest(target: Target) -> None:
     finally:
         instance.stop(10)
     assert instance.marks[-1].name == "stopped"
+
+
+def test_eight_guests_live_at_once(target: Target) -> None:
+    """Eight siblings are alive together, no two of the same name, and all of them end."""
+    with contextlib.ExitStack() as stack:
+        names = set()
+        for _ in range(8):
+            sibling = target.launch(60)
+            stack.callback(sibling.stop, 10)
+            assert isinstance(sibling, VmInstance)
+            names.add(sibling.machine.execute(["hostname"]).output)
+            assert len(sibling.processes) == 1
+    assert len(names) == 8
 
 
 def test_saved_machine_is_over_and_restores_on_demand(image: Image, journal: Journal, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection
-from pybench.runtime.vm.drivers import has_driver
+from pybench.runtime.vm.domain import Acceleration, Disk
+from pybench.runtime.vm.drivers import has_driver, has_init
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.network import GuestNetwork
 from pybench.runtime.vm.progress import MachineSpec
@@ -38,6 +39,7 @@ class Guests:
         limits: dict[str, str] | None = None,
         command_line: str = COMMAND_LINE,
         machine: str = "q35",
+        acceleration: Acceleration = "tcg",
         network: GuestNetwork | None = None,
     ) -> VirtualMachine:
         """A machine that was not started yet."""
@@ -55,7 +57,11 @@ class Guests:
             machine=machine,
             marking=marking,
             line=line,
+            acceleration=acceleration,
+            processor="basic",
+            disks=(Disk(self.image.disk),) if self.image.disk else (),
             virtio_port=has_driver("virtio_console", self.image.kernel, base),
+            bare_metal=not has_init(base),
         )
         self.made.append(VirtualMachine(self.connection, spec))
         return self.made[-1]

@@ -27,7 +27,7 @@ from pybench.runtime.journal import Journal
 from pybench.runtime.vm.workload import GuestWorkload
 
 WORKLOAD = REPOSITORY / "vm-images" / "minimal" / "workload.c"
-INIT = REPOSITORY / "runtime" / "vm" / "guest" / "init.c"
+INIT = tuple(sorted((REPOSITORY / "runtime" / "vm" / "guest").glob("*.c")))
 
 CAP_SYS_RAWIO, CAP_SYS_BOOT = 17, 22
 ROOT_SLOT, MARKS_SLOT, OUTPUT_SLOT = 5, 6, 7
@@ -126,7 +126,7 @@ def root(compiled: Compile, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).mkdir()
     (root / "dev" / "ttyS1").touch()
     (root / "dev" / "ttyS2").touch()
-    compiled((INIT,), (*UNDEFINED, "-static")).rename(root / "init")
+    compiled(INIT, (*UNDEFINED, "-static")).rename(root / "init")
     compiled((WORKLOAD,), (*UNDEFINED, "-static")).rename(root / "workload")
     return root
 
@@ -177,17 +177,17 @@ def record(*command: str, marking: bool = False) -> bytes:
 @pytest.mark.parametrize("guest", [record("/workload", "exit", "3")], indirect=True, ids=["guest"])
 def test_init_reports_an_exit_code(guest: Guest) -> None:
     """From its own set-up over the execve to the workload's end, the host hears of each."""
-    assert guest.marks("exit") == ["sandbox", "execve", "exit 3"]
+    assert guest.marks("exit") == ["kernel tty", "sandbox", "execve", "exit 3"]
 
 
 @pytest.mark.parametrize("guest", [record("/workload", "ready", marking=True)], indirect=True, ids=["guest"])
 def test_init_passes_output_and_signals(guest: Guest) -> None:
     """The workload's mark and line arrive, and the word to stop reaches it."""
-    assert guest.marks("exec") == ["sandbox", "exec"]
+    assert guest.marks("exec") == ["kernel tty", "sandbox", "exec"]
     assert guest.output("ready") == "ready\n"
     guest.tell("nonsense\n")
     guest.tell("stop\n")
-    assert guest.marks("exit") == ["exit 0"]
+    assert guest.marks("exit") == ["stopping", "exit 0"]
 
 
 @pytest.mark.parametrize(

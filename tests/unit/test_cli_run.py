@@ -114,6 +114,8 @@ def test_results_lie_beside_the_scenarios_folder(project: Path, monkeypatch: pyt
         (["scenarios/mine.yaml", "--results", "/proc/results"], "results folder cannot be written"),
         (["scenarios/mine.yaml", "--json", "nowhere/out.json"], "does not exist"),
         (["scenarios/mine.yaml", "--libvirt-uri", "qemu:///system"], "no target is a virtual machine"),
+        (["scenarios/mine.yaml", "--accel", "tcg"], "no target is a virtual machine"),
+        (["scenarios/mine.yaml", "--accel", "xen"], "--accel xen: no such thing"),
     ],
 )
 def test_bad_input_is_exit_code_2_in_one_line(

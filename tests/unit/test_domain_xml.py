@@ -10,7 +10,7 @@ from xml.etree import ElementTree as Xml
 import pytest
 
 from pybench.runtime.errors import InputError
-from pybench.runtime.vm.domain import Domain, Interface
+from pybench.runtime.vm.domain import Disk, Domain, Interface
 
 MACHINE = Domain(
     name="pybench-test",
@@ -100,6 +100,30 @@ def test_serial_lines_connect_in_order() -> None:
     assert ports == {"0": ("/run/console", "connect"), "1": ("/run/marks", "connect")}
 
 
+def test_disks_are_read_only_files_in_order() -> None:
+    """Each disk is a raw file that the guest cannot write to, by the name that its place gives it."""
+    devices = describe(disks=(Disk(Path("/images/a")), Disk(Path("/images/b")))).find("devices")
+    assert devices is not None
+    found = [
+        (
+            disk.find("target").get("dev"),  # type: ignore[union-attr]
+            disk.find("source").get("file"),  # type: ignore[union-attr]
+            disk.find("driver").get("type"),  # type: ignore[union-attr]
+            disk.find("readonly") is not None,
+        )
+        for disk in devices.iter("disk")
+    ]
+    assert found == [("vda", "/images/a", "raw", True), ("vdb", "/images/b", "raw", True)]
+    slots = [address.get("slot") for address in devices.iter("address")]
+    assert len(set(slots)) == 2
+
+
+def test_too_many_disks_are_refused() -> None:
+    """More disks than there are places for is an input error."""
+    with pytest.raises(InputError, match="9 disks"):
+        describe(disks=(Disk(Path("/images/a")),) * 9)
+
+
 @pytest.mark.parametrize(
     ("acceleration", "processor", "kind", "mode"),
     [
@@ -116,6 +140,14 @@ def test_acceleration_decides_type_and_processor(
     model = domain.find("cpu")
     assert domain.get("type") == kind
     assert (model.get("mode") if model is not None else None) == mode
+
+
+@pytest.mark.parametrize(("savable", "migratable"), [(True, "on"), (False, "off")])
+def test_savable_machine_has_a_processor_that_can_be_restored(savable: bool, migratable: str) -> None:
+    """Only a machine that is never saved gets all of the host's processor."""
+    model = describe(acceleration="kvm", savable=savable).find("cpu")
+    assert model is not None
+    assert model.get("migratable") == migratable
 
 
 def test_hostile_text_stays_text() -> None:

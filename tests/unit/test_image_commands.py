@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -51,3 +53,36 @@ def test_messages_are_in_english_and_standard_input_is_empty(monkeypatch: pytest
     """Whatever the user's locale, output can be parsed; a program that reads gets the end at once."""
     monkeypatch.setitem(os.environ, "LC_ALL", "de_DE.UTF-8")
     assert commands.run(["sh", "-c", "cat; echo $LC_ALL"], package="dash") == "C\n"
+
+
+def test_a_program_may_clean_up_before_it_is_killed(tmp_path: Path) -> None:
+    """What runs too long is asked to end first."""
+    script = f"trap 'echo cleaned > {tmp_path / 'sign'}; exit 1' TERM; sleep 60 & wait"
+    with pytest.raises(HostError, match="did not finish within"):
+        commands.run(["sh", "-c", script], package="dash", timeout=0.5)
+    assert (tmp_path / "sign").read_text() == "cleaned\n"
+
+
+def test_a_tied_program_goes_by_its_own_name() -> None:
+    """What ties it to its builder is no part of a message."""
+    with pytest.raises(commands.CommandError, match=r"^sh failed with code 3$"):
+        commands.run(commands.tied(["sh", "-c", "exit 3"]), package="dash")
+
+
+def test_a_tied_program_ends_with_its_builder(tmp_path: Path) -> None:
+    """Killed without a chance to do anything, the builder takes the program with it."""
+    pid = tmp_path / "pid"
+    script = (
+        "from pybench.vm_images import commands\n"
+        f"commands.run(commands.tied(['sh', '-c', 'echo $$ > {pid}; exec sleep 60']), package='dash')\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as builder:
+        deadline = time.monotonic() + 30
+        while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        builder.kill()
+    watched = Path("/proc", pid.read_text().strip(), "stat")
+    deadline = time.monotonic() + 10
+    while watched.exists() and watched.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -80,6 +80,24 @@ def test_normalising_makes_modes_and_dates_independent_of_the_builder(root: Path
     assert {member.status.st_mtime for member in tree.members(root)} == {tree.SOURCE_DATE}
 
 
+def test_modes_of_packages_stay_but_give_no_privilege(root: Path) -> None:
+    """Asked to keep modes, a private file stays private and a set-user-id program loses that bit alone."""
+    (root / "file").chmod(0o640)
+    (root / "bin/program").chmod(0o4755)
+    (root / "empty").chmod(0o3777)
+    tree.normalise(root, {"/link": 0o777}, keep=True)
+    modes = {member.path: member.status.st_mode & 0o7777 for member in tree.members(root)}
+    assert (modes["/file"], modes["/bin/program"], modes["/empty"]) == (0o640, 0o755, 0o1777)
+
+
+def test_the_latest_date_is_a_full_second_that_nothing_is_later_than(root: Path) -> None:
+    """A fraction counts as the whole second that follows; an empty tree is of the epoch."""
+    assert tree.latest_date(root) == tree.SOURCE_DATE
+    os.utime(root / "file", ns=(0, (tree.SOURCE_DATE + 7) * 10**9 + 1))
+    assert tree.latest_date(root) == tree.SOURCE_DATE + 8
+    assert tree.latest_date(root / "empty") == 0
+
+
 def test_what_no_image_can_hold_is_refused(root: Path) -> None:
     """A pipe in the tree is an input error that names it."""
     os.mkfifo(root / "pipe")

@@ -22,12 +22,12 @@ SETUP_SECTORS = 2
 PAYLOAD_OFFSET = 64
 
 
-def kernel_elf(name: bytes = b"Xen", kind: int = 18) -> bytes:
+def kernel_elf(name: bytes = b"Xen", kind: int = 18, machine: int = 62) -> bytes:
     """A kernel as far as its notes go: an ELF header, one PT_NOTE segment with two notes."""
     notes = struct.pack("<III4s4s", 4, 4, 1, b"GNU\0", b"abcd")
     notes += struct.pack("<III4sI", len(name) + 1, 4, kind, name + b"\0", 0x1000000)
     header = struct.pack(
-        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, 62, 1, 0x1000000, 64, 0, 0, 64, 56, 1, 64, 0, 0
+        "<16sHHIQQQIHHHHHH", b"\x7fELF\x02\x01\x01", 2, machine, 1, 0x1000000, 64, 0, 0, 64, 56, 1, 64, 0, 0
     )
     segment = struct.pack("<IIQQQQQQ", 4, 4, 120, 0, 0, len(notes), len(notes), 4)
     return header + segment + notes + bytes(5000)
@@ -118,3 +118,36 @@ def test_a_packed_module_is_unpacked(tmp_path: Path) -> None:
     plain.write_bytes(b"\x7fELF module")
     packed.write_bytes(lzma.compress(plain.read_bytes()))
     assert kernel.unpacked_module(plain) == kernel.unpacked_module(packed) == b"\x7fELF module"
+
+
+def test_a_kernel_of_the_users_own_is_taken_in_either_shape(tmp_path: Path) -> None:
+    """A vmlinux is taken as it is, and a bzImage is unpacked."""
+    content = kernel_elf() + b"Linux version 6.1.0-mine (me@here) #1"
+    plain, packed, output = tmp_path / "vmlinux", tmp_path / "bzImage", tmp_path / "output"
+    plain.write_bytes(content)
+    packed.write_bytes(boot_image(gzip.compress(content)))
+    for path in (plain, packed):
+        kernel.read_kernel(path, output)
+        assert output.read_bytes() == content
+    assert kernel.release_of(content) == "6.1.0-mine"
+    assert kernel.release_of(b"no banner") == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (kernel_elf(machine=183), "another processor than x86-64"),
+        (boot_image(gzip.compress(kernel_elf(machine=183))), "another processor than x86-64"),
+        (bytes(0x38) + b"ARM\x64" + bytes(4096), "another processor than x86-64"),
+        (kernel_elf(kind=17), "has no PVH entry"),
+        (b"neither", "too short for a bzImage"),
+        (b"", "too short for a bzImage"),
+    ],
+)
+def test_a_kernel_that_cannot_be_entered_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    """A kernel for another processor, without PVH entry, or none at all is named with the reason."""
+    path = tmp_path / "mine"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=words) as caught:
+        kernel.read_kernel(path, tmp_path / "output")
+    assert str(path) in caught.value.message

@@ -111,8 +111,8 @@ def test_a_plan_is_carried_out_and_stored(bench: Bench) -> None:
             "startup.phase.exec",
             "startup.phase.ready",
         ),
-        *("teardown", "memory.host.pss", "memory.host.cgroup"),
-        *("memory.host.rss", "memory.host.uss", "memory.host.mapped"),
+        *("memory.host.pss", "memory.host.rss", "memory.host.uss", "memory.host.mapped"),
+        *("teardown", "memory.host.cgroup"),
     }
     assert outcome == Outcome("done", 8, 0, ())
     assert bench.store.run("r").status == "done"

@@ -15,7 +15,7 @@ from pybench.runtime.container.seccomp.policy import Policy
 from pybench.runtime.container.spawner import Program
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.container.specification.mounts import parse_propagation
-from pybench.runtime.container.specification.namespaces import clone_flags, sysctl_path
+from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
 from pybench.runtime.container.specification.seccomp import SeccompProfile
 from pybench.runtime.container.steps import (
     Attach,
@@ -45,8 +45,10 @@ from pybench.runtime.container.system_calls import (
 )
 from pybench.runtime.errors import InputError
 
+# Numbers of system calls on x86-64
 _SETDOMAINNAME: Final = 171
-"""setdomainname(2) on x86-64."""
+_UNSHARE: Final = 272
+
 _SEALED: Final = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
 
@@ -66,8 +68,14 @@ class RootSource(Protocol):
         """Steps as the container's root; `spare` is a slot for their use."""
         ...
 
-    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
-        """Steps before and after the pivot for what is mounted over the root before anything else."""
+    def cover_steps(
+        self, slots: Callable[[], int]
+    ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
+        """For what is mounted over the root besides the specification's mounts.
+
+        Returns:
+            Steps before the pivot, right after it, and after the specification's mounts.
+        """
         ...
 
 
@@ -85,9 +93,12 @@ class PlainRoot:
         """None."""
         return ()
 
-    def cover_steps(self, slots: Callable[[], int]) -> tuple[tuple[Step, ...], tuple[Step, ...]]:  # noqa: ARG002
+    def cover_steps(
+        self,
+        slots: Callable[[], int],  # noqa: ARG002
+    ) -> tuple[tuple[Step, ...], tuple[Step, ...], tuple[Step, ...]]:
         """None."""
-        return (), ()
+        return (), (), ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +135,9 @@ class Surroundings:
     """When all is made: waiting to be started, hooks."""
     last: Sequence[Step] = ()
     """Just before the filter that comes before execve."""
+    clock_offsets: str | None = None
+    """For a child with memory of its own, which enters a new time namespace at once and so fixes its offsets:
+    it makes the namespace itself, writes this text, and enters it by execve."""
 
 
 @dataclass(slots=True)
@@ -147,16 +161,24 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         raise InputError("linux.namespaces: a mount namespace is required, or the host's tree would change")
     parts = _file_tree(specification, surroundings, own_user="user" in kinds)
     root, spare = surroundings.slots.take(), surroundings.slots.take()
-    covers_outside, covers_inside = surroundings.root.cover_steps(surroundings.slots.take)
+    covers_outside, covers_first, covers_last = surroundings.root.cover_steps(surroundings.slots.take)
     steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
+    steps.append(WaitForMaps())
+    entered = surroundings.entered
+    if surroundings.clock_offsets is not None:
+        # Before it is hidden, since its files in /proc are out of its reach from then on.
+        steps.append(SystemCall("unshare(CLONE_NEWTIME)", _UNSHARE, (FLAGS["time"],)))
+        steps.append(WriteFile("/proc/self/timens_offsets", surroundings.clock_offsets))
+        entered |= {"time"}
     # Hidden whatever the namespaces: a pid namespace that is joined has processes in it already.
-    steps += (WaitForMaps(), HideExecutable())
+    steps.append(HideExecutable())
     if "user" in kinds:
         steps.append(Identity(keep_groups=surroundings.keep_groups))
     steps += (*surroundings.early, *surroundings.root.identified(root, spare))
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
-    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root), *covers_inside, *parts.tree.inside)
-    steps += _network_and_names(specification, surroundings.entered)
+    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root))
+    steps += (*covers_first, *parts.tree.inside, *covers_last)
+    steps += _network_and_names(specification, entered)
     # The terminal's place and missing mount points are made before the root becomes read-only.
     steps += (*surroundings.stdio, *parts.covers)
     steps += _root_attributes(specification)
@@ -166,9 +188,7 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         process.args,
         dict(variable.split("=", 1) for variable in process.env),
         clone_flags(
-            namespace
-            for namespace in specification.linux.namespaces
-            if namespace.type not in surroundings.entered
+            namespace for namespace in specification.linux.namespaces if namespace.type not in entered
         ),
         path=process.args[0],
     )

@@ -76,8 +76,7 @@ class Placement:
                 gone again.
             InputError: version 1 cannot say the device rules.
         """
-        for directory in self.directories:
-            _refuse_used(directory)
+        self.refuse_used()
         made: list[Path] = []
         try:
             if "" in self.by_controller:
@@ -91,6 +90,15 @@ class Placement:
             if isinstance(error, PybenchError):
                 raise
             raise HostError(f"{PATH}: cannot make {error.filename}: {error.strerror}") from error
+
+    def refuse_used(self) -> None:
+        """Check that nobody is there.
+
+        Raises:
+            HostError: the group has processes, or is frozen.
+        """
+        for directory in self.directories:
+            _refuse_used(directory)
 
     def _create_version1(
         self, limits: Limits, devices: Sequence[DeviceRule] | None, made: list[Path]

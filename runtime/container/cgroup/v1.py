@@ -123,7 +123,10 @@ class Group1:
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._room_for_spawner())
             for parent in dict.fromkeys(self.parents.values()):
-                stack.callback((parent / "tasks").write_text, thread, encoding="ascii")
+                # Opened ahead: inside, the kernel may have no memory left for that.
+                way_out = os.open(parent / "tasks", os.O_WRONLY | os.O_CLOEXEC)
+                stack.callback(os.close, way_out)
+                stack.callback(os.write, way_out, thread.encode())
             for directory in self.directories:
                 try:
                     (directory / "tasks").write_text(thread, encoding="ascii")

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.cgroup.detect import open_group
 from pybench.runtime.container.cgroup.placement import remove_placed
-from pybench.runtime.container.leftovers import kill_processes
 from pybench.runtime.container.lifecycle.record import (
     FAILED_FIFO,
     START_FIFO,
@@ -45,11 +44,7 @@ def start(directory: ContainerDirectory) -> tuple[str, ...]:
         path = directory.path
         failed = os.open(path / FAILED_FIFO, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            descriptor = os.open(path / START_FIFO, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            try:
-                os.write(descriptor, b"\0")
-            finally:
-                os.close(descriptor)
+            _say_go(directory)
             poll = select.poll()
             poll.register(failed, select.POLLIN)
             # Its end of the pipe is closed by execve, or by its death.
@@ -62,6 +57,18 @@ def start(directory: ContainerDirectory) -> tuple[str, ...]:
         if failure is not None:
             raise InstanceError(_explain(record, *failure))
         return _run_later_hooks(directory, record, directory.state(record), "poststart")
+
+
+def _say_go(directory: ContainerDirectory) -> None:
+    try:
+        descriptor = os.open(directory.path / START_FIFO, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # ENXIO: nobody reads any more.
+        raise InstanceError(f"container {directory.id} has just ended: {error.strerror}") from error
+    try:
+        os.write(descriptor, b"\0")
+    finally:
+        os.close(descriptor)
 
 
 def send_signal(directory: ContainerDirectory, number: int, *, everybody: bool = False) -> None:
@@ -124,7 +131,7 @@ def delete(directory: ContainerDirectory, *, force: bool = False) -> tuple[str, 
         LeftoverError: something survived.
     """
     with directory.locked():
-        record = directory.read()
+        record = _read_for_deletion(directory, force=force)
         status = directory.status(record)
         # A container that was created and never started may be deleted: it runs no program of its own.
         if status not in {"stopped", "created"} and not force:
@@ -137,6 +144,16 @@ def delete(directory: ContainerDirectory, *, force: bool = False) -> tuple[str, 
         warnings = _run_later_hooks(directory, record, state, "poststop")
         directory.remove()
     return warnings
+
+
+def _read_for_deletion(directory: ContainerDirectory, *, force: bool) -> Record:
+    try:
+        return directory.read()
+    except HostError:
+        if not force:
+            raise
+        # Of a damaged record nothing is known but that it is to go.
+        return Record(directory.id, "", "", "")
 
 
 def _run_later_hooks(
@@ -193,8 +210,10 @@ def _living(record: Record) -> Iterator[int | None]:
 
 def _end(record: Record) -> None:
     """Kill the first process, with whom its pid namespace ends, then what else is in the group."""
-    with contextlib.suppress(HostError):
-        group_of(record).thaw()
+    there = [path for path in map(Path, record.groups) if path.is_dir()]
+    group = open_group(there) if there else None
+    if group is not None:
+        group.thaw()
     with _living(record) as pidfd:
         if pidfd is not None:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -202,10 +221,8 @@ def _end(record: Record) -> None:
             poll.register(pidfd, select.POLLIN)
             if not poll.poll(KILL_PATIENCE * 1000):
                 raise LeftoverError(f"process {record.pid} of container {record.id} survived SIGKILL")
-    try:
-        group_of(record).kill()
-    except HostError:
-        kill_processes(processes(record))
+    if group is not None:
+        group.kill()
 
 
 def _expect(directory: ContainerDirectory, what: str, *wanted: Status) -> Record:

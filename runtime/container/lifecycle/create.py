@@ -23,6 +23,7 @@ from pybench.runtime.container.cgroup.placement import placement_of, remove_plac
 from pybench.runtime.container.cgroup.resources import limits_of
 from pybench.runtime.container.defaults import offsets_text, own_capabilities
 from pybench.runtime.container.identity import IdentityMap, given_map, map_of
+from pybench.runtime.container.leftovers import start_ticks
 from pybench.runtime.container.lifecycle.hooks import run_hooks
 from pybench.runtime.container.lifecycle.namespaces import enterable, entered
 from pybench.runtime.container.lifecycle.record import (
@@ -60,6 +61,19 @@ class Handover:
     """How many descriptors from 3 on it inherits."""
     pid_file: Path | None = None
 
+    def check(self, process: Process) -> None:
+        """Whether it fits the process.
+
+        Raises:
+            InputError: it does not.
+        """
+        if process.terminal and self.console_socket is None:
+            raise InputError("process.terminal is set, so --console-socket is needed")
+        if not process.terminal and self.console_socket is not None:
+            raise InputError("--console-socket is given, but process.terminal is not set")
+        if not 0 <= self.preserve_fds <= _MOST_PRESERVED:
+            raise InputError(f"--preserve-fds {self.preserve_fds}: at most {_MOST_PRESERVED} can be kept")
+
 
 @dataclass(frozen=True, slots=True)
 class Created:
@@ -82,8 +96,12 @@ def create(
     """
     bundle = load_bundle(bundle_directory)
     specification = bundle.specification
-    process = _checked_process(specification, handover)
+    process = specification.process
+    if process is None:
+        raise InputError("config.json: process: is required to run a container")
+    handover.check(process)
     _check_propagation(specification)
+    _check_listener(specification)
     with contextlib.ExitStack() as undo:
         directory.make()
         undo.callback(directory.remove)
@@ -95,9 +113,11 @@ def create(
             datetime.now(UTC).isoformat(timespec="milliseconds"),
             annotations=dict(specification.annotations),
             later_hooks=bool(specification.hooks.poststart or specification.hooks.poststop),
+            creator=os.getpid(),
+            creator_started=start_ticks(os.getpid()) or 0,
         )
         directory.write(record)
-        group = _make_group(specification, directory.id, undo)
+        group = _make_group(specification, directory, record, undo)
         record = replace(record, groups=tuple(map(str, group.directories)))
         with Spawner(journal) as spawner, _outside() as outside:
             creation = _Creation(spawner, outside, directory, bundle, process, handover, group)
@@ -135,7 +155,7 @@ def console_steps(
         HostError: nobody listens on the socket for the terminal.
     """
     steps: list[Step] = []
-    if handover.console_socket is not None and process.terminal:
+    if handover.console_socket is not None:
         connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             connection.connect(str(handover.console_socket))
@@ -191,7 +211,6 @@ class _Creation:
                     awaited=1,
                     timeout=PATIENCE,
                     identity=identity,
-                    time_offsets=offsets_text(specification.linux.time_offsets),
                     cgroup=self.group.descriptor,
                     detached=True,
                     on_clone=on_clone,
@@ -223,6 +242,7 @@ class _Creation:
             entered=joined,
             stdio=console_steps(self.process, self.handover, slots, stack, at_dev_console=True),
             waiting=waiting,
+            clock_offsets=offsets_text(specification.linux.time_offsets),
         )
         return assemble(specification, surroundings), created
 
@@ -303,10 +323,17 @@ def _outside() -> Iterator[Executor]:
         yield executor
 
 
-def _make_group(specification: Specification, identifier: str, undo: contextlib.ExitStack) -> Group:
+def _make_group(
+    specification: Specification, directory: ContainerDirectory, record: Record, undo: contextlib.ExitStack
+) -> Group:
     resources = specification.linux.resources
     rules = (*resources.devices, *ALWAYS_ALLOWED) if resources.devices else None
-    group = placement_of(specification.linux.cgroups_path, identifier).create(limits_of(resources), rules)
+    limits = limits_of(resources)
+    placement = placement_of(specification.linux.cgroups_path, directory.id)
+    # Not before it is sure to be nobody else's: what is written down is emptied by a forced deletion.
+    placement.refuse_used()
+    directory.write(replace(record, groups=tuple(map(str, placement.directories))))
+    group = placement.create(limits, rules)
 
     def remove() -> None:
         group.kill()
@@ -317,25 +344,21 @@ def _make_group(specification: Specification, identifier: str, undo: contextlib.
     return group
 
 
-def _checked_process(specification: Specification, handover: Handover) -> Process:
-    process = specification.process
-    if process is None:
-        raise InputError("config.json: process: is required to run a container")
-    if process.terminal and handover.console_socket is None:
-        raise InputError("process.terminal is set, so --console-socket is needed")
-    if not process.terminal and handover.console_socket is not None:
-        raise InputError("--console-socket is given, but process.terminal is not set")
-    if handover.preserve_fds > _MOST_PRESERVED:
-        raise InputError(f"--preserve-fds {handover.preserve_fds}: at most {_MOST_PRESERVED} can be kept")
-    return process
-
-
 def _withheld(process: Process, specification: Specification) -> Iterator[str]:
     """What could not be granted; the specification wants a warning for that (config.md, capabilities)."""
     if process.capabilities and not specification.linux.uid_mappings:
         sets = capability_sets(process.capabilities)[0]
         if lacking := to_names((sets.bounding | sets.permitted) & ~own_capabilities("CapPrm")):
             yield f"process.capabilities: {', '.join(lacking)} cannot be granted here; left out"
+
+
+def _check_listener(specification: Specification) -> None:
+    profile = specification.linux.seccomp
+    if profile is not None and any(rule.action == "SCMP_ACT_NOTIFY" for rule in profile.syscalls):
+        raise InputError(
+            "config.json: linux.seccomp: SCMP_ACT_NOTIFY is not supported in bundles",
+            "nobody would be left to hand the listener over: whoever creates the container has ended by then",
+        )
 
 
 def _check_propagation(specification: Specification) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -35,25 +36,30 @@ def run_hooks(
     for number, hook in enumerate(hooks):
         place = f"hooks.{point}[{number}]: {hook.path}"
         try:
-            finished = subprocess.run(
+            with subprocess.Popen(
                 hook.args or (hook.path,),
                 executable=hook.path,
-                input=text,
                 env=dict(variable.split("=", 1) for variable in hook.env),
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                timeout=hook.timeout,
-                check=False,
+                # So that what it has started ends with it when its time is over.
+                start_new_session=True,
                 # One system call; hooks are outside of what is measured.
-                preexec_fn=(lambda: _enter(inside)) if inside else None,
-            )
+                preexec_fn=(lambda: _enter(inside)) if inside else None,  # noqa: PLW1509 - takes no lock
+            ) as process:
+                try:
+                    _, complaint = process.communicate(text, hook.timeout)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise
         except subprocess.TimeoutExpired:
             raise InstanceError(f"{place} did not end within {hook.timeout} s") from None
         except (OSError, subprocess.SubprocessError) as error:
             raise InstanceError(f"{place}: {error}") from error
-        if finished.returncode:
-            said = printable(finished.stderr[-_SHOWN_BYTES:]).strip()
-            raise InstanceError(f"{place} ended with {finished.returncode}{': ' if said else ''}{said}")
+        if process.returncode:
+            said = printable(complaint[-_SHOWN_BYTES:]).strip()
+            raise InstanceError(f"{place} ended with {process.returncode}{': ' if said else ''}{said}")
 
 
 def _enter(pid: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,7 @@ from pybench.runtime.container.lifecycle.create import Handover, console_steps, 
 from pybench.runtime.container.lifecycle.record import ContainerDirectory, Record
 from pybench.runtime.container.spawner import Program, Spawned, Spawner
 from pybench.runtime.container.specification.model import Process, Specification
-from pybench.runtime.errors import InputError, InstanceError
+from pybench.runtime.errors import HostError, InputError, InstanceError
 from pybench.runtime.journal import Journal
 
 PATIENCE: Final = 60.0
@@ -36,8 +37,10 @@ def execute(journal: Journal, directory: ContainerDirectory, process: Process, h
 
     Raises:
         InputError: the container does not run, or the process makes no sense there.
-        InstanceError: it could not be started; nothing is left of it.
+        HostError: its pid cannot be written down.
+        InstanceError: it could not be started. Whatever is raised, nothing is left of it.
     """
+    handover.check(process)
     record = directory.read()
     status = directory.status(record)
     if status not in {"created", "running"}:
@@ -46,7 +49,11 @@ def execute(journal: Journal, directory: ContainerDirectory, process: Process, h
     with Spawner(journal) as spawner:
         joined = spawner.call(lambda: _join(spawner, record, specification, process, handover))
     if handover.pid_file is not None:
-        write_pid_file(handover.pid_file, joined.pid)
+        try:
+            write_pid_file(handover.pid_file, joined.pid)
+        except HostError:
+            signal.pidfd_send_signal(joined.pidfd, signal.SIGKILL)
+            raise
     return joined
 
 
@@ -54,8 +61,12 @@ def _join(
     spawner: Spawner, record: Record, specification: Specification, process: Process, handover: Handover
 ) -> Joined:
     with contextlib.ExitStack() as stack:
-        first = os.pidfd_open(record.pid)
+        try:
+            first = os.pidfd_open(record.pid)
+        except ProcessLookupError:
+            raise InstanceError(f"container {record.id} has just ended") from None
         stack.callback(os.close, first)
+        # Now that the descriptor keeps the pid from being another's.
         if not record.alive:
             raise InstanceError(f"container {record.id} has just ended")
         slots = Slots()

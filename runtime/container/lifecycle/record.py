@@ -33,6 +33,7 @@ _CONFIGURATION: Final = "config.json"
 START_FIFO: Final = "start"
 FAILED_FIFO: Final = "failed"
 _PAUSED: Final = "paused"
+_ATTEMPTS: Final = 20
 
 
 def default_root() -> Path:
@@ -64,11 +65,20 @@ class Record:
     """There are hooks for after its start or its end."""
     complete: bool = False
     """All has been made; false while it is being created, and for ever if that was interrupted."""
+    creator: int = 0
+    """The host's pid of whoever creates it."""
+    creator_started: int = 0
+    """Clock ticks after boot at which that process started."""
 
     @property
     def alive(self) -> bool:
         """Whether its first process lives; one that has ended and waits to be reaped does not."""
-        return self.pid > 0 and start_ticks(self.pid) == self.started and not _is_zombie(self.pid)
+        return _lives(self.pid, self.started)
+
+    @property
+    def in_creation(self) -> bool:
+        """Whether it is incomplete and somebody is at it."""
+        return not self.complete and _lives(self.creator, self.creator_started)
 
 
 class ContainerDirectory:
@@ -95,13 +105,20 @@ class ContainerDirectory:
             InputError: there is a container of that id.
             HostError: the root cannot be written.
         """
-        try:
-            self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
-            self.path.mkdir(mode=0o711)
-        except FileExistsError:
-            raise InputError(f"container {self.id} exists already", f"pybench-oci delete {self.id}") from None
-        except OSError as error:
-            raise HostError(f"{self.path}: {error.strerror}", "choose another with --root") from error
+        for attempt in range(_ATTEMPTS):
+            try:
+                self.root.mkdir(mode=0o711, parents=True, exist_ok=True)
+                self.path.mkdir(mode=0o711)
+            except FileExistsError:
+                raise InputError(
+                    f"container {self.id} exists already", f"pybench-oci delete {self.id}"
+                ) from None
+            except OSError as error:
+                # The end of the last other container may have removed the root in between.
+                if isinstance(error, FileNotFoundError) and attempt < _ATTEMPTS - 1:
+                    continue
+                raise HostError(f"{self.path}: {error.strerror}", "choose another with --root") from error
+            return
 
     def remove(self) -> None:
         """Remove it with all it holds. Idempotent."""
@@ -138,6 +155,9 @@ class ContainerDirectory:
             HostError: what is there is not a record.
         """
         path = self.path / _RECORD
+        if not path.exists() and self.path.is_dir():
+            # Whoever made the directory was killed before anything else of the container was made.
+            return Record(self.id, "", "", "")
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return Record(**{**values, "groups": tuple(values["groups"]), "steps": tuple(values["steps"])})
@@ -167,13 +187,13 @@ class ContainerDirectory:
 
     def status(self, record: Record) -> Status:
         """What it is doing."""
-        if not record.complete and record.alive:
+        if record.in_creation:
             return "creating"
-        if not record.alive:
+        if not record.complete or not record.alive:
             return "stopped"
-        if (self.path / START_FIFO).exists():
-            return "created"
-        return "paused" if (self.path / _PAUSED).exists() else "running"
+        if (self.path / _PAUSED).exists():
+            return "paused"
+        return "created" if (self.path / START_FIFO).exists() else "running"
 
     def note_pause(self, *, paused: bool) -> None:
         """Remember whether it is paused."""
@@ -195,14 +215,18 @@ class ContainerDirectory:
         }
 
     def _replace(self, name: str, content: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.path, prefix=".")
+        """Raises HostError: the directory is full, or was removed by a forced deletion."""
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(content)
-            Path(temporary).rename(self.path / name)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            descriptor, temporary = tempfile.mkstemp(dir=self.path, prefix=".")
+            try:
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(content)
+                Path(temporary).rename(self.path / name)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise HostError(f"{self.path / name}: {error.strerror}") from error
 
     def _missing(self) -> InputError:
         return InputError(f"container {self.id} does not exist", "`pybench-oci list` shows those there are")
@@ -227,6 +251,10 @@ def unpack_failure(data: bytes) -> tuple[int, int] | None:
     """Index of the step and error number, as a container reports them after its start."""
     record = struct.Struct("=ii")
     return record.unpack_from(data) if len(data) >= record.size else None
+
+
+def _lives(pid: int, started: int) -> bool:
+    return pid > 0 and start_ticks(pid) == started and not _is_zombie(pid)
 
 
 def _is_zombie(pid: int) -> bool:

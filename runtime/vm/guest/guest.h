@@ -21,6 +21,15 @@ int open_serial(const char *path, int flags);
 /* Write `value` to an existing file, or fail. */
 void write_file(const char *path, const char *value);
 
+/* Mount on a directory that is made if need be, or fail. */
+void mount_at(const char *source, const char *path, const char *type, unsigned long flags, const char *options);
+
+/*
+ * Make the image's disk the root, if the image has one: what was in the initramfs is out of reach from
+ * then on. Its modules have to be loaded before, and nothing may be mounted yet; see root.c.
+ */
+void enter_disk_root(void);
+
 /* Become root without any capability, for good. */
 void drop_privileges(void);
 

@@ -4,8 +4,9 @@
  * It talks to the host over serial lines, the one device whose driver is built into every kernel:
  *
  *   ttyS0  the kernel's console; only diagnostics
- *   ttyS1  lines to the host: `kernel`, `sandbox`, `exec` (from a marking workload) or `execve`,
- *          `exit <status>`, `signal <number>`, `error <call> <subject>: <reason>`;
+ *   ttyS1  lines to the host: `kernel` (`kernel tty` if the port is refused), `sandbox`, `exec` (from a
+ *          marking workload) or `execve`, `exit <status>`, `signal <number>`,
+ *          `error <call> <subject>: <reason>`;
  *          lines from the host and their answers: `stop` and `stopping`, `kill`, `freeze` and `frozen`,
  *          `renew <identity>`, `restored` and `renewed` (see renew.c), `commands <nonce>` (see commands.c)
  *   ttyS2  the workload's standard output and error
@@ -125,20 +126,23 @@ void report_failures_to(int descriptor)
 /*
  * The mark `kernel`, before anything else is done. Writing to the port itself instead of the tty
  * spares the start-up of the tty driver; the UART's holding register takes a byte whenever bit 5 of
- * the line status register is set.
+ * the line status register is set. A kernel that is locked down refuses the port: 0 then.
  */
-static void mark_first_instruction(void)
+static int mark_first_instruction(void)
 {
 #if defined(__x86_64__)
     static const char line[] = "kernel\n";
     if (ioperm(COM2, 8, 1) != 0)
-        return;
+        return 0;
     for (const char *byte = line; *byte; byte++) {
         for (int tries = 0; tries < 10000 && !(inb(COM2 + 5) & 0x20); tries++)
             ;
         outb((unsigned char)*byte, COM2);
     }
     ioperm(COM2, 8, 0);
+    return 1;
+#else
+    return 0;
 #endif
 }
 
@@ -158,22 +162,22 @@ int open_serial(const char *path, int flags)
     return line;
 }
 
-static void mount_at(const char *type, const char *path, unsigned long flags, const char *options)
+void mount_at(const char *source, const char *path, const char *type, unsigned long flags, const char *options)
 {
     if (mkdir(path, 0755) != 0 && errno != EEXIST)
         fail("mkdir", path);
-    if (mount(type, path, type, flags, options) != 0)
+    if (mount(source, path, type, flags, options) != 0)
         fail("mount", path);
 }
 
 static void mount_file_systems(void)
 {
     const unsigned long inert = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-    mount_at("proc", "/proc", inert, NULL);
-    mount_at("sysfs", "/sys", inert, NULL);
-    mount_at("devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, NULL);
-    mount_at("tmpfs", "/tmp", MS_NOSUID | MS_NODEV, "mode=1777");
-    mount_at("tmpfs", "/run", MS_NOSUID | MS_NODEV, "mode=755");
+    mount_at("proc", "/proc", "proc", inert, NULL);
+    mount_at("sysfs", "/sys", "sysfs", inert, NULL);
+    mount_at("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL);
+    mount_at("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+    mount_at("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
 }
 
 static char *next_field(char **position, const char *end)
@@ -266,7 +270,7 @@ static void apply_limits(char **limits)
 {
     if (limits[0] == NULL)
         return;
-    mount_at("cgroup2", CGROUP_ROOT, MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
+    mount_at("cgroup2", CGROUP_ROOT, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
     if (mkdir(CGROUP_WORKLOAD, 0755) != 0)
         fail("mkdir", CGROUP_WORKLOAD);
     for (char **limit = limits; limit[0] != NULL && limit[1] != NULL; limit += 2) {
@@ -437,19 +441,19 @@ static _Noreturn void supervise(pid_t workload)
 
 int main(void)
 {
-    mark_first_instruction();
+    int marked = mark_first_instruction();
     marks = open_serial("/dev/ttyS1", O_RDWR);
-#if !defined(__x86_64__)
-    tell("kernel");
-#endif
+    if (!marked)
+        tell("kernel tty");
     output = open_serial("/dev/ttyS2", O_WRONLY);
     if (output < 0)
         fail("open", "/dev/ttyS2");
-    mount_file_systems();
     struct workload workload;
     read_workload(&workload);
-    sethostname(workload.host_name, strlen(workload.host_name));
     load_modules();
+    enter_disk_root();
+    mount_file_systems();
+    sethostname(workload.host_name, strlen(workload.host_name));
     set_up_network();
     apply_limits(workload.limits);
     supervise(start_workload(&workload));
