@@ -71,15 +71,21 @@ def launches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Lau
                 return float(marks["exec"] - marks["request"]) / 1e9
 
             found[name] = launch
-        for name, command in _other_sandboxes(image.rootfs).items():
-            found[name] = lambda command=command: _whole_command(command)  # type: ignore[misc]
-        for name in ("crun", "runc"):
-            if shutil.which(name):
-                bundle = _bundle(tmp_path_factory.mktemp(name), image.rootfs)
-                found[name] = lambda name=name, bundle=bundle: _whole_command(  # type: ignore[misc]
-                    [name, "run", "--bundle", str(bundle), f"pybench-benchmark-{os.getpid()}"]
-                )
+        bundle = _bundle(tmp_path_factory.mktemp("bundle"), image.rootfs)
+        for name, command in _other_sandboxes(image.rootfs, bundle).items():
+            if _runs_here(name, command):
+                found[name] = lambda command=command: _whole_command(command)  # type: ignore[misc]
         yield found
+
+
+def _runs_here(name: str, command: list[str]) -> bool:
+    """Installed, and not at odds with this host (crun refuses hosts with both versions of control groups)."""
+    if shutil.which(command[0]) is None:
+        return False
+    tried = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        print(f"\n{name} is left out: {tried.stderr.strip()}")
+    return not tried.returncode
 
 
 def _bundle(folder: Path, rootfs: Path) -> Path:
@@ -96,7 +102,7 @@ def _bundle(folder: Path, rootfs: Path) -> Path:
     return folder
 
 
-def _other_sandboxes(rootfs: Path) -> dict[str, list[str]]:
+def _other_sandboxes(rootfs: Path, bundle: Path) -> dict[str, list[str]]:
     commands = {
         "bwrap": [
             "bwrap",
@@ -122,7 +128,11 @@ def _other_sandboxes(rootfs: Path) -> dict[str, list[str]]:
         ],
     }
     finish = {"bwrap": ["/bin/busybox", "true"], "unshare": [str(rootfs / "bin/busybox"), "true"]}
-    return {name: [*command, *finish[name]] for name, command in commands.items() if shutil.which(command[0])}
+    runtimes = {
+        name: [name, "run", "--bundle", str(bundle), f"pybench-benchmark-{os.getpid()}"]
+        for name in ("crun", "runc")
+    }
+    return {**{name: [*command, *finish[name]] for name, command in commands.items()}, **runtimes}
 
 
 def _whole_command(command: list[str]) -> float:

@@ -22,7 +22,7 @@ from pybench.vm_images import Image
 
 MEBIBYTE = 2**20
 HOST_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
-APPLETS = ("sh", "cat", "ls", "sleep", "sort", "stat", "touch", "id", "readlink", "head", "yes")
+APPLETS = ("sh", "cat", "ls", "sleep", "sort", "stat", "touch", "id", "readlink", "head", "yes", "dd")
 LIMITS = Limits(memory=64 * MEBIBYTE, pids=64)
 
 

@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from sandboxes import small_root
 
 from pybench.vm_images import Image
 
@@ -109,3 +110,94 @@ def test_what_it_does_without_is_said(answer: dict[str, object]) -> None:
         "limits": "without memory, pids",
         "rootless": "yes",
     }
+
+
+ROOT_SCRIPT = """
+    import ctypes, encodings.ascii, encodings.idna, json, os, sys
+    from pathlib import Path
+    import psutil, pyseccomp
+    from pybench.runtime.container.cgroup.detect import NoGroups
+    from pybench.runtime.container.container import Request
+    from pybench.runtime.container.instance import Readiness
+    from pybench.runtime.container.rootfs import Volume
+    from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
+    from pybench.runtime.container.spawner import Spawner
+    from pybench.runtime.errors import PybenchError
+    from pybench.runtime.journal import open_journal
+
+    folder = Path(sys.argv[1])
+    os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
+    if not os.access(folder / "rootfs/bin/busybox", os.R_OK):
+        sys.exit({unreachable})
+    (folder / "state").mkdir()
+    script = "cat /tmp/deep/volume/file /etc/hostname; touch /tmp/deep/volume/x /etc/hosts 2>&1"
+    script += "; dd if=/dev/zero of=/big bs=64k 2>&1; echo finished; exec sleep 60"
+    said = {{}}
+    with open_journal(folder / "state") as journal, Spawner(journal) as spawner:
+        for name, writable in (("read-only", None), ("writable", 4 << 20)):
+            spec = SandboxSpec(
+                folder / "rootfs", ("/bin/sh", "-c", script), {{"PATH": "/bin"}},
+                Readiness(False, "finished"), host_name="box", writable=writable, volumes=(Volume(folder / "data", "/tmp/deep/volume"),),
+            )
+            with Sandbox(spawner, NoGroups("for this test"), spec) as sandbox:
+                container = sandbox.start(10)
+                command = ("/bin/sh", "-c", "cat; stat -c %s /big; id -u; exit 4")
+                done = container.execute(command, Request(given=b"given "))
+                said[name] = [container.output, done.status, done.output.decode()]
+                container.stop(0)
+        try:
+            spec = SandboxSpec(folder / "rootfs", ("/bin/true",), {{}}, Readiness(False, None),
+                               layers=(folder / "rootfs", folder / "data"))
+            with Sandbox(spawner, NoGroups("for this test"), spec):
+                pass
+        except PybenchError as error:
+            said["layers"] = [error.message]
+        said["entries"] = len(journal.entries)
+    said["left"] = sorted(str(path) for path in (folder / "pybench").glob("*"))
+    print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def rooted(image: Image) -> dict[str, list[str]]:
+    """What containers of nobody's say of a root filesystem without mount points."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user; an ordinary user's other tests show it")
+    with tempfile.TemporaryDirectory() as folder:
+        root = small_root(Path(folder, "rootfs"), image)
+        shutil.rmtree(root / "etc")
+        Path(folder, "data").mkdir()
+        Path(folder, "data/file").write_text("of the host\n", encoding="utf-8")
+        for path in (Path(folder), *Path(folder).rglob("*")):
+            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        script = textwrap.dedent(ROOT_SCRIPT).format(nobody=NOBODY, unreachable=UNREACHABLE)
+        finished = subprocess.run(
+            [sys.executable, "-c", script, folder],
+            env={**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder},
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    if finished.returncode == UNREACHABLE:
+        pytest.skip("temporary files lie where other users may not enter")
+    assert finished.returncode == 0, finished.stderr
+    found: dict[str, list[str]] = json.loads(finished.stdout)
+    return found
+
+
+def test_root_volumes_and_commands_are_the_same(rooted: dict[str, list[str]]) -> None:
+    """Missing mount points, a writable root, volumes and commands in it work without privilege as with it."""
+    for name in ("read-only", "writable"):
+        output, status, answer = rooted[name]
+        assert output.startswith("of the host\nbox\n")
+        assert output.count("Read-only file system") == (3 if name == "read-only" else 2)
+        assert status == 4
+        assert answer.startswith("given ")
+        assert answer.endswith("0\n")
+    assert "No space left" in rooted["writable"][0]
+    assert "one layer" in rooted["layers"][0]
+    assert rooted["entries"] == 0
+    assert rooted["left"] == []
