@@ -22,8 +22,8 @@ def test_injected_regressions_of_a_container_are_detected(tmp_path: Path) -> Non
     assert done.returncode in {0, 1}, done.stderr
     found = {trial["injection"]: trial for trial in json.loads(done.stdout)}
     assert set(found) == {"control", "delay", "memory", "detour", "failures"}
-    assert ["regression", "ready", "container", "memory.host.cgroup", "B"] in found["memory"]["findings"]
-    assert ["failures", "ready", "container", "startup.ready", "s"] in found["failures"]["findings"]
+    assert ["regression", "ready", "container", "memory.host.cgroup", "B", ""] in found["memory"]["findings"]
+    assert ["failures", "ready", "container", "startup.ready", "s", ""] in found["failures"]["findings"]
     assert list(tmp_path.iterdir()) == []
 
 

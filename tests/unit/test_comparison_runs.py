@@ -89,6 +89,26 @@ def test_a_supported_change_must_be_larger_than_both_limits() -> None:
     assert "smaller than the limit" in judged.reason
 
 
+def test_cells_differ_by_their_parameters() -> None:
+    """One that became slower at one value of a parameter is not mixed with another that did not."""
+
+    def at(size: str, values: Sequence[float]) -> list[Sample]:
+        return [
+            replace(sample, metric=metric, parameters={"memory": size})
+            for metric in ("startup.ready", "startup.phase.ready")
+            for sample in pretended(values)
+        ]
+
+    before = [*at("1GiB", noise(40, 1)), *at("2GiB", noise(40, 2))]
+    after = [*at("1GiB", noise(40, 3)), *at("2GiB", [value * 1.5 for value in noise(40, 4)])]
+    comparison = compare(before, after)
+    verdicts = {each.change.cell[4]: each.verdict for each in comparison.cells}
+    assert verdicts == {"memory=1GiB": "same", "memory=2GiB": "slower"}
+    moved = {each.parameters: each.total.value for each in comparison.attributions}
+    assert moved["memory=1GiB"] == pytest.approx(0, abs=0.05)
+    assert moved["memory=2GiB"] == pytest.approx(0.5, abs=0.05)
+
+
 def test_the_most_specific_limit_counts() -> None:
     """That of the cell, with its parameters or any, before that of the metric before that of the unit."""
     key = ("w", "t", "startup.ready", "s", "memory=1")

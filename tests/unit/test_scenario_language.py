@@ -224,11 +224,11 @@ def test_gate_limits_are_in_the_unit_of_their_metric(path: Path) -> None:
     """Durations for times, sizes for memory; they are kept for the check."""
     path.write_text(
         TEXT
-        + "gate:\n  startup.ready: {relative: 5%, absolute: 1ms, maximum: 2s}\n"
+        + "gate:\n  startup.ready: {relative: 5%, absolute: 1ms, maximum: 2s, tail: 20%}\n"
         + "  startup.phase.kernel: {maximum: 1.5}\n  memory.host.pss: {relative: 0.1, absolute: 64KiB}\n"
     )
     assert load_scenario(path).gate == (
-        GateLimit("startup.ready", 0.05, 0.001, 2.0),
+        GateLimit("startup.ready", 0.05, 0.001, 2.0, 0.2),
         GateLimit("startup.phase.kernel", None, None, 1.5),
         GateLimit("memory.host.pss", 0.1, 65536.0, None),
     )
