@@ -103,7 +103,10 @@ def test_any_specification_runs_or_refuses(journal: Journal, image: Image, tmp_p
         )  # fmt: skip
         @given(values=parts(), volumes=VOLUMES, groups=st.booleans())
         def check(values: dict[str, Any], volumes: list[tuple[str, str, bool, bool]], groups: bool) -> None:
-            mounted = tuple(Volume(tmp_path / name, *rest) for name, *rest in volumes)
+            mounted = tuple(
+                Volume(tmp_path / name, destination, writable, id_map)
+                for name, destination, writable, id_map in volumes
+            )
             before = state(journal)
             try:
                 spec = SandboxSpec(image.rootfs, volumes=mounted, **values)
