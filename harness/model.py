@@ -6,16 +6,20 @@ of the host's CLOCK_MONOTONIC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pybench.runtime.marks import Mark
 
 __all__ = [
+    "Combination",
+    "Conditions",
     "Environment",
     "Estimate",
+    "GateLimit",
     "Mark",
+    "ParameterValue",
     "Readiness",
     "ReadinessLevel",
     "Resources",
@@ -25,15 +29,22 @@ __all__ = [
     "SampleStatus",
     "Scenario",
     "Schedule",
+    "Settle",
     "Step",
+    "Stop",
     "TargetChoice",
     "Workload",
+    "WorkloadFile",
+    "combine",
+    "parameter_label",
 ]
 
-ReadinessLevel = Literal["exec", "line"]
+ReadinessLevel = Literal["exec", "line", "tcp", "http"]
 RunStatus = Literal["running", "done", "interrupted", "failed", "abandoned"]
 """`abandoned`: the process that carried it out died without a word; what it stored is kept."""
-SampleStatus = Literal["ok", "failed"]
+SampleStatus = Literal["ok", "failed", "rejected"]
+"""`rejected`: it has a value, but its estimated error is too large for it to count."""
+ParameterValue = str | int | float | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +52,15 @@ class Readiness:
     """When a workload counts as ready.
 
     `exec`: its first instruction ran. `line`: it printed a line that contains `text`
-    (any line when `text` is empty).
+    (any line when `text` is empty). `tcp`: it accepted a connection on `port`. `http`: it answered a request
+    for `path` there with `status`.
     """
 
     level: ReadinessLevel = "line"
     text: str = ""
+    port: int = 0
+    path: str = "/"
+    status: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,16 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkloadFile:
+    """A file that a workload finds in its image: a text of the scenario, or a copy of a file beside it."""
+
+    path: str
+    """Absolute, inside the image."""
+    content: bytes
+    mode: int = 0o644
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """Image + command + readiness + limits: what runs identically on every target."""
 
@@ -69,6 +94,11 @@ class Workload:
     environment: Mapping[str, str] = field(default_factory=dict)
     readiness: Readiness = field(default_factory=Readiness)
     resources: Resources = field(default_factory=Resources)
+    files: tuple[WorkloadFile, ...] = ()
+    user: str = ""
+    """`uid`, `uid:gid` or names of the image; empty means the target's own default."""
+    ports: tuple[int, ...] = ()
+    """TCP ports it listens on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +114,109 @@ class TargetChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Stop:
+    """What ends the repetitions of a combination before their number is reached."""
+
+    precision: float | None = None
+    """The width of the median's interval, as a share of the median, that is precise enough."""
+    metric: str = "startup.ready"
+    """Whose median that is."""
+    at_least: int = 10
+    """Samples that count before the precision is looked at for the first time."""
+    time: float | None = None
+    """Seconds after which no further repetition begins, for the whole run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """How quiet the host must be before a launch; None does not matter."""
+
+    running: int | None = None
+    """Most tasks that are runnable, on the whole host."""
+    pressure: float | None = None
+    """Largest share of time, over the last ten seconds, in which some task waited for a processor."""
+    temperature: float | None = None
+    """Degrees Celsius of the hottest sensor that can be read."""
+    timeout: float = 0.5
+    """Seconds to wait before one launch; then it goes on, and the sample's conditions say so."""
+    in_all: float = 10.0
+    """Seconds to wait in the whole run."""
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
-    """How often and in what order."""
+    """How often, in what order, and under which conditions."""
 
     warmups: int = 1
-    """Launches per target that are stored but marked as warm-up."""
+    """Launches per combination that are stored but marked as warm-up; at least these."""
     seed: int = 1
     ready_timeout: float = 60.0
     """Seconds an instance may take to become ready before its sample is recorded as failed."""
     stop_timeout: float = 10.0
     """Seconds of grace between the polite request to stop and the kill."""
+    warmups_at_most: int | None = None
+    """Warm-ups go on while launches get faster, to this many; None: exactly `warmups`."""
+    stop: Stop = Stop()
+    settle: Settle = Settle()
+    caches: Literal["warm", "cold"] = "warm"
+    """`cold`: the host's page cache is dropped before each launch."""
+    cpus: tuple[int, ...] = ()
+    """Processors that the run is held to; empty: all."""
+    priority: Literal["normal", "high"] = "normal"
+    on_failure: Literal["continue", "stop"] = "continue"
+    give_up_after: int = 10
+    """Failures of one combination in a row, after which its other launches are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateLimit:
+    """What a candidate's median may be in one metric; None does not matter."""
+
+    metric: str
+    relative: float | None = None
+    """Largest increase over the baseline's median, as a share of it."""
+    absolute: float | None = None
+    """An increase below this never counts; in the metric's unit."""
+    maximum: float | None = None
+    """The median may not exceed this, whatever the baseline; in the metric's unit."""
+    tail: float | None = None
+    """As `relative`, for what the tail increases further than the rest; None for the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """A workload on a target, with one value for each of the scenario's parameters."""
+
+    workload: Workload
+    target: TargetChoice
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Names it within a scenario."""
+        return self.workload.name, self.target.name, self.label
+
+    @property
+    def label(self) -> str:
+        """`memory=128MiB, instances=2`; empty without parameters."""
+        return parameter_label(self.parameters)
+
+
+def parameter_label(parameters: Mapping[str, ParameterValue]) -> str:
+    """`memory=128MiB, instances=2`."""
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+
+
+def combine(
+    workloads: Iterable[Workload],
+    targets: Iterable[TargetChoice],
+    parameters: Mapping[str, ParameterValue] | None = None,
+) -> tuple[Combination, ...]:
+    """Every workload on every target."""
+    choices = tuple(targets)
+    return tuple(
+        Combination(workload, choice, parameters or {}) for workload in workloads for choice in choices
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +227,32 @@ class Scenario:
     description: str
     source: str
     """The file it was read from, as the user wrote it."""
-    workloads: tuple[Workload, ...]
-    targets: tuple[TargetChoice, ...]
+    combinations: tuple[Combination, ...]
     measurements: tuple[str, ...]
     """Names from the registry of `pybench.harness.measure`, such as `startup` and `memory`."""
     schedule: Schedule
+    question: str = ""
+    gate: tuple[GateLimit, ...] = ()
+    definition: str = ""
+    """Its text, with whatever was included and overridden."""
+
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """The different ones, in order; with parameters there may be several of one name."""
+        different: list[Workload] = []
+        for combination in self.combinations:
+            if combination.workload not in different:
+                different.append(combination.workload)
+        return tuple(different)
+
+    @property
+    def targets(self) -> tuple[TargetChoice, ...]:
+        """The different ones, in order; with parameters there may be several of one name."""
+        different: list[TargetChoice] = []
+        for combination in self.combinations:
+            if combination.target not in different:
+                different.append(combination.target)
+        return tuple(different)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +261,20 @@ class Step:
 
     order: int
     """Position in the plan, from 0."""
-    workload: Workload
-    target: TargetChoice
+    combination: Combination
     repetition: int
-    """From 0 within (workload, target); warm-ups count on their own."""
+    """From 0 within a combination; warm-ups count on their own."""
     warmup: bool
+
+    @property
+    def workload(self) -> Workload:
+        """What is launched."""
+        return self.combination.workload
+
+    @property
+    def target(self) -> TargetChoice:
+        """Where."""
+        return self.combination.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +298,20 @@ class Sample:
     """E.g. `accel=tcg`, `image=<hash>`, `limits=none`; what must be said beside the number."""
     status: SampleStatus = "ok"
     reason: str = ""
-    """Why the step failed, with the last lines of its log."""
+    """Why the step failed, with the last lines of its log; or why the value was rejected."""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    """The values that the scenario's parameters had in this launch; samples of one cell agree in them."""
+    error: float = 0.0
+    """The estimated measurement error of the value, in the sample's unit; at least the resolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the host and the harness did around one step; kept beside the step's samples."""
+
+    order: int
+    values: Mapping[str, float]
+    """Names and units are in `pybench.harness.conditions`; what the host does not tell is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,3 +363,4 @@ class Estimate:
     """None below 100 samples."""
     qualifiers: Mapping[str, str] = field(default_factory=dict)
     """Those that every sample of the cell shares."""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)

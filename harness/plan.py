@@ -9,45 +9,47 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from pybench.harness.model import Scenario, Step
-
-if TYPE_CHECKING:
-    from pybench.harness.model import TargetChoice, Workload
-
-    Cell = tuple[Workload, TargetChoice]
+from pybench.harness.model import Combination, Scenario, Schedule, Step
 
 
 def plan(scenario: Scenario) -> tuple[Step, ...]:
-    """Every launch of a scenario in order: first the warm-ups, then what is measured.
+    """Every launch that a scenario may need, in order: first the warm-ups, then what is measured.
+
+    Rules that end warm-ups or repetitions early leave launches out while the plan is carried out.
 
     The same scenario and seed give the same plan, on every version of Python
     (`random.Random.random` is reproducible by its documentation).
     """
-    cells = [(workload, target) for workload in scenario.workloads for target in scenario.targets]
+    combinations = scenario.combinations
     # Sorting by random keys instead of random.shuffle, whose algorithm is not promised to stay.
     generator = random.Random(scenario.schedule.seed)  # noqa: S311 - an order, not a secret
-    keys = [generator.random() for _ in cells]
-    order = [cell for _, cell in sorted(zip(keys, cells, strict=True), key=lambda entry: entry[0])]
+    keys = [generator.random() for _ in combinations]
+    order = [entry for _, entry in sorted(zip(keys, combinations, strict=True), key=lambda pair: pair[0])]
 
-    default = scenario.schedule.warmups
-    warmups = [default if target.warmups is None else target.warmups for _, target in order]
-    repetitions = [target.repetitions for _, target in order]
+    warmups = [most_warmups(scenario.schedule, combination) for combination in order]
+    repetitions = [combination.target.repetitions for combination in order]
     launches = [(*launch, True) for launch in _interleave(order, warmups)]
     launches += [(*launch, False) for launch in _interleave(order, repetitions)]
     return tuple(
-        Step(position, workload, target, repetition, warmup)
-        for position, ((workload, target), repetition, warmup) in enumerate(launches)
+        Step(position, combination, repetition, warmup)
+        for position, (combination, repetition, warmup) in enumerate(launches)
     )
 
 
-def _interleave(cells: Sequence[Cell], counts: Sequence[int]) -> list[tuple[Cell, int]]:
-    """Each cell with its repetitions, round by round; every other round runs backwards."""
-    rounds: list[list[tuple[Cell, int]]] = [[] for _ in range(max(counts, default=0))]
-    for cell, count in zip(cells, counts, strict=True):
+def most_warmups(schedule: Schedule, combination: Combination) -> int:
+    """Warm-ups that are planned: the target's own number, or as many as the schedule allows."""
+    if combination.target.warmups is not None:
+        return combination.target.warmups
+    return schedule.warmups if schedule.warmups_at_most is None else schedule.warmups_at_most
+
+
+def _interleave(combinations: Sequence[Combination], counts: Sequence[int]) -> list[tuple[Combination, int]]:
+    """Each combination with its repetitions, round by round; every other round runs backwards."""
+    rounds: list[list[tuple[Combination, int]]] = [[] for _ in range(max(counts, default=0))]
+    for combination, count in zip(combinations, counts, strict=True):
         for repetition in range(count):
-            rounds[_round(repetition, count, len(rounds))].append((cell, repetition))
+            rounds[_round(repetition, count, len(rounds))].append((combination, repetition))
     return [
         launch
         for number, launches in enumerate(rounds)
@@ -59,7 +61,7 @@ def _round(repetition: int, count: int, rounds: int) -> int:
     """The round of one repetition: in the middle of its own slot of the run.
 
     The rounds are cut into `count` slots of (nearly) equal length, one per repetition. Where the slot is wide
-    enough, even repetitions get even rounds and odd repetitions odd ones; otherwise a cell that takes part in
+    enough, even repetitions get even rounds and odd repetitions odd ones; otherwise one that takes part in
     every second round would always meet the same order.
     """
     first = -(-repetition * rounds // count)

@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from pybench.harness.model import Sample, Step
+from pybench.harness.model import Combination, Sample, Step
 
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
     """A target is about to be prepared for a workload."""
 
-    workload: str
-    target: str
+    combination: Combination
     done: int
     total: int
 
@@ -25,6 +24,8 @@ class StepBegins:
     """A launch is about to begin."""
 
     step: Step
+    done: int
+    """Steps that are over."""
     total: int
     remaining: float | None
     """Seconds until the end of the run; None until every target that is left was seen once."""
@@ -35,6 +36,8 @@ class StepEnded:
     """A launch is over, and its samples are stored."""
 
     step: Step
+    done: int
+    """Steps that are over."""
     total: int
     samples: Sequence[Sample]
     remaining: float | None
@@ -59,15 +62,30 @@ def ignore(event: Event) -> None:
 class Remaining:
     """Estimates the time that is left from the mean duration of each target's steps so far."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self._left = Counter((step.workload.name, step.target.name) for step in steps)
-        self._durations: dict[tuple[str, str], list[float]] = {}
+    def __init__(self, steps: Sequence[Step] = ()) -> None:
+        self._left: Counter[tuple[str, str, str]] = Counter()
+        self._durations: dict[tuple[str, str, str], list[float]] = {}
+        self.done = 0
+        self.total = 0
+        """Steps that were planned so far, without those that turned out not to be needed."""
+        self.add(steps)
+
+    def add(self, steps: Sequence[Step]) -> None:
+        """More steps are planned."""
+        self._left.update(step.combination.key for step in steps)
+        self.total += len(steps)
 
     def observe(self, step: Step, seconds: float) -> None:
         """One step is over."""
-        key = (step.workload.name, step.target.name)
+        key = step.combination.key
         self._left[key] -= 1
+        self.done += 1
         self._durations.setdefault(key, []).append(seconds)
+
+    def leave_out(self, step: Step) -> None:
+        """One step is not needed."""
+        self.total -= 1
+        self._left[step.combination.key] -= 1
 
     def seconds(self) -> float | None:
         """Seconds until the end; None while a target that is left has not been seen."""

@@ -24,6 +24,7 @@ _SIZES: Final = {
 }
 _DURATIONS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _QUANTITY: Final = re.compile(r"(?P<number>\d{1,20}(?:\.\d{1,20})?)\s*(?P<unit>[A-Za-zµ]{1,3})")
+_PERCENTAGE: Final = re.compile(r"(\d{1,6}(?:\.\d{1,10})?)\s*%")
 _SECONDS_PREFIXES: Final = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
 _BYTES_PREFIXES: Final = (
     *((1, "B"), (2**10, "KiB"), (2**20, "MiB")),
@@ -60,6 +61,20 @@ def parse_duration(value: object) -> float:
         return float(value)
     number, factor = _quantity(value, _DURATIONS)
     return number * factor
+
+
+def parse_share(value: object) -> float:
+    """A share from `5%`, `0.5 %` or a plain number such as `0.05`.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    match = _PERCENTAGE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"{value!r} is not a share, such as 5% or 0.05")
+    return float(match[1]) / 100
 
 
 def _quantity(value: object, units: dict[str, float], *, upper: bool = False) -> tuple[float, float]:

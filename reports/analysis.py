@@ -7,12 +7,13 @@ them can tell different stories.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from pybench.harness.model import Estimate, Run, Sample
+from pybench.harness.model import Conditions, Estimate, Run, Sample, parameter_label
 from pybench.harness.stats import CONFIDENCE, counts, estimates, ratio
+from pybench.reports.circumstances import Circumstance, circumstances
 from pybench.reports.numbers import DASH, TIMES, Quantity, estimated, one_line, quantity, visible
 from pybench.reports.phases import PhaseBar, phase_bars
 from pybench.reports.validity import (
@@ -55,6 +56,8 @@ class Row:
     quantity: Quantity | None
     ratio: Quantity | None
     failed: int
+    rejected: int = 0
+    """Samples whose estimated error is too large; they have values, but are in no number."""
 
     @property
     def label(self) -> str:
@@ -135,6 +138,8 @@ class Report:
     """Target → content hashes of the images its samples name."""
     environment: Mapping[str, tuple[tuple[str, str], ...]]
     """Group (the part of a field's name before its first dot) → (field, value)."""
+    circumstances: tuple[Circumstance, ...] = ()
+    """What the host and the harness did meanwhile, and what the samples say as series."""
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -161,13 +166,15 @@ class Report:
         return tables[0] if tables else None
 
 
-def analyse(run: Run, samples: Sequence[Sample]) -> Report:
+def analyse(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()) -> Report:
     """Everything there is to say about a run; never fails over what the samples hold.
 
     Args:
         run: the run, in whatever state it ended.
         samples: all of its samples, in the order in which they were stored.
+        conditions: those of its steps, if they are at hand.
     """
+    samples = labelled(samples)
     cells: defaultdict[Cell, list[Sample]] = defaultdict(list)
     for sample in samples:
         if not sample.warmup and not sample.metric.startswith(PHASE_PREFIX):
@@ -184,7 +191,23 @@ def analyse(run: Run, samples: Sequence[Sample]) -> Report:
         channels=channels_used(samples, by_cell),
         images=images_used(samples),
         environment=_environment(run),
+        circumstances=circumstances(run, samples, conditions),
     )
+
+
+def labelled(samples: Iterable[Sample]) -> list[Sample]:
+    """The samples with their parameters in the name of the workload: what a report compares with each other.
+
+    Targets are compared at equal parameters, as they are on one workload.
+    """
+    return [
+        sample
+        if not sample.parameters
+        else replace(
+            sample, workload=f"{sample.workload} ({parameter_label(sample.parameters)})", parameters={}
+        )
+        for sample in samples
+    ]
 
 
 def _tables(
@@ -218,6 +241,7 @@ def _row(
         quantity=estimated(estimate) if estimate else None,
         ratio=times(values, baseline) if values and baseline and target != BASELINE else None,
         failed=sum(sample.status == "failed" for sample in samples),
+        rejected=sum(sample.status == "rejected" for sample in samples),
     )
 
 

@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pybench.harness.model import Estimate, Run, Sample
+from pybench.harness.model import Conditions, Estimate, Run, Sample
 from pybench.reports.analysis import MetricTable, Report, Row, analyse
 from pybench.reports.findings import findings
 from pybench.reports.numbers import DASH, TIMES, estimated, one_line, single
@@ -19,14 +19,14 @@ NAME_LIMIT = 24
 """Longer names are cut in the middle, so that the numbers beside them stay whole at 80 columns."""
 
 
-def summary(run: Run, samples: Sequence[Sample]) -> RenderableType:
-    """The answer in words, a table for each metric, and what limits them."""
-    report = analyse(run, samples)
+def summary(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()) -> RenderableType:
+    """The answer in words, a table for each metric, under which circumstances, and what limits them."""
+    report = analyse(run, samples, conditions)
     found = findings(report)
     answers = [Text(each.text, "bold") for each in found if each.kind == "answer"]
     cautions = [Text(f"! {each.text}", "yellow") for each in found if each.kind == "caution"]
     tables = [part for table in _tables(report) for part in (Text(), table)]
-    return Group(*answers, *tables, *cautions)
+    return Group(*answers, *tables, *_validity(report), *cautions)
 
 
 def summary_tables(run: Run, samples: Sequence[Sample]) -> list[Table]:
@@ -76,12 +76,29 @@ def _tables(report: Report) -> Iterator[Table]:
         table = _new_table(f"{title} ({one_line(metric.metric)})")
         for row in metric.rows:
             table.add_row(
-                _name(row.target, row.said, row.failed), row.median, _interval(row), row.p95, str(row.n),
-                _ratio(metric, row),
+                _name(row.target, row.said, row.failed, row.rejected), row.median, _interval(row), row.p95,
+                str(row.n), _ratio(metric, row),
             )  # fmt: skip
         if any(row.interval_is_range for row in metric.rows):
             table.caption = "* too few samples for 95 %: minimum to maximum"
         yield table
+
+
+def _validity(report: Report) -> Iterator[RenderableType]:
+    if not report.circumstances:
+        return
+    table = Table(
+        title=Text("Validity", "bold"), title_justify="left", box=None, show_header=False, pad_edge=False,
+        padding=(0, 1), collapse_padding=True,
+    )  # fmt: skip
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for each in report.circumstances:
+        mark = "! " if each.is_concern else "  "
+        style = "yellow" if each.is_concern else ""
+        table.add_row(Text(mark + each.subject, style), Text(each.finding, style))
+    yield Text()
+    yield table
 
 
 def _new_table(title: str) -> Table:
@@ -95,9 +112,10 @@ def _new_table(title: str) -> Table:
     return table
 
 
-def _name(target: str, words: Said, failed: int) -> Text:
+def _name(target: str, words: Said, failed: int, rejected: int = 0) -> Text:
     """The target, and under it what must be said beside its numbers."""
-    lines: Iterable[str] = (*words.caveats, *((f"{failed} failed",) if failed else ()))
+    counted = ((failed, "failed"), (rejected, "rejected"))
+    lines: Iterable[str] = (*words.caveats, *(f"{number} {what}" for number, what in counted if number))
     name = Text(one_line(target, NAME_LIMIT))
     for line in lines:
         name.append(f"\n  {line}", style="yellow")

@@ -60,8 +60,8 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _status(sample: Sample) -> str:
-    if sample.status == "failed":
-        return "failed"
+    if sample.status != "ok":
+        return sample.status
     return "warm-up" if sample.warmup else "counted"
 
 

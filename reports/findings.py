@@ -12,6 +12,7 @@ from pybench.reports.phases import PhaseBar
 from pybench.reports.vocabulary import (
     BASELINE,
     CONTAINER,
+    HEADLINES,
     KVM,
     LIMIT,
     MEMORY_PREFIX,
@@ -183,6 +184,7 @@ def _status(report: Report) -> Iterator[Finding]:
         "interrupted": "The run was interrupted before its plan ended: this is what had been measured.",
         "running": "The run has not ended: this is what had been measured when the report was written.",
         "failed": "The run ended with an error: this is what had been measured by then.",
+        "abandoned": "The process that carried out the run died: this is what it had stored by then.",
     }
     if text := texts.get(report.run.status):
         yield Finding("caution", text, "validity")
@@ -236,6 +238,16 @@ def _samples_cautions(report: Report) -> Iterator[Finding]:
         listed = ", ".join(f"{one_line(target, 40)} (n = {n})" for target, n in few.items())
         text = f"Too few samples for a 95 % interval: {listed}. What is shown is minimum to maximum."
         yield Finding("caution", text, "validity")
+    rejected = [
+        row
+        for table in report.tables
+        for row in table.rows
+        if table.metric == HEADLINES[0] and row.rejected > row.n
+    ]
+    if rejected:
+        listed = ", ".join(f"{row.label} ({row.rejected} of {row.rejected + row.n})" for row in rejected)
+        text = f"Most samples were rejected for their estimated error: {listed}. Measure on a quieter host."
+        yield Finding("caution", text, "validity")
     coarse = sorted({one_line(channel.target, 40) for channel in report.channels if channel.is_coarse})
     if coarse:
         text = f"The channel’s resolution exceeds 5 % of a median on {', '.join(coarse)}."
@@ -247,6 +259,9 @@ def _samples_cautions(report: Report) -> Iterator[Finding]:
 
 def _nothing_measured(report: Report, workload: str) -> str:
     failed = sum(each.failed for each in report.counts if each.workload == workload)
+    rejected = sum(each.rejected for each in report.counts if each.workload == workload)
+    if rejected and not failed:
+        return "No sample counts: the estimated error of every one is too large. Measure on a quieter host."
     if not failed:
         return "Nothing was measured: only warm-ups are stored."
     reason = next((group.reason for group in report.failures if group.workload == workload), "")

@@ -16,8 +16,8 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pybench.harness.errors import InputError
-from pybench.harness.model import Run, Sample
-from pybench.reports.analysis import MetricTable, Report, analyse
+from pybench.harness.model import Conditions, Run, Sample
+from pybench.reports.analysis import MetricTable, Report, analyse, labelled
 from pybench.reports.colours import Ink, inks
 from pybench.reports.embedding import embedded_samples, script_safe_json
 from pybench.reports.figures import (
@@ -39,13 +39,16 @@ from pybench.reports.vocabulary import (
 )
 
 
-def write_report(path: Path, run: Run, samples: Sequence[Sample]) -> Path:
+def write_report(
+    path: Path, run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()
+) -> Path:
     """Write the report of one run; whoever opens `path` sees the old file or the whole new one.
 
     Args:
         path: where to write; its folder must exist.
         run: the run, in whatever state it ended.
         samples: all of its samples, in the order in which they were stored.
+        conditions: those of its steps, if they are at hand.
 
     Returns:
         `path`.
@@ -53,7 +56,7 @@ def write_report(path: Path, run: Run, samples: Sequence[Sample]) -> Path:
     Raises:
         InputError: the file cannot be written.
     """
-    page = render(run, samples)
+    page = render(run, samples, conditions)
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         try:
@@ -69,9 +72,10 @@ def write_report(path: Path, run: Run, samples: Sequence[Sample]) -> Path:
     return path
 
 
-def render(run: Run, samples: Sequence[Sample]) -> str:
+def render(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()) -> str:
     """The whole page as text."""
-    report = analyse(run, samples)
+    samples = labelled(samples)
+    report = analyse(run, samples, conditions)
     found = findings(report)
     ink = inks(report.targets)
     scripts = _scripts()

@@ -18,6 +18,8 @@ COARSE_FROM = 0.05
 """A channel whose resolution exceeds this share of a median is called coarse."""
 NEGLIGIBLE = 0.0001
 
+_COUNTED = ("launches", "counted", "warmups", "failed", "rejected")
+
 Cell = tuple[str, str, str]
 """(workload, target, metric)"""
 
@@ -63,6 +65,8 @@ class Count:
     warmups: int
     failed: int
     """Those in which any measurement failed."""
+    rejected: int = 0
+    """Those in which the estimated error of any measurement was too large."""
 
 
 def launch_counts(samples: Sequence[Sample]) -> tuple[Count, ...]:
@@ -77,8 +81,9 @@ def launch_counts(samples: Sequence[Sample]) -> tuple[Count, ...]:
         total["warmups"] += any(sample.warmup for sample in launch)
         total["counted"] += any(counts(sample) for sample in launch)
         total["failed"] += any(sample.status == "failed" for sample in launch)
+        total["rejected"] += any(sample.status == "rejected" for sample in launch)
     return tuple(
-        Count(workload, target, total["launches"], total["counted"], total["warmups"], total["failed"])
+        Count(workload, target, *(total[name] for name in _COUNTED))
         for (workload, target), total in sorted(
             totals.items(), key=lambda item: (item[0][0], target_order(item[0][1]))
         )

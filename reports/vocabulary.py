@@ -178,7 +178,7 @@ _QUALIFIER_TEXTS = {
     ("sysinfo", "host"): "sysinfo(2) tells the host’s figures",
     ("sysinfo", "refused"): "sysinfo(2) refused",
 }
-UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind"})
+UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind", "looks"})
 """Recorded with every sample and listed under validity, but not beside each number."""
 CAVEAT_KEYS = frozenset({"accel", "degraded", "limits", "image-ids", "rootless", "pretended"})
 CAVEATS = frozenset({("cgroup", "none")})

@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-__all__ = ["names", "resolve"]
+__all__ = ["names", "resolve", "shipped"]
 
 _SHIPPED = re.compile(r"(?:\./)?(?:scenarios/)?(?P<name>[a-z0-9][a-z0-9_-]*)(?:\.yaml)?")
 
@@ -26,8 +26,13 @@ def resolve(argument: str) -> Path:
     match = _SHIPPED.fullmatch(argument)
     if match is None or path.is_file():
         return path
-    shipped = _folder() / f"{match['name']}.yaml"
-    return shipped if shipped.is_file() else path
+    file = shipped(match["name"])
+    return file if file.is_file() else path
+
+
+def shipped(name: str) -> Path:
+    """The file of a shipped scenario; it need not exist."""
+    return _folder() / f"{name}.yaml"
 
 
 def _folder() -> Path:

@@ -16,6 +16,13 @@ INTERRUPTED = 130
 
 VERBS = {
     "run": "Run a scenario and report what it measured.",
+    "compare": "Tell what changed between two runs, and how sure that is.",
+    "gate": "Fail if a run is worse than its baseline.",
+    "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
+    "export": "Write runs to Parquet, CSV or JSON lines.",
+    "init": "Write a commented scenario to start from.",
+    "list": "Tell which scenarios, targets and metrics there are.",
+    "schema": "Print the scenario language as JSON Schema, for editors.",
     "shell": "Open a terminal in a container or a virtual machine.",
     "images": "Build and list the images that scenarios use.",
     "doctor": "Tell what this host can do, and how to get what it lacks.",

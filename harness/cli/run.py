@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,19 +13,21 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pybench.harness.cli.record import DATABASE, StoreOption
 from pybench.harness.errors import InputError, PybenchError
 
 if TYPE_CHECKING:
-    from pybench.harness.model import Run, Scenario
+    from pybench.harness.calibration import Latency
+    from pybench.harness.environment import ImageFacts
+    from pybench.harness.model import Combination, Environment, Run, Scenario
     from pybench.harness.runner import Outcome
-    from pybench.harness.store import Store
+    from pybench.harness.store import SpooledStore, Store
     from pybench.harness.targets.base import ImageFiles
     from pybench.harness.targets.mock import MockImage
     from pybench.vm_images import Image
 
-DATABASE: Final = "pybench.sqlite"
 REPORT: Final = "report.html"
-ALL_FAILED: Final = 1
+FAILED: Final = 1
 INTERRUPTED: Final = 130
 _ACCELERATIONS: Final = ("auto", "kvm", "tcg")
 
@@ -39,6 +41,8 @@ class Destination:
     results: Path
     json: Path | None
     report: bool
+    store: str
+    """A database URL, or nothing for the file in the results folder."""
 
 
 @app.command(epilog="Example: pybench run scenarios/startup.yaml --json startup.json")
@@ -60,6 +64,16 @@ def run(
         int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the order of launches.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. targets.vm.memory=512MiB."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="At most 5 repetitions and 1 warm-up: to try a scenario out.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and how long it will take; launch nothing.")
+    ] = False,
     libvirt_uri: Annotated[
         str,
         typer.Option("--libvirt-uri", metavar="URI", help="Run virtual machines on this libvirt connection."),
@@ -68,6 +82,13 @@ def run(
         str,
         typer.Option("--accel", metavar="auto|kvm|tcg", help="How virtual machines run."),
     ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
+    ] = False,
+    store: StoreOption = "",
+    branch: Annotated[
+        str, typer.Option("--branch", help="The branch that is measured, where git cannot tell.")
+    ] = "",
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
@@ -75,40 +96,78 @@ def run(
     Every sample is stored before the next launch. Ctrl-C keeps what was measured and leaves nothing running.
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
-    from pybench.harness.scenario import load_scenario, read_text  # noqa: PLC0415
+    from pybench.harness.preflight import check_host  # noqa: PLC0415
+    from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
     path = scenarios.resolve(scenario)
     labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
-    loaded = load_scenario(path, targets=labels, repetitions=repeat, seed=seed)
+    loaded = load_scenario(path, Choices(labels, repeat, seed, tuple(set_ or ()), quick))
     loaded = _with_vm_option(loaded, "libvirt_uri", libvirt_uri)
     if accel and accel not in _ACCELERATIONS:
         raise InputError(f"--accel {accel}: no such thing", f"one of {', '.join(_ACCELERATIONS)}")
     loaded = _with_vm_option(loaded, "accel", accel)
-    destination = Destination(results or _default_results(scenario, path), json, not no_report)
+    destination = Destination(results or _default_results(scenario, path), json, not no_report, store)
+    if dry_run:
+        from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
+
+        show_plan(loaded, store or destination.results / DATABASE)
+        raise typer.Exit
+    check_host(loaded)
     _check_destination(destination)
-    command = _command(
-        scenario,
-        {
-            "--targets": ",".join(labels or ()),
-            "--repeat": repeat,
-            "--seed": seed,
-            "--libvirt-uri": libvirt_uri,
-            "--accel": accel,
-        },
-    )
-    raise typer.Exit(_run(loaded, read_text(path), command, destination))
+    words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
+    words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
+    words += _words("--libvirt-uri", libvirt_uri) + _words("--accel", accel)
+    command = shlex.join(["pybench", "run", scenario, *words])
+    with host_for_itself(loaded, wait=wait):
+        code = _run(loaded, command, destination, _revision(path, branch))
+    raise typer.Exit(code)
 
 
-def _run(scenario: Scenario, definition: str, command: str, destination: Destination) -> int:
-    from pybench.harness.environment import capture  # noqa: PLC0415 - keeps `pybench run --help` quick
+def host_for_itself(scenario: Scenario, *, wait: bool) -> contextlib.AbstractContextManager[None]:
+    """The lock of this host; a scenario that launches nothing disturbs nobody."""
+    from pybench.harness.lock import host_lock  # noqa: PLC0415
+    from pybench.harness.targets import KINDS  # noqa: PLC0415
+
+    if not any(KINDS[target.kind].needs_image for target in scenario.targets):
+        return contextlib.nullcontext()
+    return host_lock(scenario.name, wait=wait, tell=lambda text: typer.echo(text, err=True))
+
+
+def _revision(path: Path, branch: str) -> Mapping[str, str]:
+    """Branch and commit of the project that the scenario belongs to."""
+    from pybench.harness.revision import revision  # noqa: PLC0415 - keeps `pybench run --help` quick
+
+    found = revision(path.absolute().parent)
+    return {**found, "source.branch": branch} if branch else found
+
+
+def _open_store(destination: Destination) -> Store | SpooledStore:
+    """The record; one on a server has a copy here until the server has everything."""
+    from pybench.harness.store import SPOOL, SpooledStore, Store  # noqa: PLC0415
+
+    if "://" not in destination.store or destination.store.startswith("sqlite"):
+        return Store.open(destination.store or destination.results / DATABASE)
+
+    def tell(loss: PybenchError) -> None:
+        typer.echo(f"pybench: {loss.message}", err=True)
+        typer.echo("  kept on this host; `pybench history sync` delivers it later", err=True)
+
+    server = Store.open(destination.store)
+    return SpooledStore(server, Store.open(destination.results / SPOOL), tell)
+
+
+def _run(scenario: Scenario, command: str, destination: Destination, revision: Mapping[str, str]) -> int:
+    # Imported here to keep `pybench run --help` quick.
+    from pybench.harness.calibration import calibrate, calibration_fields  # noqa: PLC0415
     from pybench.harness.model import Run  # noqa: PLC0415
-    from pybench.harness.store import Store, new_run_id, timestamp  # noqa: PLC0415
+    from pybench.harness.store import new_run_id, timestamp  # noqa: PLC0415
     from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
 
     for line in remove_leftovers():
         typer.echo(f"left by a run that was killed: {line}", err=True)
-    with Store.open(destination.results / DATABASE) as store:
-        images = _images(scenario)
+    with _open_store(destination) as store:
+        images = find_images(scenario)
+        calibration = calibrate(target.kind for target in scenario.targets)
         started = datetime.now(UTC)
         record = Run(
             id=new_run_id(scenario.name, started),
@@ -118,13 +177,13 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
             finished=None,
             status="running",
             command=command,
-            environment=capture((target.kind for target in scenario.targets), images),
-            definition=definition,
+            environment=_environment(scenario, images, {**calibration_fields(calibration), **revision}),
+            definition=scenario.definition,
         )
         folder = destination.results / record.id
         folder.mkdir()
         try:
-            outcome = _carry_out(scenario, record, store, images, folder)
+            outcome = _carry_out(scenario, record, store, images, folder, calibration)
         except PybenchError:
             # What was measured before the fault is as good as ever.
             with contextlib.suppress(PybenchError):
@@ -137,8 +196,23 @@ def _run(scenario: Scenario, definition: str, command: str, destination: Destina
     return _exit_code(outcome)
 
 
+def _environment(
+    scenario: Scenario, images: Mapping[str, ImageFacts], others: Mapping[str, str]
+) -> Environment:
+    from pybench.harness.environment import capture  # noqa: PLC0415
+    from pybench.harness.model import Environment  # noqa: PLC0415
+
+    captured = capture((target.kind for target in scenario.targets), images)
+    return Environment({**captured.fields, **others})
+
+
 def _carry_out(
-    scenario: Scenario, record: Run, store: Store, images: Mapping[str, ImageFiles], folder: Path
+    scenario: Scenario,
+    record: Run,
+    store: Store | SpooledStore,
+    images: Mapping[str, ImageFiles],
+    folder: Path,
+    calibration: Mapping[str, Latency],
 ) -> Outcome:
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
     from pybench.harness.runner import Runner  # noqa: PLC0415
@@ -147,11 +221,13 @@ def _carry_out(
 
     with open_journal() as journal, progress_listener() as listener:
         context = TargetContext(journal, folder)
-        runner = Runner(store, lambda choice: open_target(choice, context), images, listener)
+        runner = Runner(
+            store, lambda choice: open_target(choice, context), images, listener, calibration=calibration
+        )
         return runner.carry_out(scenario, record)
 
 
-def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
+def find_images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
     """The images of all workloads; one that is not built, or not from today's recipe, is built now."""
     from pybench import vm_images  # noqa: PLC0415
     from pybench.harness.targets import KINDS  # noqa: PLC0415
@@ -172,7 +248,7 @@ def _images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
     return found
 
 
-def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
+def _tell_results(store: Store | SpooledStore, run_id: str, destination: Destination) -> None:
     """The tables, the files, and last their paths."""
     from rich.console import Console  # noqa: PLC0415 - slow to import
 
@@ -180,13 +256,13 @@ def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
     from pybench.harness.stats import estimates  # noqa: PLC0415
     from pybench.reports.console import summary  # noqa: PLC0415
 
-    record, samples = store.run(run_id), store.samples(run_id)
+    record, samples, conditions = store.run(run_id), store.samples(run_id), store.conditions(run_id)
     if not samples:
         return
     console = Console()
     if not console.is_terminal:
         console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
-    console.print(summary(record, samples))
+    console.print(summary(record, samples, conditions))
     paths = [f"record  {store.place} (run {record.id})"]
     if destination.json is not None:
         json_export.write(destination.json, json_export.document(record, estimates(samples), samples))
@@ -196,7 +272,7 @@ def _tell_results(store: Store, run_id: str, destination: Destination) -> None:
 
         report = destination.results / record.id / REPORT
         report.parent.mkdir(exist_ok=True)
-        paths.append(f"report  {write_report(report, record, samples)}")
+        paths.append(f"report  {write_report(report, record, samples, conditions)}")
     for line in paths:
         typer.echo(line)
 
@@ -207,7 +283,9 @@ def _exit_code(outcome: Outcome) -> int:
         return INTERRUPTED
     for name in outcome.failed_targets:
         typer.echo(f"{name}: every launch failed", err=True)
-    return ALL_FAILED if outcome.failed_targets else 0
+    if outcome.status == "failed":
+        typer.echo("ended at the first failure, as the scenario says; what was measured is kept", err=True)
+    return FAILED if outcome.failed_targets or outcome.status == "failed" else 0
 
 
 def _with_vm_option(scenario: Scenario, name: str, value: str) -> Scenario:
@@ -220,11 +298,14 @@ def _with_vm_option(scenario: Scenario, name: str, value: str) -> Scenario:
     if not takes:
         option = name.replace("_", "-")
         raise InputError(f"--{option} has no use here: no target is a virtual machine", "leave it out")
-    targets = tuple(
-        replace(target, options={**target.options, name: value}) if target.kind in takes else target
-        for target in scenario.targets
-    )
-    return replace(scenario, targets=targets)
+
+    def changed(combination: Combination) -> Combination:
+        target = combination.target
+        if target.kind not in takes:
+            return combination
+        return replace(combination, target=replace(target, options={**target.options, name: value}))
+
+    return replace(scenario, combinations=tuple(map(changed, scenario.combinations)))
 
 
 def _default_results(argument: str, path: Path) -> Path:
@@ -260,9 +341,6 @@ def _check_destination(destination: Destination) -> None:
         check_writable(destination.json)
 
 
-def _command(scenario: str, options: Mapping[str, str | int | None]) -> str:
-    """The command line that does the same again."""
-    words: Sequence[str] = [
-        word for name, value in options.items() if value not in {None, ""} for word in (name, str(value))
-    ]
-    return shlex.join(["pybench", "run", scenario, *words])
+def _words(option: str, value: str | int | None) -> list[str]:
+    """An option of the command line that does the same again, or nothing."""
+    return [] if value in {None, ""} else [option, str(value)]

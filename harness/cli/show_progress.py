@@ -59,15 +59,14 @@ class _Lines:
     def listen(self, event: Event) -> None:
         match event:
             case Preparing():
-                typer.echo(f"preparing {event.target} for {event.workload}", err=True)
+                typer.echo(f"preparing {_prepared(event)}", err=True)
             case StepEnded():
                 if line := self._failures.line(event):
                     typer.echo(line, err=True)
-                done = event.step.order + 1
-                if done * LINES // event.total > self._told:
-                    self._told = done * LINES // event.total
+                if event.done * LINES // event.total > self._told:
+                    self._told = event.done * LINES // event.total
                     left = "" if event.remaining is None else f", {format_span(event.remaining)} left"
-                    typer.echo(f"{done} of {event.total} launches{left}", err=True)
+                    typer.echo(f"{event.done} of {event.total} launches{left}", err=True)
             case StepBegins():
                 pass
 
@@ -93,7 +92,7 @@ def _bar() -> Iterator[Listener]:
         def listen(event: Event) -> None:
             match event:
                 case Preparing():
-                    description = f"preparing {event.target}"
+                    description = f"preparing {_prepared(event)}"
                     progress.update(task, description=description, total=event.total, completed=event.done)
                 case StepBegins():
                     left = "" if event.remaining is None else f"{format_span(event.remaining)} left"
@@ -101,11 +100,11 @@ def _bar() -> Iterator[Listener]:
                         task,
                         description=_what(event.step),
                         total=event.total,
-                        completed=event.step.order,
+                        completed=event.done,
                         left=left,
                     )
                 case StepEnded():
-                    progress.update(task, completed=event.step.order + 1)
+                    progress.update(task, completed=event.done)
                     if line := failures.line(event):
                         progress.console.print(escape(line), highlight=False)
             progress.refresh()
@@ -113,6 +112,16 @@ def _bar() -> Iterator[Listener]:
         yield listen
 
 
+def _prepared(event: Preparing) -> str:
+    combination = event.combination
+    return f"{combination.target.name} for {combination.workload.name}{_with(combination.label)}"
+
+
 def _what(step: Step) -> str:
     kind = "warm-up" if step.warmup else "repetition"
-    return f"{step.target.name} {step.workload.name}, {kind} {step.repetition + 1}"
+    what = f"{step.target.name} {step.workload.name}{_with(step.combination.label)}"
+    return f"{what}, {kind} {step.repetition + 1}"
+
+
+def _with(label: str) -> str:
+    return f" ({label})" if label else ""

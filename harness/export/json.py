@@ -19,11 +19,11 @@ SCHEMA: Final = 1
 """Version of the document: 1 is the first."""
 _SUMMARY: Final = (
     *("workload", "target", "metric", "unit", "n", "median", "mean", "p95", "p99", "ci_low", "ci_high"),
-    "qualifiers",
+    *("qualifiers", "parameters"),
 )
 _SAMPLE: Final = (
     *("workload", "target", "metric", "unit", "value", "repetition", "warmup", "order", "channel"),
-    *("resolution", "qualifiers"),
+    *("resolution", "qualifiers", "parameters", "error"),
 )
 _RUN: Final = ("id", "scenario", "started", "finished", "status", "command")
 
@@ -32,7 +32,7 @@ def document(run: Run, estimates: Iterable[Estimate], samples: Iterable[Sample])
     """The document with the keys `schema`, `run`, `environment`, `summary` and `samples`.
 
     A figure that does not exist (p99 of few samples, the median of none) is null. A failed sample has the
-    value null and two more keys, `status` and `reason`.
+    value null and two more keys, `status` and `reason`; a rejected one has these keys beside its value.
     """
     return {
         "schema": SCHEMA,
@@ -40,7 +40,7 @@ def document(run: Run, estimates: Iterable[Estimate], samples: Iterable[Sample])
         "environment": dict(run.environment.fields),
         "summary": [_fields(estimate, _SUMMARY) for estimate in estimates],
         "samples": [
-            _fields(sample, (*_SAMPLE, "status", "reason") if sample.status == "failed" else _SAMPLE)
+            _fields(sample, (*_SAMPLE, "status", "reason") if sample.status != "ok" else _SAMPLE)
             for sample in samples
         ],
     }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from pybench.harness.measure.base import Measurement, Reading
+from pybench.harness.measure.base import Measurement, Metric, Reading
 from pybench.harness.measure.memory import read_memory
 from pybench.harness.measure.startup import read_startup
 from pybench.harness.measure.teardown import read_teardown
 
-__all__ = ["MEASUREMENTS", "Measurement", "Reading"]
+__all__ = ["MEASUREMENTS", "Measurement", "Metric", "Reading", "metric_of"]
 
 MEASUREMENTS: Final[dict[str, Measurement]] = {
     measurement.name: measurement
@@ -17,17 +18,44 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
         Measurement(
             name="startup",
             description="request to first instruction and to readiness, and the phases in between",
+            metrics=(
+                Metric("startup.ready", "s", "request until the workload is ready, at its declared level"),
+                Metric("startup.exec", "s", "request until the workload's first instruction, if it marks it"),
+                Metric("startup.ahead", "s", "work for this one instance ahead of the request"),
+                Metric("startup.phase.<mark>", "s", "the part of a start that ends with this mark"),
+            ),
             at_ready=read_startup,
         ),
         Measurement(
             name="teardown",
             description="request to stop until nothing of the instance is left",
+            metrics=(Metric("teardown", "s", "request to stop until nothing of the instance is left"),),
             at_stopped=read_teardown,
         ),
         Measurement(
             name="memory",
-            description="what the instance costs the host at the moment it is ready",
+            description="what the instance costs the host at the moment it is ready, and what a guest uses",
+            metrics=(
+                Metric("memory.host.pss", "B", "proportional set size of the instance's processes, at ready"),
+                Metric("memory.host.rss", "B", "resident set size, a shared page counted in each process"),
+                Metric("memory.host.uss", "B", "pages that one of its processes alone has"),
+                Metric("memory.host.mapped", "B", "address space of its processes, touched or not"),
+                Metric("memory.host.cgroup", "B", "what its own control group is charged, at ready"),
+                Metric("memory.host.guest", "B", "of a guest's memory what is resident on the host"),
+                Metric("memory.host.merged", "B", "pages of a guest that KSM has merged with others"),
+                Metric("memory.vmm", "B", "private pages of the monitor beside the guest's memory"),
+                Metric("memory.vmm.files", "B", "the part of them that is unchanged pages of files"),
+                Metric("memory.guest.total", "B", "what the guest's kernel has to give out"),
+                Metric("memory.guest.used", "B", "what of it could not be given out at once"),
+                Metric("memory.guest.kernel", "B", "what the guest's kernel keeps for itself"),
+            ),
             at_ready=read_memory,
         ),
     )
 }
+
+
+def metric_of(name: str, measurements: Iterable[str]) -> Metric | None:
+    """The metric that a dotted name belongs to, among those of some measurements; None if none has it."""
+    metrics = (metric for measurement in measurements for metric in MEASUREMENTS[measurement].metrics)
+    return next((metric for metric in metrics if metric.covers(name)), None)

@@ -24,6 +24,10 @@ class Reading:
     resolution: float
     """In the reading's unit."""
     reason: str = ""
+    error: float | None = None
+    """The estimated error, in the reading's unit, where it is known to be less than the resolution."""
+    ends: tuple[tuple[str, float], ...] = ()
+    """Of a span: channel and resolution (seconds) of the marks on both sides."""
 
 
 Reader = Callable[[Instance], list[Reading]]
@@ -35,6 +39,21 @@ def read_nothing(_instance: Instance) -> list[Reading]:
 
 
 @dataclass(frozen=True, slots=True)
+class Metric:
+    """What one kind of reading is called, in which unit, and what it means."""
+
+    name: str
+    """Dotted; a last part in angle brackets stands for any name."""
+    unit: str
+    description: str
+
+    def covers(self, name: str) -> bool:
+        """Whether a reading of this name is of this kind."""
+        fixed, bracket, _ = self.name.partition("<")
+        return name.startswith(fixed) and len(name) > len(fixed) if bracket else name == fixed
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """A name of a scenario's `measure` list and its readers.
 
@@ -43,6 +62,9 @@ class Measurement:
 
     name: str
     description: str
+    metrics: tuple[Metric, ...] = ()
+    parameters: frozenset[str] = frozenset()
+    """Parameters of a scenario that it takes for itself, such as a number of instances."""
     at_ready: Reader = read_nothing
     at_stopped: Reader = read_nothing
 
@@ -63,4 +85,6 @@ def span(metric: str, marks: Sequence[Mark], begin: str, end: str) -> Reading:
     if last.at < first.at:
         reason = f"the mark {end!r} precedes {begin!r} by {first.at - last.at} ns"
         return Reading(metric, "s", None, last.channel, resolution, reason)
-    return Reading(metric, "s", (last.at - first.at) * NANOSECOND, last.channel, resolution)
+    ends = ((first.channel, first.resolution), (last.channel, last.resolution))
+    seconds = (last.at - first.at) * NANOSECOND
+    return Reading(metric, "s", seconds, last.channel, resolution, ends=ends)

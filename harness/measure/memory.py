@@ -13,6 +13,7 @@ from pybench.harness.targets.base import HasGuest, Instance
 KIBIBYTE: Final = 1024.0
 """smaps_rollup counts in KiB (proc_pid_smaps(5))."""
 PAGE: Final = 4096.0
+HALF_PAGE: Final = 2048
 _SIZES: Final = {"pss": "pss", "rss": "rss", "uss": "uss", "mapped": "vms"}
 """Metric → what psutil calls it."""
 
@@ -29,11 +30,17 @@ def read_memory(instance: Instance) -> list[Reading]:
     """
     readings = _process_memory(instance.processes)
     if (charged := instance.cgroup_memory) is not None:
-        readings.append(Reading("memory.host.cgroup", "B", float(charged), "cgroup", PAGE))
+        # What the kernel has charged ahead of the use of its pages is part of the figure.
+        readings.append(_pages("memory.host.cgroup", charged, "cgroup", PAGE))
     if isinstance(instance, HasGuest):
         readings += _monitor_memory(instance)
         readings += _guest_memory(instance)
     return readings
+
+
+def _pages(metric: str, size: int, channel: str = "smaps", resolution: float = KIBIBYTE) -> Reading:
+    """A count of whole pages, which is exact, however coarse its unit."""
+    return Reading(metric, "B", float(size), channel, resolution, error=0.0)
 
 
 def _monitor_memory(instance: HasGuest) -> list[Reading]:
@@ -42,10 +49,10 @@ def _monitor_memory(instance: HasGuest) -> list[Reading]:
     except InstanceError as error:
         return [Reading("memory.vmm", "B", None, "smaps", KIBIBYTE, error.message)]
     return [
-        Reading("memory.host.guest", "B", float(memory.guest), "smaps", KIBIBYTE),
-        Reading("memory.vmm", "B", float(memory.monitor), "smaps", KIBIBYTE),
-        Reading("memory.vmm.files", "B", float(memory.monitor_files), "smaps", KIBIBYTE),
-        Reading("memory.host.merged", "B", float(memory.merged), "smaps", KIBIBYTE),
+        _pages("memory.host.guest", memory.guest),
+        _pages("memory.vmm", memory.monitor),
+        _pages("memory.vmm.files", memory.monitor_files),
+        _pages("memory.host.merged", memory.merged),
     ]
 
 
@@ -57,9 +64,9 @@ def _guest_memory(instance: HasGuest) -> list[Reading]:
     if memory is None:
         return []
     return [
-        Reading("memory.guest.total", "B", float(memory.total), "guest", KIBIBYTE),
-        Reading("memory.guest.used", "B", float(memory.used), "guest", KIBIBYTE),
-        Reading("memory.guest.kernel", "B", float(memory.kernel), "guest", KIBIBYTE),
+        _pages("memory.guest.total", memory.total, "guest"),
+        _pages("memory.guest.used", memory.used, "guest"),
+        _pages("memory.guest.kernel", memory.kernel, "guest"),
     ]
 
 
@@ -82,9 +89,12 @@ def _process_memory(pids: tuple[int, ...]) -> list[Reading]:
         return [_failed(f"the kernel refuses to show the memory of process {error.pid}")]
     if not counted:
         return [_failed("the instance names no process")]
-    return [
-        Reading(f"memory.host.{name}", "B", float(size), "smaps", KIBIBYTE) for name, size in totals.items()
-    ]
+    pss, uss = totals.pop("pss"), totals["uss"]
+    # Of a page that is mapped several times the share is rounded down to KiB, which loses nothing where it
+    # is half a page: a page of the program's own file, mapped twice.
+    rounding = 0.0 if (pss - uss) % HALF_PAGE == 0 else KIBIBYTE * len(counted)
+    proportional = Reading("memory.host.pss", "B", float(pss), "smaps", KIBIBYTE, error=rounding)
+    return [proportional, *(_pages(f"memory.host.{name}", size) for name, size in totals.items())]
 
 
 def _sizes(process: psutil.Process, *, required: bool) -> dict[str, int]:

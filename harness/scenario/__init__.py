@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pybench.harness.scenario.document import read_text
-from pybench.harness.scenario.load import load_scenario
+from pybench.harness.scenario.load import Choices, load_scenario
 
-__all__ = ["load_scenario", "read_text"]
+__all__ = ["Choices", "load_scenario"]

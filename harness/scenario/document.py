@@ -6,7 +6,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq, TaggedScalar
@@ -31,29 +31,42 @@ Position = tuple[int, int]
 TOP: Final[Position] = (1, 1)
 
 
+class Place(NamedTuple):
+    """Where something stands: in a file, at a line and column; or, with line 0, in an option."""
+
+    source: str
+    line: int
+    column: int
+
+    def error(self, problem: str, hint: str = "") -> InputError:
+        """An error whose message starts with the place."""
+        where = f"{self.source}:{self.line}:{self.column}" if self.line else self.source
+        return InputError(f"{where}: {problem}", hint)
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The content of one YAML file."""
+    """The content of one YAML file, later of several that were merged."""
 
     source: str
     data: Any
     """Dictionaries with text keys, lists and scalars."""
-    keys: dict[KeyPath, Position] = field(default_factory=dict)
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
     """Where each key stands; for an item of a list, where the item stands."""
-    values: dict[KeyPath, Position] = field(default_factory=dict)
+    values: dict[KeyPath, Place] = field(default_factory=dict)
 
-    def place(self, path: KeyPath, *, at_key: bool = False) -> Position:
+    def place(self, path: KeyPath, *, at_key: bool = False) -> Place:
         """Where a value stands, or its key, or the nearest enclosing value whose place is known."""
         positions = self.keys if at_key else self.values
         for length in range(len(path), 0, -1):
             if found := positions.get(path[:length]) or self.keys.get(path[:length]):
                 return found
-        return TOP
+        return Place(self.source, *TOP)
 
     def error(self, path: KeyPath, problem: str, *, at_key: bool = False, hint: str = "") -> InputError:
         """An error that names the place and the key."""
         text = f"{dotted(path)}: {problem}" if path else problem
-        return located(self.source, self.place(path, at_key=at_key), text, hint)
+        return self.place(path, at_key=at_key).error(text, hint)
 
 
 def dotted(path: KeyPath) -> str:
@@ -66,7 +79,7 @@ def dotted(path: KeyPath) -> str:
 
 def located(source: str, position: Position, problem: str, hint: str = "") -> InputError:
     """An error whose message starts with `file:line:column`."""
-    return InputError(f"{source}:{position[0]}:{position[1]}: {problem}", hint)
+    return Place(source, *position).error(problem, hint)
 
 
 def read_text(path: Path) -> str:
@@ -237,10 +250,10 @@ class _Plainer:
             inner = (*path, str(key))
             if key in (node.lc.data or {}):
                 line, column, value_line, value_column = node.lc.data[key]
-                self._document.keys[inner] = (line + 1, column + 1)
+                self._document.keys[inner] = Place(self._document.source, line + 1, column + 1)
                 # A value that is not there stands, for the parser, where the next thing begins.
                 there = (line, column) if value is None else (value_line, value_column)
-                self._document.values[inner] = (there[0] + 1, there[1] + 1)
+                self._document.values[inner] = Place(self._document.source, there[0] + 1, there[1] + 1)
             plain[str(key)] = self.plain(value, inner)
         return plain
 
@@ -250,7 +263,8 @@ class _Plainer:
         for index, value in enumerate(node):
             inner = (*path, index)
             line, column = node.lc.item(index)
-            self._document.keys[inner] = self._document.values[inner] = (line + 1, column + 1)
+            place = Place(self._document.source, line + 1, column + 1)
+            self._document.keys[inner] = self._document.values[inner] = place
             plain.append(self.plain(value, inner))
         return plain
 

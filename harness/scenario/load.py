@@ -2,137 +2,215 @@
 
 from __future__ import annotations
 
-import difflib
-import types
-import typing
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, TypeVar
-
-from pydantic import BaseModel, ValidationError
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
 
 from pybench.harness.errors import InputError
-from pybench.harness.fields import MOST_REPETITIONS, PATTERN_PROBLEMS
+from pybench.harness.fields import MOST_REPETITIONS
 from pybench.harness.measure import MEASUREMENTS
-from pybench.harness.model import Readiness, Resources, Scenario, Schedule, TargetChoice, Workload
-from pybench.harness.scenario.document import Document, KeyPath, Position, parse_document, read_text
-from pybench.harness.scenario.language import ScenarioModel, WorkloadModel
-from pybench.harness.targets import KINDS, TargetKind, TargetSettings
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from pydantic_core import ErrorDetails
+from pybench.harness.model import (
+    Combination,
+    ParameterValue,
+    Readiness,
+    Resources,
+    Scenario,
+    TargetChoice,
+    Workload,
+    WorkloadFile,
+    combine,
+    parameter_label,
+)
+from pybench.harness.plan import most_warmups
+from pybench.harness.scenario.document import Document, KeyPath
+from pybench.harness.scenario.language import ParametersModel, ScenarioModel, WorkloadModel
+from pybench.harness.scenario.merge import read_documents, with_defaults
+from pybench.harness.scenario.parameters import assignments, check_parameters, substituted
+from pybench.harness.scenario.schedule import checked_schedule, gate_limits
+from pybench.harness.scenario.validate import nearest, validate
+from pybench.harness.targets import FEATURES, KINDS, TargetKind, TargetSettings
 
 MOST_LAUNCHES: Final = 1_000_000
-_LONGEST_QUOTE: Final = 60
-_PROBLEMS: Final = {
-    "missing": "this key is missing",
-    "string_type": "must be text",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "dict_type": "must be a mapping",
-    "model_type": "must be a mapping",
-    "list_type": "must be a list",
-}
-AnyModel = TypeVar("AnyModel", bound=BaseModel)
+LARGEST_WORKLOAD_FILE: Final = 16 * 2**20
+QUICK_REPETITIONS: Final = 5
 
 
-def load_scenario(
-    path: Path,
-    *,
-    targets: Sequence[str] | None = None,
-    repetitions: int | None = None,
-    seed: int | None = None,
-) -> Scenario:
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a user may change without touching the file."""
+
+    targets: Sequence[str] | None = None
+    """Labels of the targets to keep, in the file's order; all by default."""
+    repetitions: int | None = None
+    """Replaces the repetitions of every target."""
+    seed: int | None = None
+    """Replaces the schedule's seed."""
+    settings: Sequence[str] = ()
+    """`key=value` texts: a dotted key of the file, and a value as YAML."""
+    quick: bool = False
+    """At most five repetitions and one warm-up, without waiting for anything: to try a scenario out."""
+
+
+def load_scenario(path: Path, choices: Choices = Choices()) -> Scenario:
     """Read and validate a scenario file.
 
     Args:
         path: the YAML file.
-        targets: labels of the targets to keep, in the file's order; all by default.
-        repetitions: replaces the repetitions of every target.
-        seed: replaces the schedule's seed.
+        choices: what the user wants otherwise than the file.
 
     Raises:
         InputError: the file cannot be read, is not YAML, or says something that makes no sense; the message
             has `file:line:column: key: problem`.
     """
-    document = parse_document(str(path), read_text(path))
-    model = _validate(document, ScenarioModel, document.data, ())
-    for index, name in enumerate(model.measure):
-        if name not in MEASUREMENTS:
-            problem = f"unknown measurement {name!r}{nearest(name, MEASUREMENTS)}"
-            raise document.error(("measure", index), problem, hint=f"known are {', '.join(MEASUREMENTS)}")
+    document, definition = read_documents(path, choices.settings)
+    parameters, measurements = _parameters(document)
+    if isinstance(document.data, dict):
+        document = with_defaults(document)
+    combinations: list[Combination] = []
+    for values in assignments(parameters):
+        try:
+            model, found = _combinations(document, values, path.parent)
+        except InputError as error:
+            with_values = f"{error.message} (with {parameter_label(values)})" if values else error.message
+            raise InputError(with_values, error.hint) from error
+        combinations += found
+    schedule = checked_schedule(document, model, measurements, combinations)
     scenario = Scenario(
         name=model.name,
         description=model.description.strip(),
         source=str(path),
-        workloads=tuple(_workload(name, entry) for name, entry in model.workloads.items()),
-        targets=_chosen(_targets(document, model), targets, repetitions),
+        combinations=_chosen(tuple(combinations), choices.targets, choices.repetitions),
         measurements=tuple(model.measure),
-        schedule=Schedule(
-            warmups=model.schedule.warmups,
-            seed=model.schedule.seed if seed is None else seed,
-            ready_timeout=model.schedule.ready_timeout,
-            stop_timeout=model.schedule.stop_timeout,
-        ),
+        schedule=schedule if choices.seed is None else replace(schedule, seed=choices.seed),
+        question=model.question.strip(),
+        gate=gate_limits(document, model),
+        definition=definition,
     )
-    launches = len(scenario.workloads) * sum(
-        choice.repetitions + (scenario.schedule.warmups if choice.warmups is None else choice.warmups)
-        for choice in scenario.targets
-    )
-    if launches > MOST_LAUNCHES:
-        raise document.error(("targets",), f"{launches:,} launches in all; {MOST_LAUNCHES:,} is the limit")
+    if choices.quick:
+        scenario = _quickened(scenario)
+    _check_launches(document, scenario)
     return scenario
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` when something valid is near, else nothing."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+def _parameters(document: Document) -> tuple[dict[str, list[ParameterValue]], tuple[str, ...]]:
+    """The parameters, each used and each reference known, and the names of the measurements."""
+    data = document.data if isinstance(document.data, dict) else {}
+    sections = {key: data[key] for key in ParametersModel.model_fields if key in data}
+    model = validate(document, ParametersModel, sections)
+    for index, name in enumerate(model.measure):
+        if name not in MEASUREMENTS:
+            problem = f"unknown measurement {name!r}{nearest(name, MEASUREMENTS)}"
+            raise document.error(("measure", index), problem, hint=f"known are {', '.join(MEASUREMENTS)}")
+    taken = [MEASUREMENTS[name].parameters for name in model.measure]
+    if data:
+        check_parameters(document, model.parameters, frozenset().union(*taken))
+    return dict(model.parameters), tuple(model.measure)
 
 
-def _workload(name: str, entry: WorkloadModel) -> Workload:
+def _combinations(
+    document: Document, values: Mapping[str, ParameterValue], folder: Path
+) -> tuple[ScenarioModel, tuple[Combination, ...]]:
+    """The file with one value for each parameter."""
+    data = document.data
+    if values:
+        data = {**data, **{key: substituted(data.get(key), values) for key in ("workloads", "targets")}}
+    model = validate(document, ScenarioModel, data)
+    workloads = [_workload(document, name, entry, folder) for name, entry in model.workloads.items()]
+    choices = []
+    for label, entry in model.targets.items():
+        choice, settings = _target(document, label, entry)
+        choices.append(choice)
+        for workload in workloads:
+            _check_features(document, workload, choice, settings)
+    return model, combine(workloads, choices, values)
+
+
+def _workload(document: Document, name: str, entry: WorkloadModel, folder: Path) -> Workload:
+    readiness = entry.readiness
+    files = []
+    for place, file in entry.files.items():
+        content = (file.text or "").encode()
+        if file.source is not None:
+            content = _file_content(
+                document, ("workloads", name, "files", place, "source"), folder / file.source
+            )
+        files.append(WorkloadFile(place, content, file.mode))
     return Workload(
         name=name,
         image=entry.image,
         command=tuple(entry.command),
         environment=dict(entry.environment),
-        readiness=Readiness(entry.readiness.level, entry.readiness.text),
+        readiness=Readiness(
+            readiness.level, readiness.text, readiness.port or 0, readiness.path, readiness.status
+        ),
         resources=Resources(entry.resources.memory, entry.resources.cpus, entry.resources.pids),
+        files=tuple(files),
+        user=entry.user or "",
+        ports=tuple(entry.ports),
     )
 
 
-def _targets(document: Document, model: ScenarioModel) -> tuple[TargetChoice, ...]:
-    choices = []
-    for label, entry in model.targets.items():
-        path: KeyPath = ("targets", label)
-        kind_name = entry.get("kind", label)
-        kind = KINDS.get(kind_name) if isinstance(kind_name, str) else None
-        if kind is None:
-            at_label = "kind" not in entry
-            raise document.error(
-                path if at_label else (*path, "kind"),
-                f"unknown target {kind_name!r}{nearest(str(kind_name), KINDS)}",
-                at_key=at_label,
-                hint=f"known are {', '.join(sorted(KINDS))}; a target with a name of its own says `kind:`",
-            )
-        settings = _validate(document, kind.settings, entry, path)
-        choices.append(
-            TargetChoice(label, kind_name, settings.repetitions, _options(kind, settings), settings.warmups)
+def _file_content(document: Document, path: KeyPath, file: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise document.error(path, f"{file} is not a regular file")
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_WORKLOAD_FILE + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise document.error(path, f"cannot read {file}: {reason}") from error
+    if len(content) > LARGEST_WORKLOAD_FILE:
+        raise document.error(path, f"{file} is larger than 16 MiB", hint="build it into the image")
+    return content
+
+
+def _target(document: Document, label: str, entry: dict[str, Any]) -> tuple[TargetChoice, TargetSettings]:
+    path: KeyPath = ("targets", label)
+    kind_name = entry.get("kind", label)
+    kind = KINDS.get(kind_name) if isinstance(kind_name, str) else None
+    if kind is None:
+        at_label = "kind" not in entry
+        raise document.error(
+            path if at_label else (*path, "kind"),
+            f"unknown target {kind_name!r}{nearest(str(kind_name), KINDS)}",
+            at_key=at_label,
+            hint=f"known are {', '.join(sorted(KINDS))}; a target with a name of its own says `kind:`",
         )
-    return tuple(choices)
+    settings = validate(document, kind.settings, entry, path)
+    choice = TargetChoice(label, kind_name, settings.repetitions, _options(kind, settings), settings.warmups)
+    return choice, settings
 
 
 def _options(kind: TargetKind, settings: TargetSettings) -> dict[str, str | int | float | bool]:
     return settings.model_dump(include=set(kind.option_names))
 
 
+def _check_features(
+    document: Document, workload: Workload, choice: TargetChoice, settings: TargetSettings
+) -> None:
+    """What a workload asks for is honoured or refused, and never ignored."""
+    asked = {
+        "files": ("files",) if workload.files else None,
+        "user": ("user",) if workload.user else None,
+        "ports": ("ports",) if workload.ports else None,
+        workload.readiness.level: ("readiness", "level"),
+    }
+    for feature, keys in asked.items():
+        if keys is not None and feature in FEATURES and feature not in settings.features:
+            hint = "a container can with `network: bridge`" if choice.kind == "container" else ""
+            raise document.error(
+                ("workloads", workload.name, *keys),
+                f"the target {choice.name!r} (kind {choice.kind}) cannot {FEATURES[feature]}",
+                hint=hint or "leave this target out with --targets, or this key",
+            )
+
+
 def _chosen(
-    choices: tuple[TargetChoice, ...], labels: Sequence[str] | None, repetitions: int | None
-) -> tuple[TargetChoice, ...]:
-    known = [choice.name for choice in choices]
+    combinations: tuple[Combination, ...], labels: Sequence[str] | None, repetitions: int | None
+) -> tuple[Combination, ...]:
+    known = list(dict.fromkeys(combination.target.name for combination in combinations))
     for label in labels or ():
         if label not in known:
             raise InputError(
@@ -140,84 +218,41 @@ def _chosen(
                 f"it has {', '.join(known)}",
             )
     if labels is not None:
-        choices = tuple(choice for choice in choices if choice.name in labels)
-        if not choices:
+        combinations = tuple(each for each in combinations if each.target.name in labels)
+        if not combinations:
             raise InputError("no target is chosen", f"the scenario has {', '.join(known)}")
     if repetitions is None:
-        return choices
+        return combinations
     if not 1 <= repetitions <= MOST_REPETITIONS:
         raise InputError(f"{repetitions} repetitions make no sense", f"give 1 to {MOST_REPETITIONS:,}")
-    return tuple(replace(choice, repetitions=repetitions) for choice in choices)
+    return tuple(_with_target(each, repetitions=repetitions) for each in combinations)
 
 
-def _validate(document: Document, model: type[AnyModel], data: object, path: KeyPath) -> AnyModel:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        problems = [_problem(document, model, details, path) for details in error.errors(include_url=False)]
-    # A key that is missing is often one that was misspelt, so what is there comes before what is not.
-    (*_, first), *others = sorted(problems, key=lambda entry: entry[:2])
-    if others:
-        rest = f"{len(others)} more: " + " | ".join(other.message for *_, other in others[:3])
-        raise InputError(first.message, f"{first.hint}; {rest}" if first.hint else rest)
-    raise first
+def _with_target(combination: Combination, **changes: Any) -> Combination:  # noqa: ANN401 - replace takes anything
+    return replace(combination, target=replace(combination.target, **changes))
 
 
-def _problem(
-    document: Document, model: type[BaseModel], details: ErrorDetails, path: KeyPath
-) -> tuple[bool, Position, InputError]:
-    """Whether a key is missing, the place, and the error."""
-    kind, location = details["type"], tuple(details["loc"])
-    at_key = kind in {"extra_forbidden", "missing"} or location[-1:] == ("[key]",)
-    if location[-1:] == ("[key]",):
-        location = location[:-1]
-    hint = ""
-    value = details["input"]
-    if kind == "extra_forbidden":
-        known = _known_keys(model, location[:-1])
-        problem = f"unknown key{nearest(str(location[-1]), known)}"
-        hint = f"known are {', '.join(known)}"
-    else:
-        pattern = details.get("ctx", {}).get("pattern", "")
-        problem = _PROBLEMS.get(kind) or PATTERN_PROBLEMS.get(pattern) or details["msg"]
-        problem = problem.removeprefix("Value error, ").replace("Input should be", "must be")
-        if kind != "missing" and isinstance(value, str | int | float | None) and repr(value) not in problem:
-            problem = f"{problem}, not {_quoted(value)}"
-    if kind == "string_type" and not isinstance(value, dict | list):
-        hint = "put it in quotes"
-    elif kind == "literal_error" and isinstance(value, str):
-        known = details["ctx"]["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-        problem += nearest(value, known)
-    full = (*path, *location)
-    error = document.error(full, problem, at_key=at_key, hint=hint)
-    return kind == "missing", document.place(full, at_key=at_key), error
+def _quickened(scenario: Scenario) -> Scenario:
+    combinations = tuple(
+        _with_target(
+            each,
+            repetitions=min(each.target.repetitions, QUICK_REPETITIONS),
+            warmups=min(most_warmups(scenario.schedule, each), 1),
+        )
+        for each in scenario.combinations
+    )
+    hurried = replace(
+        scenario.schedule,
+        warmups_at_most=None,
+        stop=replace(scenario.schedule.stop, precision=None),
+        settle=replace(scenario.schedule.settle, timeout=0.0),
+    )
+    return replace(scenario, combinations=combinations, schedule=hurried)
 
 
-def _quoted(value: object) -> str:
-    text = "null" if value is None else repr(value)
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
-
-
-def _known_keys(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
-    """The keys that are valid at a place: follow the models' annotations down the location."""
-    annotation: Any = model
-    for part in location:
-        annotation = _bare(annotation)
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            annotation = annotation.model_fields[str(part)].annotation
-        else:
-            annotation = typing.get_args(annotation)[-1]
-    annotation = _bare(annotation)
-    return list(annotation.model_fields)
-
-
-def _bare(annotation: Any) -> Any:  # noqa: ANN401 - annotations are of any type
-    """Without `Annotated[…]` and `| None`."""
-    while True:
-        origin = typing.get_origin(annotation)
-        if origin is typing.Annotated:
-            annotation = typing.get_args(annotation)[0]
-        elif origin in {types.UnionType, typing.Union}:
-            annotation = next(part for part in typing.get_args(annotation) if part is not types.NoneType)
-        else:
-            return annotation
+def _check_launches(document: Document, scenario: Scenario) -> None:
+    launches = sum(
+        each.target.repetitions + most_warmups(scenario.schedule, each) for each in scenario.combinations
+    )
+    if launches > MOST_LAUNCHES:
+        raise document.error(("targets",), f"{launches:,} launches in all; {MOST_LAUNCHES:,} is the limit")

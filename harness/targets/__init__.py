@@ -21,8 +21,12 @@ if TYPE_CHECKING:
     from pybench.runtime.journal import Journal
 
 __all__ = [
+    "FEATURES",
     "KINDS",
+    "MACHINES",
+    "ContainerSettings",
     "MockSettings",
+    "ProcessSettings",
     "TargetContext",
     "TargetKind",
     "TargetSettings",
@@ -31,16 +35,42 @@ __all__ = [
 ]
 
 
+FEATURES: Final = {
+    "files": "put files into its image",
+    "user": "run it as another user",
+    "ports": "be reached on its ports",
+    "tcp": "be asked over the network",
+    "http": "be asked over the network",
+}
+"""What a workload may ask for and not every target can do; each completes "a target that cannot …"."""
+NETWORKED: Final = frozenset({"ports", "tcp", "http"})
+
+
 class TargetSettings(BaseModel):
     """What every target of a scenario file may say; a kind adds its own options."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: str | None = None
     """The implementation; by default the target's label names it."""
     repetitions: Repetitions = 20
+    """Measured launches of each workload, at most."""
     warmups: Warmups | None = None
-    """Overrides the schedule's."""
+    """Exactly so many warm-ups, whatever the schedule says."""
+
+    @property
+    def features(self) -> frozenset[str]:
+        """What it honours of a workload beyond image, command, environment and limits."""
+        return frozenset()
+
+
+class ProcessSettings(TargetSettings):
+    """Options of the bare process."""
+
+    @property
+    def features(self) -> frozenset[str]:
+        """It listens on the host's own ports."""
+        return NETWORKED
 
 
 class ContainerSettings(TargetSettings):
@@ -52,6 +82,11 @@ class ContainerSettings(TargetSettings):
     """`bridge`: an interface and address of its own, from a pool made ahead; `none`: loopback alone."""
     writable: MemorySize | None = None
     """Bytes that it may write into its root, in memory; without it the root is read-only."""
+
+    @property
+    def features(self) -> frozenset[str]:
+        """With an address of its own it can be asked."""
+        return NETWORKED if self.network == "bridge" else frozenset()
 
 
 class VmSettings(TargetSettings):
@@ -78,6 +113,11 @@ class MockSettings(TargetSettings):
     """One character per launch, repeated: `.` succeeds, `x` fails to start, `d` dies after it was ready, `l`
     leaves something behind."""
 
+    @property
+    def features(self) -> frozenset[str]:
+        """It pretends whatever it is asked for."""
+        return frozenset(FEATURES)
+
 
 @dataclass(frozen=True, slots=True)
 class TargetContext:
@@ -97,6 +137,8 @@ class TargetKind:
     settings: type[TargetSettings]
     class_path: str
     """`module:Class`; called as `Class(settings, context)`."""
+    typical_seconds: float
+    """What a launch with its teardown takes on the reference host, for plans that nothing is known about."""
     needs_image: bool = True
     """False where nothing is really run, so that no image has to be built."""
 
@@ -110,41 +152,50 @@ KINDS: Final[dict[str, TargetKind]] = {
     "process": TargetKind(
         title="Bare process",
         description="fork and exec on the host, in the image's directory; the baseline",
-        settings=TargetSettings,
+        settings=ProcessSettings,
         class_path="pybench.harness.targets.process:ProcessTarget",
+        typical_seconds=0.03,
     ),
     "floor": TargetKind(
         title="Raw clone3",
         description="clone3 with the container's namespaces, then exec, nothing else; the physical limit",
         settings=TargetSettings,
         class_path="pybench.harness.targets.floor:FloorTarget",
+        typical_seconds=0.03,
     ),
     "container": TargetKind(
         title="Container",
         description="our namespace-based container with cgroup limits and no capabilities",
         settings=ContainerSettings,
         class_path="pybench.harness.targets.container:ContainerTarget",
+        typical_seconds=0.05,
     ),
     "vm": TargetKind(
         title="Virtual machine",
         description="a libvirt domain: KVM when a test boot succeeds, else TCG emulation, and labelled so",
         settings=VmSettings,
         class_path="pybench.harness.targets.vm:VmTarget",
+        typical_seconds=3.2,
     ),
     "vm-restore": TargetKind(
         title="Restored VM",
         description="the same virtual machine, restored from the state of one that was booted and ready",
         settings=VmSettings,
         class_path="pybench.harness.targets.vm_restore:VmRestoreTarget",
+        typical_seconds=1.2,
     ),
     "mock": TargetKind(
         title="Pretended",
         description="launches nothing and reports invented marks; for tests of the scheduler",
         settings=MockSettings,
         class_path="pybench.harness.targets.mock:MockTarget",
+        typical_seconds=0.005,
         needs_image=False,
     ),
 }
+
+MACHINES: Final = frozenset(name for name, kind in KINDS.items() if issubclass(kind.settings, VmSettings))
+"""Kinds that run a virtual machine."""
 
 
 def open_target(choice: TargetChoice, context: TargetContext) -> Target:

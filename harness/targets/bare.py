@@ -8,8 +8,10 @@ import signal
 import time
 from collections.abc import Mapping
 
-from pybench.harness.errors import LeftoverError
+from pybench.harness.errors import InstanceError, LeftoverError
 from pybench.harness.model import Mark, Workload
+from pybench.harness.model import Readiness as AskedReadiness
+from pybench.harness.targets.answer import ASKED_LEVELS, await_answer, check_free
 from pybench.harness.targets.base import ImageFiles
 from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.readiness import spawn_readiness
@@ -19,6 +21,8 @@ from pybench.runtime.container.sandbox import mark_environment, stdio_steps
 from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
 from pybench.runtime.journal import Journal
+
+LOOPBACK = "127.0.0.1"
 
 
 class BareInstance:
@@ -56,6 +60,18 @@ class BareInstance:
     def output(self) -> str:
         """The last of what it printed, escaped."""
         return self._instance.tail.text
+
+    def await_answer(self, readiness: AskedReadiness, address: str, timeout: float) -> None:
+        """Ask it over the network until it answers; the answer becomes its mark `ready`.
+
+        Raises:
+            InstanceError: it did not answer in time, and nothing is left of it.
+        """
+        try:
+            await_answer(readiness, address, self._instance.marks, timeout, lambda: self._instance.wait(0))
+        except InstanceError as error:
+            self.stop(0)
+            raise InstanceError(error.message, error.hint, log=self.output) from error
 
     def stop(self, timeout: float) -> None:
         """End it, then whatever else is in its session; idempotent.
@@ -102,6 +118,7 @@ class BareTarget:
         self._program: Program | None = None
         self._readiness = Readiness(marking=False, line=None)
         self._running: list[BareInstance] = []
+        self._asked: AskedReadiness | None = None
 
     def prepare(self, workload: Workload, image: ImageFiles) -> None:
         """Compile the program.
@@ -113,6 +130,7 @@ class BareTarget:
         if self._spawner is None:
             self._spawner = self._resources.enter_context(Spawner(self._journal))
         self._readiness = spawn_readiness(workload, image)
+        self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
         # Not only for safety: a program that loses its harness would disturb the next run.
         steps: tuple[Step, ...] = (
             NewSession(),
@@ -142,7 +160,12 @@ class BareTarget:
             started = launch(spawner, program, self._readiness, timeout)
             return BareInstance(started, self._journal, self._qualifiers, self._running)
 
-        return spawner.call(start)
+        if self._asked is None:
+            return spawner.call(start)
+        check_free(self._asked, LOOPBACK)
+        instance = spawner.call(start)
+        instance.await_answer(self._asked, LOOPBACK, timeout)
+        return instance
 
     def cleanup(self) -> None:
         """End what an interruption left running, then the spawning thread."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 
-from pybench.harness.model import Mark, Workload
+from pybench.harness.errors import InstanceError
+from pybench.harness.model import Mark, Readiness, Workload
 from pybench.harness.targets import ContainerSettings, TargetContext
+from pybench.harness.targets.answer import ASKED_LEVELS, await_answer
 from pybench.harness.targets.base import ImageFiles
 from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.readiness import spawn_readiness
@@ -27,12 +29,16 @@ class ContainerInstance:
 
     def __init__(self, container: Container, qualifiers: Mapping[str, str]) -> None:
         self._container = container
+        self._answer: Mark | None = None
         self.qualifiers = qualifiers
 
     @property
     def marks(self) -> tuple[Mark, ...]:
         """From `preparing` and `request` to `ready`, and to `stopped` once it is."""
-        return self._container.marks
+        answer = self._answer
+        return tuple(
+            answer if mark.name == "ready" and answer is not None else mark for mark in self._container.marks
+        )
 
     @property
     def processes(self) -> tuple[int, ...]:
@@ -48,6 +54,23 @@ class ContainerInstance:
     def output(self) -> str:
         """The last of what it printed, escaped."""
         return self._container.output
+
+    def await_answer(self, readiness: Readiness, timeout: float) -> None:
+        """Ask it over its network until it answers; the answer becomes its mark `ready`.
+
+        Raises:
+            InstanceError: it did not answer in time, and nothing is left of it.
+        """
+        lease = self._container.network
+        if lease is None:
+            raise RuntimeError("a container without a network was to be asked")
+        marks = list(self._container.marks)
+        try:
+            await_answer(readiness, str(lease.address.ip), marks, timeout, lambda: self._container.wait(0))
+        except InstanceError as error:
+            self._container.stop(0)
+            raise InstanceError(error.message, error.hint, log=self.output) from error
+        self._answer = marks[-1]
 
     def stop(self, timeout: float) -> None:
         """End it and verify that nothing is left.
@@ -69,6 +92,7 @@ class ContainerTarget:
         self._sandbox_resources = contextlib.ExitStack()
         self._sandbox: Sandbox | None = None
         self._pool: NetworkPool | None = None
+        self._asked: Readiness | None = None
 
     def prepare(self, workload: Workload, image: ImageFiles) -> None:
         """Reserve ids, stage the image, compile the steps.
@@ -81,6 +105,7 @@ class ContainerTarget:
         self._sandbox_resources.close()
         if self._spawner is None:
             self._spawner = self._resources.enter_context(Spawner(self._journal))
+        self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
         asked = workload.resources
         spec = SandboxSpec(
             rootfs=image.rootfs,
@@ -111,7 +136,10 @@ class ContainerTarget:
         """
         if self._sandbox is None:
             raise RuntimeError("launch before prepare")
-        return ContainerInstance(self._sandbox.start(timeout), self._sandbox.qualifiers)
+        instance = ContainerInstance(self._sandbox.start(timeout), self._sandbox.qualifiers)
+        if self._asked is not None:
+            instance.await_answer(self._asked, timeout)
+        return instance
 
     def cleanup(self) -> None:
         """Release the sandbox and end the spawning thread."""

@@ -30,6 +30,7 @@ class MockImage:
     disk: Path | None = None
     marking: frozenset[str] = frozenset()
     kernel_release: str = ""
+    digests: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

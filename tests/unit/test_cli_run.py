@@ -204,3 +204,97 @@ def wait_for_samples(project: Path, process: subprocess.Popen[str]) -> None:
             finally:
                 connection.close()
     pytest.fail("the run ended before it was interrupted")
+
+
+def test_a_dry_run_shows_the_plan_and_launches_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its times are typical ones until a run of the scenario is on record, then those of that run."""
+    arguments = ["run", "scenarios/mine.yaml", "--dry-run", "--targets", "fast,slow"]
+    assert command_line(arguments) == 0
+    out = capsys.readouterr().out
+    assert "mine" not in out
+    assert "pretended: at most 10 launches, about" in out
+    assert "typical" in out
+    assert "nothing was launched" in out
+    assert not (project / "results").exists()
+    assert command_line(["run", "scenarios/mine.yaml", "--no-report", "--targets", "fast,slow"]) == 0
+    capsys.readouterr()
+    assert command_line(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.count("earlier runs") == 2
+    assert "typical" not in out
+    assert stored_runs(project) == 1
+
+
+@pytest.mark.usefixtures("project")
+def test_a_dry_run_tells_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
+    """What ends it, what it waits for, and what it does to the host."""
+    schedule = (
+        "schedule={warmups_at_most: 9, stop: {precision: 5%, at_least: 6, time: 2min}, caches: cold, "
+        "settle: {running: 2, pressure: 20%}, cpus: [0], priority: high}"
+    )
+    assert command_line(["run", "scenarios/mine.yaml", "--dry-run", "--set", schedule]) == 0
+    out = capsys.readouterr().out
+    for rule in (
+        "the median of startup.ready is at most 5 % wide, from 6 samples on",
+        "stops after 2 min 00 s",
+        "warms up while launches get faster, 1 to 9 times",
+        "for at most 2 runnable tasks, processor pressure at most 20 %",
+        "drops the host's page cache",
+        "held to processors 0",
+        "high scheduling priority",
+    ):
+        assert rule in out
+
+
+def test_what_was_set_is_part_of_the_record(project: Path) -> None:
+    """The command repeats the run, and the definition is the scenario as it was carried out."""
+    arguments = [
+        "run",
+        "scenarios/mine.yaml",
+        "--set",
+        "targets.fast.repetitions=2",
+        "--quick",
+        "--no-report",
+    ]
+    assert command_line([*arguments, "--targets", "fast"]) == 0
+    with Store.open(project / "results" / "pybench.sqlite") as store:
+        (run,) = store.runs()
+        assert run.command == (
+            "pybench run scenarios/mine.yaml --targets fast --set targets.fast.repetitions=2 --quick"
+        )
+        assert "repetitions: 2" in run.definition
+        assert sum(sample.metric == "teardown" for sample in store.samples(run.id)) == 3
+
+
+@pytest.mark.usefixtures("project")
+def test_a_run_that_is_told_to_stop_at_a_failure_is_exit_code_1(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """With the results so far."""
+    arguments = ["run", "scenarios/mine.yaml", "--no-report", "--targets", "fast,broken"]
+    assert command_line([*arguments, "--set", "schedule.on_failure=stop"]) == 1
+    assert "ended at the first failure" in capsys.readouterr().err
+
+
+def test_more_memory_than_the_host_has_is_exit_code_3(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told with target and parameters, before anything is launched or built."""
+    text = TEXT.replace("fast: {kind: mock, repetitions: 6}", "vm: {memory: '${memory}'}")
+    (project / "scenarios" / "mine.yaml").write_text("parameters: {memory: [256MiB, 1PiB]}\n" + text)
+    assert command_line(["run", "scenarios/mine.yaml"]) == 3
+    err = capsys.readouterr().err
+    assert "one guest of vm for ready (memory=1PiB) is to have 1.00 PiB" in err
+    assert not (project / "results").exists()
+
+
+def test_the_summary_ends_with_its_validity(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Circumstances of the host and the harness, in the console and in the report."""
+    assert command_line(["run", "scenarios/mine.yaml", "--targets", "fast"]) == 0
+    out = capsys.readouterr().out
+    page = next((project / "results").glob("*/report.html")).read_text()
+    for subject in ("steal", "load", "page cache", "harness, own work", "drift", "lag-1 autocorrelation"):
+        assert subject in out
+        assert subject in page

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness.environment import MUST_MATCH, capture, cgroup_version, commit, mismatches
+from pybench.harness.environment import MUST_MATCH, Mismatch, capture, mismatches
+from pybench.harness.environment.host import cgroup_version, storage_of
+from pybench.harness.environment.reading import file_hash
+from pybench.harness.environment.software import code_hash, commit
 from pybench.harness.model import Environment
 from pybench.harness.targets.mock import MockImage
 
@@ -27,6 +30,8 @@ def test_the_fingerprint_agrees_with_the_system() -> None:
     assert fields["software.python"] == platform.python_version()
     assert fields["image.minimal.hash"] == "0" * 64
     assert fields["image.minimal.kernel"] == "6.1.0-9"
+    assert fields["host.kernel.command_line"] in Path("/proc/cmdline").read_text()
+    assert fields["host.user"] == ("root" if os.geteuid() == 0 else "rootless")
 
 
 def test_every_field_is_dotted_text() -> None:
@@ -83,11 +88,42 @@ def test_unlike_hosts_are_told_apart() -> None:
     """Only fields that must match count, and a field that one side lacks is a difference."""
     one = Environment({"host.kernel": "6.1", "host.cpu.model": "A", "host.name": "x"})
     other = Environment({"host.kernel": "6.2", "host.cpu.model": "A", "host.name": "y", "host.smt": "on"})
-    assert mismatches(one, other) == {"host.kernel": ("6.1", "6.2"), "host.smt": (None, "on")}
-    assert mismatches(one, one) == {}
+    assert mismatches(one, other) == (
+        Mismatch("host.kernel", "6.1", "6.2"),
+        Mismatch("host.smt", None, "on"),
+    )
+    assert mismatches(one, one) == ()
 
 
 def test_what_must_match_is_captured() -> None:
     """Each declared field is one that can occur, so that a typing error cannot weaken the check."""
-    optional = {"host.governor", "host.smt", "host.thp", "software.qemu", "software.libvirt"}
-    assert set(MUST_MATCH) - set(capture(["process"], {}).fields) <= optional
+    optional = {
+        *("host.governor", "host.smt", "host.thp", "host.ksm", "host.cpu.microcode", "host.numa"),
+        *("software.qemu", "software.libvirt"),
+    }
+    captured = capture(["process"], {}).fields
+    missing = {rule for rule in MUST_MATCH if not any(f"{name}.".startswith(rule) for name in captured)}
+    assert missing <= optional
+
+
+def test_one_unlike_mitigation_is_told_by_name() -> None:
+    """A rule that ends with a dot covers every field below it, on either side."""
+    one = Environment({"host.mitigation.meltdown": "Mitigation: PTI"})
+    other = Environment({"host.mitigation.mds": "Vulnerable", "host.mitigation.meltdown": "Mitigation: PTI"})
+    assert mismatches(one, other) == (Mismatch("host.mitigation.mds", None, "Vulnerable"),)
+
+
+def test_the_storage_is_that_of_the_mount(tmp_path: Path) -> None:
+    """File system and device come from the mount whose device number the path has."""
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    mountinfo = f"22 1 0:1 / /proc rw - proc proc rw\n23 1 {number} / / rw - btrfs /dev/nvme0n1 rw\n"
+    assert (storage_of(tmp_path, mountinfo) or "").startswith("btrfs on nvme0n1")
+    assert storage_of(tmp_path, "") is None
+    assert storage_of(tmp_path / "missing", mountinfo) is None
+
+
+def test_the_code_hash_is_of_the_installed_code(tmp_path: Path) -> None:
+    """It is stable, and a hash of a file that cannot be read is left out instead of guessed."""
+    assert code_hash() == code_hash()
+    assert file_hash(tmp_path / "missing") is None

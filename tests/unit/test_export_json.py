@@ -25,7 +25,11 @@ RUN = Run(
     "pybench run s",
     Environment({"a.b": "c"}),
 )
-SAMPLE = Sample("w", "t", "startup.ready", "s", 0.25, 0, False, 4, "pipe", 1e-9, {"accel": "tcg"})
+SAMPLE = Sample(
+    *("w", "t", "startup.ready", "s", 0.25, 0, False, 4, "pipe", 1e-9, {"accel": "tcg"}),
+    parameters={"memory": "64MiB"},
+    error=2e-9,
+)
 FAILED = replace(SAMPLE, target="broken", value=None, status="failed", reason="not ready")
 
 
@@ -57,6 +61,7 @@ def test_the_document_has_exactly_the_documented_keys() -> None:
                 "ci_low": 0.25,
                 "ci_high": 0.25,
                 "qualifiers": {"accel": "tcg"},
+                "parameters": {"memory": "64MiB"},
             }
         ],
         "samples": [
@@ -72,6 +77,8 @@ def test_the_document_has_exactly_the_documented_keys() -> None:
                 "channel": "pipe",
                 "resolution": 1e-9,
                 "qualifiers": {"accel": "tcg"},
+                "parameters": {"memory": "64MiB"},
+                "error": 2e-9,
             }
         ],
     }

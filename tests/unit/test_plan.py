@@ -8,7 +8,7 @@ from itertools import pairwise
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pybench.harness.model import Scenario, Schedule, Step, TargetChoice, Workload
+from pybench.harness.model import Scenario, Schedule, Step, TargetChoice, Workload, combine
 from pybench.harness.plan import plan
 
 WORKLOAD = Workload("ready", "minimal", ("/bin/workload",))
@@ -23,7 +23,8 @@ def scenario(
         for index, count in enumerate(repetitions)
     )
     names = tuple(Workload(f"w{index}", "minimal", ("/bin/workload",)) for index in range(workloads))
-    return Scenario("s", "", "s.yaml", names, targets, ("startup",), Schedule(warmups=warmups, seed=seed))
+    schedule = Schedule(warmups=warmups, seed=seed)
+    return Scenario("s", "", "s.yaml", combine(names, targets), ("startup",), schedule)
 
 
 def rounds(steps: tuple[Step, ...]) -> list[list[str]]:

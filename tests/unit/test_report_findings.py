@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
 
 from pybench.harness.model import RunStatus, Sample
@@ -141,3 +143,16 @@ def test_unknown_metrics_and_targets_are_spoken_of_by_name() -> None:
     [answer] = told(samples, "answer")
     assert answer.startswith("On this host my.{metric} of {docker} is ")
     assert "that of podman-5" in answer
+
+
+def test_samples_that_were_mostly_rejected_limit_the_answer() -> None:
+    """The targets are named with their numbers; where nothing counts at all, that is the answer."""
+    samples = make_samples({"process": 20, "vm": 8})
+    doubtful = [
+        replace(sample, status="rejected") if sample.target == "process" and sample.order % 3 else sample
+        for sample in samples
+    ]
+    [caution] = [text for text in told(doubtful, "caution") if "rejected" in text]
+    assert caution.startswith("Most samples were rejected for their estimated error: process (")
+    nothing = [replace(sample, status="rejected") for sample in samples]
+    assert told(nothing, "answer")[0].startswith("No sample counts: the estimated error of every one is too")

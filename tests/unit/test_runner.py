@@ -15,9 +15,21 @@ from pathlib import Path
 
 import pytest
 
+from pybench.harness import conditions
 from pybench.harness.errors import HostError, LeftoverError
 from pybench.harness.interruption import Interruption
-from pybench.harness.model import Environment, Run, Sample, Scenario, Schedule, Step, TargetChoice, Workload
+from pybench.harness.model import (
+    Environment,
+    Run,
+    Sample,
+    Scenario,
+    Schedule,
+    Step,
+    Stop,
+    TargetChoice,
+    Workload,
+    combine,
+)
 from pybench.harness.plan import plan
 from pybench.harness.progress import Event, Preparing, Remaining, StepBegins, StepEnded
 from pybench.harness.runner import Outcome, Runner
@@ -40,8 +52,7 @@ def scenario(**options: dict[str, str | int | float]) -> Scenario:
         "s",
         "",
         "s.yaml",
-        (Workload("w", "minimal", ("/bin/workload",)),),
-        targets,
+        combine([Workload("w", "minimal", ("/bin/workload",))], targets),
         ("startup", "teardown", "memory"),
         Schedule(warmups=1),
     )
@@ -224,7 +235,7 @@ def signals_at(*delays: float, number: signal.Signals = signal.SIGINT) -> Iterat
 def test_an_interrupted_run_keeps_what_was_measured(bench: Bench, number: signal.Signals) -> None:
     """A signal cuts the launch short at once, ends the run as interrupted, and cleans up."""
     began = time.monotonic()
-    with signals_at(0.35, number=number):
+    with signals_at(0.7, number=number):
         outcome = bench.carry_out(scenario(slow={"delay": 0.1, "repetitions": 1000}))
     assert outcome.status == bench.store.run("r").status == "interrupted"
     assert 1 <= len(bench.samples("startup.ready")) == outcome.launches <= 10
@@ -290,13 +301,14 @@ def test_a_run_works_outside_the_main_thread(bench: Bench) -> None:
 
 def test_events_tell_what_happens_and_what_is_left(bench: Bench) -> None:
     """Preparations first, then begin and end of each step, with a remaining time that ends at nothing."""
-    bench.carry_out(scenario(slow={"delay": 0.02, "repetitions": 4, "failures": "x"}))
+    wanted = scenario(slow={"delay": 0.1, "repetitions": 4, "failures": "x"})
+    bench.carry_out(wanted)
     first, *steps = bench.events
-    assert first == Preparing("w", "slow", 0, 1)
+    assert first == Preparing(wanted.combinations[0], 0, 1)
     assert [type(event) for event in steps] == [StepBegins, StepEnded] * 5
     begun = [event.remaining for event in steps if isinstance(event, StepBegins)]
     assert begun[0] is None
-    assert begun[1] == pytest.approx(4 * 0.02, rel=0.9)
+    assert begun[1] == pytest.approx(4 * 0.1, rel=0.9)
     last = steps[-1]
     assert isinstance(last, StepEnded)
     assert (last.remaining, last.failure) == (0, "the pretended instance failed")
@@ -325,7 +337,8 @@ from pybench.runtime.journal import open_journal
 
 folder = Path(sys.argv[1])
 target = TargetChoice("t", "mock", 1000, {"delay": 0.01})
-wanted = Scenario("s", "", "s", (Workload("w", "i", ("/x",)),), (target,), ("startup",), Schedule(warmups=0))
+combinations = combine([Workload("w", "i", ("/x",))], [target])
+wanted = Scenario("s", "", "s", combinations, ("startup",), Schedule(warmups=0))
 run = Run("r", "s", "s", "2025-01-01T00:00:00.000Z", None, "running", "c", Environment({}))
 with Store.open(folder / "pybench.sqlite") as store, open_journal(folder) as journal:
     context = TargetContext(journal, folder)
@@ -351,3 +364,62 @@ def test_a_killed_runner_leaves_its_samples_and_its_journal(tmp_path: Path) -> N
         assert {sample.order for sample in store.samples("r")} >= set(range(reported + 1))
     (journal,) = tmp_path.glob("*.journal")
     assert '"kind": "pretended"' in journal.read_text()
+
+
+def test_each_step_has_its_conditions(bench: Bench) -> None:
+    """Time waited, launched and worked, and the host's state; own work begins with the second step."""
+    bench.carry_out(scenario(slow={"delay": 0.02, "repetitions": 3}))
+    found = bench.store.conditions("r")
+    assert [each.order for each in found] == [0, 1, 2, 3]
+    for each in found:
+        assert each.values[conditions.LAUNCH_SECONDS] == pytest.approx(0.02, rel=0.9)
+        assert each.values[conditions.STEP_SECONDS] >= each.values[conditions.LAUNCH_SECONDS]
+        assert each.values[conditions.MEASURED_SECONDS] >= each.values[conditions.LAUNCH_SECONDS]
+        assert each.values[conditions.HARNESS_CPU] >= 0
+        assert each.values[conditions.UNSETTLED] == 0
+    assert [conditions.OWN_SECONDS in each.values for each in found] == [False, True, True, True]
+
+
+def test_a_sample_with_too_large_an_error_is_rejected_and_replaced(bench: Bench) -> None:
+    """It keeps its value and gets a reason; half as many launches again are tried, and the run is done."""
+    outcome = bench.carry_out(scenario(brief={"latency": 1e-7, "repetitions": 4}, fine={"repetitions": 2}))
+    ready = [sample for sample in bench.samples("startup.ready") if sample.target == "brief"]
+    assert {sample.status for sample in ready} == {"rejected"}
+    assert [sample.repetition for sample in ready if not sample.warmup] == [0, 1, 2, 3, 4, 5]
+    assert ready[0].value == pytest.approx(1e-7)
+    assert ready[0].reason == "its estimated error of 2.00 ns exceeds 1 % of 100 ns"
+    assert ready[0].error == pytest.approx(2e-9)
+    assert outcome == Outcome("done", 10, 0, (), 7)
+    events = [event for event in bench.events if isinstance(event, StepEnded)]
+    assert (events[-1].done, events[-1].total) == (10, 10)
+
+
+def test_parameters_are_on_every_sample(bench: Bench) -> None:
+    """Each combination is prepared and launched on its own."""
+    wanted = scenario(one={"repetitions": 2})
+    combinations = tuple(
+        replace(each, parameters={"memory": size})
+        for size in ("64MiB", "128MiB")
+        for each in wanted.combinations
+    )
+    bench.carry_out(replace(wanted, combinations=combinations))
+    ready = [sample for sample in bench.samples("startup.ready") if not sample.warmup]
+    assert sorted(str(sample.parameters["memory"]) for sample in ready) == ["128MiB"] * 2 + ["64MiB"] * 2
+
+
+def test_precision_ends_a_combination_and_its_samples_say_so(bench: Bench) -> None:
+    """The pretended launches differ by a few percent, so the first look suffices."""
+    wanted = scenario(one={"repetitions": 50})
+    schedule = replace(wanted.schedule, stop=Stop(precision=0.1, at_least=10))
+    outcome = bench.carry_out(replace(wanted, schedule=schedule))
+    ready = [sample for sample in bench.samples("startup.ready") if not sample.warmup]
+    assert len(ready) == outcome.launches - 1 == 10
+    assert {sample.qualifiers["looks"] for sample in ready} == {"10-50"}
+
+
+def test_a_run_ends_at_the_first_failure_if_it_is_told_so(bench: Bench) -> None:
+    """What was measured before is kept, and the run is a failed one."""
+    wanted = scenario(shaky={"failures": "..x", "repetitions": 9})
+    outcome = bench.carry_out(replace(wanted, schedule=replace(wanted.schedule, on_failure="stop")))
+    assert outcome.status == bench.store.run("r").status == "failed"
+    assert [sample.status for sample in bench.samples("startup.ready")] == ["ok", "ok", "failed"]

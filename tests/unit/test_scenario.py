@@ -12,7 +12,7 @@ import pytest
 from pybench import scenarios
 from pybench.harness.errors import InputError
 from pybench.harness.model import Readiness, Resources, Schedule, TargetChoice
-from pybench.harness.scenario import load_scenario
+from pybench.harness.scenario import Choices, load_scenario
 
 TEXT = """\
 name: example
@@ -92,22 +92,23 @@ def test_what_is_left_out_has_defaults(path: Path) -> None:
 def test_targets_and_numbers_can_be_chosen(path: Path) -> None:
     """The caller may keep some targets, in the file's order, and replace repetitions and seed."""
     path.write_text(TEXT)
-    scenario = load_scenario(path, targets=["emulated", "process"], repetitions=3, seed=9)
+    scenario = load_scenario(path, Choices(targets=["emulated", "process"], repetitions=3, seed=9))
     assert [(target.name, target.repetitions) for target in scenario.targets] == [
         ("process", 3),
         ("emulated", 3),
     ]
     assert scenario.schedule.seed == 9
-    assert [target.name for target in load_scenario(path, targets=["emulated"]).targets] == ["emulated"]
+    chosen = load_scenario(path, Choices(targets=["emulated"]))
+    assert [target.name for target in chosen.targets] == ["emulated"]
 
 
 def test_choosing_an_unknown_target_offers_the_nearest(path: Path) -> None:
     """A misspelt target is told from those of the scenario."""
     path.write_text(TEXT)
     with pytest.raises(InputError, match=r"'proces' is not in the scenario; did you mean 'process'\?"):
-        load_scenario(path, targets=["proces"])
+        load_scenario(path, Choices(targets=["proces"]))
     with pytest.raises(InputError, match="no target is chosen"):
-        load_scenario(path, targets=[])
+        load_scenario(path, Choices(targets=[]))
 
 
 @pytest.mark.parametrize("repetitions", [0, -1, 1_000_001])
@@ -115,7 +116,7 @@ def test_choosing_absurd_repetitions_is_refused(path: Path, repetitions: int) ->
     """The bounds of the file hold for the caller as well."""
     path.write_text(TEXT)
     with pytest.raises(InputError, match="repetitions make no sense"):
-        load_scenario(path, repetitions=repetitions)
+        load_scenario(path, Choices(repetitions=repetitions))
 
 
 @pytest.mark.parametrize(
@@ -315,8 +316,9 @@ def test_every_shipped_scenario_is_valid_and_introduces_itself(name: str) -> Non
     """It loads, bears the name of its file, and its header asks a question and tells how long it takes."""
     path = scenarios.resolve(name)
     header = "".join(line for line in path.read_text().splitlines(keepends=True) if line.startswith("#"))
-    assert load_scenario(path).name == name
-    assert "?" in header
+    scenario = load_scenario(path)
+    assert scenario.name == name
+    assert scenario.question.endswith("?")
     assert re.search(r"\d+ (s|min)\b.* reference host", header)
 
 

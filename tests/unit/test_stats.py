@@ -124,19 +124,23 @@ def test_a_cell_of_warmups_only_is_left_out() -> None:
 
 
 def test_each_cell_has_its_estimate() -> None:
-    """Cells are told apart by workload, target, metric and unit, in the order of their first samples."""
+    """Cells differ in workload, target, metric, unit or parameters; in the order of first samples."""
+    (with_parameters,) = samples([5.0])
     mixed = [
         *samples([3.0], target="vm"),
         *samples([1.0]),
         *samples([4.0], target="vm"),
         *samples([2.0], metric="m"),
+        replace(with_parameters, parameters={"memory": "64MiB"}),
     ]
     assert list(cells(mixed)) == [
-        ("w", "vm", "startup.ready", "s"),
-        ("w", "t", "startup.ready", "s"),
-        ("w", "t", "m", "s"),
+        ("w", "vm", "startup.ready", "s", ""),
+        ("w", "t", "startup.ready", "s", ""),
+        ("w", "t", "m", "s", ""),
+        ("w", "t", "startup.ready", "s", "memory=64MiB"),
     ]
-    assert [summary.median for summary in estimates(mixed)] == [3.5, 1.0, 2.0]
+    assert [summary.median for summary in estimates(mixed)] == [3.5, 1.0, 2.0, 5.0]
+    assert estimates(mixed)[-1].parameters == {"memory": "64MiB"}
 
 
 @pytest.mark.parametrize("mixed", [[], [*samples([1.0]), *samples([1.0], target="vm")]])

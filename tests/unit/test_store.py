@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,130 +12,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import sqlalchemy as sql
+from alembic import command
+from alembic.config import Config
+from store_behaviour import FAILED, RUN, SAMPLE, Place, StoreBehaviour
 
-from pybench.harness import store as store_module
+from pybench.harness import store as store_package
 from pybench.harness.errors import HostError, InputError
-from pybench.harness.model import Environment, Run, Sample
-from pybench.harness.store import Store, new_run_id, timestamp
+from pybench.harness.store import Store, connections, new_run_id, timestamp
 
 NOBODY = 65534
 
-RUN = Run(
-    id="startup-1",
-    scenario="startup",
-    source="scenarios/startup.yaml",
-    started="2025-11-23T22:00:00.000Z",
-    finished=None,
-    status="running",
-    command="pybench run startup",
-    environment=Environment({"host.kernel": "6.1", "host.cpu.model": "Größe ½"}),
-    definition="name: startup\n",
-)
-SAMPLE = Sample(
-    workload="ready",
-    target="vm",
-    metric="startup.phase.kernel",
-    unit="s",
-    value=1.7320508075688772,
-    repetition=3,
-    warmup=False,
-    order=17,
-    channel="isa-serial",
-    resolution=1e-4,
-    qualifiers={"accel": "tcg", "image": "3f1c"},
-)
-FAILED = replace(SAMPLE, value=None, status="failed", reason="not ready after 60 s\nlast line\x00�")
 
-WRITER = """
-import sys
-from dataclasses import replace
-from pybench.harness.model import Environment, Run, Sample
-from pybench.harness.store import Store
+class TestSqlite(StoreBehaviour):
+    """What every store does, on SQLite."""
 
-sample = Sample("w", "t", "m", "s", 1.0, 0, False, 0, "pipe", 1e-9, {})
-with Store.open(sys.argv[1]) as store:
-    started = "2025-01-01T00:00:00.000Z"
-    store.begin_run(Run("killed", "s", "s.yaml", started, None, "running", "c", Environment({})))
-    number = 0
-    while True:
-        store.add_samples("killed", [replace(sample, order=number, repetition=n) for n in range(3)])
-        print(number, flush=True)
-        number += 1
-"""
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        """A file that does not exist yet."""
+        return tmp_path / "pybench.sqlite"
+
+    def test_what_was_committed_survives_a_kill(self, place: Place) -> None:
+        """And SQLite's own check finds nothing wrong with the file afterwards."""
+        super().test_what_was_committed_survives_a_kill(place)
+        with sqlite3.connect(place) as connection:
+            assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A record that does not exist yet."""
     return tmp_path / "pybench.sqlite"
-
-
-def test_samples_and_runs_come_back_as_they_were(path: Path) -> None:
-    """Everything round-trips through the file, failed samples included, in the order of storing."""
-    with Store.open(path) as store:
-        store.begin_run(RUN)
-        store.add_samples(RUN.id, [SAMPLE, FAILED])
-        store.add_samples(RUN.id, [])
-        store.add_samples(RUN.id, [replace(SAMPLE, warmup=True)])
-        store.finish_run(RUN.id, "done", "2025-11-23T22:01:00.000Z")
-    with Store.open(path, create=False) as store:
-        assert store.samples(RUN.id) == [SAMPLE, FAILED, replace(SAMPLE, warmup=True)]
-        assert store.run(RUN.id) == replace(RUN, status="done", finished="2025-11-23T22:01:00.000Z")
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False), st.text(), st.dictionaries(st.text(), st.text()))
-def test_any_value_and_text_round_trips(value: float, reason: str, qualifiers: dict[str, str]) -> None:
-    """No value, reason or qualifier is altered on its way through the database."""
-    sample = replace(SAMPLE, value=value, reason=reason, qualifiers=qualifiers)
-    with Store.open("sqlite://") as store:
-        store.begin_run(RUN)
-        store.add_samples(RUN.id, [sample])
-        assert store.samples(RUN.id) == [sample]
-
-
-def test_latest_is_the_run_that_was_started_last(path: Path) -> None:
-    """`latest` names it, and `runs` lists the oldest first."""
-    with Store.open(path) as store:
-        for name, second in (("b", 2), ("c", 3), ("a", 1)):
-            store.begin_run(replace(RUN, id=name, started=f"2025-11-23T22:00:0{second}.000Z"))
-        assert [run.id for run in store.runs()] == ["a", "b", "c"]
-        assert store.run().id == "c"
-        assert store.samples("latest") == []
-
-
-def test_an_unknown_run_offers_the_nearest(path: Path) -> None:
-    """The hint names runs that exist."""
-    with Store.open(path) as store:
-        with pytest.raises(InputError, match="no runs yet"):
-            store.run()
-        store.begin_run(RUN)
-        with pytest.raises(InputError, match="no run 'startup-2'") as caught:
-            store.samples("startup-2")
-    assert "startup-1" in caught.value.hint
-
-
-def test_what_was_committed_survives_a_kill(path: Path) -> None:
-    """After SIGKILL in the middle of writing, every announced step is complete, and the run says so."""
-    with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True
-    ) as writer:
-        assert writer.stdout is not None
-        for line in writer.stdout:
-            if int(line) >= 50:
-                break
-        os.kill(writer.pid, signal.SIGKILL)
-        announced = 50 + sum(1 for _ in writer.stdout)
-    with Store.open(path) as store:
-        orders = [sample.order for sample in store.samples("killed")]
-        assert store.run("killed").status == "abandoned"
-    steps = max(orders) + 1
-    assert steps > announced
-    assert orders == [step for step in range(steps) for _ in range(3)]
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    connection.close()
 
 
 def test_a_run_of_a_living_process_goes_on(path: Path) -> None:
@@ -162,17 +67,6 @@ def test_a_run_of_another_boot_or_process_is_abandoned(path: Path) -> None:
             "startup-1": "abandoned",
             "older": "abandoned",
         }
-
-
-def test_two_processes_may_write_at_once(path: Path) -> None:
-    """Two writers on one file lose nothing."""
-    with Store.open(path) as one, Store.open(path) as other:
-        one.begin_run(RUN)
-        other.begin_run(replace(RUN, id="other"))
-        for number in range(20):
-            one.add_samples(RUN.id, [replace(SAMPLE, order=number)])
-            other.add_samples("other", [replace(SAMPLE, order=number)])
-        assert len(one.samples("other")) == len(other.samples(RUN.id)) == 20
 
 
 @pytest.mark.parametrize("content", [b"this is no database" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
@@ -209,20 +103,71 @@ def test_a_database_of_something_else_is_left_alone(path: Path) -> None:
         Store.open(path)
 
 
-@pytest.mark.parametrize(("version", "problem"), [("2", "newer pybench"), ("x", "schema version is x")])
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [
+        ("0099", "newer pybench"),
+        ("x", "schema version is x"),
+        ("0000", "schema version is 0000"),
+        ("f3a1", "schema version is f3a1"),
+    ],
+)
 def test_an_unknown_schema_is_refused(path: Path, version: str, problem: str) -> None:
-    """A record of a newer version is not touched."""
+    """A record of a newer version, or of a version that never was, is not touched."""
     Store.open(path).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE about SET value = ? WHERE key = 'schema'", (version,))
+        connection.execute("UPDATE alembic_version SET version_num = ?", (version,))
     connection.close()
+    before = path.read_bytes()
     with pytest.raises(InputError, match=problem):
         Store.open(path)
+    assert path.read_bytes() == before
+
+
+def first_schema(path: Path, *, versioned_by_alembic: bool) -> None:
+    """A record as the first schema had it, with one run and two samples."""
+    engine = sql.create_engine(f"sqlite:///{path}")
+    configuration = Config()
+    configuration.set_main_option(
+        "script_location", str(Path(store_package.__file__).with_name("migrations"))
+    )
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "0001")
+        if not versioned_by_alembic:
+            connection.exec_driver_sql("DROP TABLE alembic_version")
+            connection.exec_driver_sql("INSERT INTO about VALUES ('schema', '1')")
+        connection.exec_driver_sql(
+            "INSERT INTO run VALUES ('startup-1', 'startup', 'scenarios/startup.yaml', "
+            "'2025-11-23T22:00:00.000Z', NULL, 'failed', 'pybench run startup', "
+            """'{"host.kernel": "6.1", "host.cpu.model": "Größe ½"}', 'name: startup\n', '{}')"""
+        )
+        insert = (
+            "INSERT INTO sample VALUES (?, 'startup-1', 'ready', 'vm', 'startup.phase.kernel', 's', ?, "
+            """3, 0, 17, 'isa-serial', 1e-4, '{"accel": "tcg", "image": "3f1c"}', ?, ?)"""
+        )
+        connection.exec_driver_sql(insert, (7, SAMPLE.value, "ok", ""))
+        connection.exec_driver_sql(insert, (9, None, "failed", FAILED.reason))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("versioned_by_alembic", [True, False])
+def test_a_record_of_the_first_schema_is_migrated(path: Path, versioned_by_alembic: bool) -> None:
+    """Every run and sample of it is there afterwards, in its order, and it can be written to."""
+    first_schema(path, versioned_by_alembic=versioned_by_alembic)
+    with Store.open(path, create=False) as store:
+        assert store.run() == replace(RUN, status="failed")
+        assert store.samples(RUN.id) == [
+            replace(each, parameters={}, error=each.resolution) for each in (SAMPLE, FAILED)
+        ]
+        store.add_samples(RUN.id, [replace(SAMPLE, order=18)])
+        store.tags.set("main", RUN.id)
+        assert len(store.samples("main")) == 3
 
 
 def test_a_locked_record_is_the_hosts_problem(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When another process keeps it locked for too long, the error says so, and nothing stored is lost."""
-    monkeypatch.setattr(store_module, "BUSY_TIMEOUT", 0.05)
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT", 0.05)
     with Store.open(path) as store:
         store.begin_run(RUN)
         blocker = sqlite3.connect(path, isolation_level=None)
@@ -291,6 +236,15 @@ def test_a_record_that_cannot_be_written_is_told(read_only: Path) -> None:
     """An ordinary user who may not write the file gets one line, not a traceback."""
     with ordinary_user(), pytest.raises(InputError, match="cannot be written"):
         Store.open(read_only / "pybench.sqlite").begin_run(RUN)
+
+
+def test_a_record_that_cannot_be_written_can_be_read(read_only: Path) -> None:
+    """A record in a folder of someone else's is good for reading, and nothing is left beside it."""
+    with ordinary_user(), Store.open(read_only / "pybench.sqlite", create=False) as store:
+        assert store.run().id == RUN.id
+        with pytest.raises(InputError, match="cannot be written"):
+            store.tags.set("main", RUN.id)
+    assert [path.name for path in read_only.iterdir()] == ["pybench.sqlite"]
 
 
 def test_a_record_cannot_be_made_in_a_read_only_folder(read_only: Path) -> None:

@@ -1,8 +1,4 @@
-"""Samples in, estimates with intervals out; pure.
-
-Every figure is free of assumptions about the distribution: start-up times are skewed, often have several
-modes, and their tails are what matters. Each method cites where it comes from.
-"""
+"""The summary of a cell: medians, their intervals, quantiles, ratios."""
 
 from __future__ import annotations
 
@@ -11,30 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import bdtr
 
-from pybench.harness.model import Estimate, Sample
+from pybench.harness.looks import looks_of
+from pybench.harness.model import Estimate, Sample, parameter_label
+from pybench.harness.stats.intervals import CONFIDENCE, Interval, Values, median_interval
+from pybench.harness.stats.sequential import repeated_interval
 
-Values = NDArray[np.float64]
-
-CONFIDENCE: Final = 0.95
 FEWEST_FOR_P95: Final = 20
 FEWEST_FOR_P99: Final = 100
 RESAMPLES: Final = 2000
 _CHUNK: Final = 1_000_000
 """Values drawn at a time by the bootstrap, so that it needs a few MB whatever the number of samples."""
 
-CellKey = tuple[str, str, str, str]
-"""Workload, target, metric, unit."""
-
-
-class Interval(NamedTuple):
-    """An interval and the probability with which the method covers the true value."""
-
-    low: float
-    high: float
-    confidence: float
+CellKey = tuple[str, str, str, str, str]
+"""Workload, target, metric, unit, and the label of the parameters."""
 
 
 class Ratio(NamedTuple):
@@ -46,7 +32,7 @@ class Ratio(NamedTuple):
 
 
 def counts(sample: Sample) -> bool:
-    """Whether a sample enters estimates: neither a warm-up nor failed, and a finite number."""
+    """Whether a sample enters estimates: no warm-up, neither failed nor rejected, and a finite number."""
     return (
         sample.status == "ok"
         and not sample.warmup
@@ -55,11 +41,16 @@ def counts(sample: Sample) -> bool:
     )
 
 
+def cell_key(sample: Sample) -> CellKey:
+    """The cell that a sample belongs to."""
+    return sample.workload, sample.target, sample.metric, sample.unit, parameter_label(sample.parameters)
+
+
 def cells(samples: Iterable[Sample]) -> dict[CellKey, list[Sample]]:
     """The samples of each cell, warm-ups and failures too; cells in the order of their first sample."""
     grouped: dict[CellKey, list[Sample]] = {}
     for sample in samples:
-        grouped.setdefault((sample.workload, sample.target, sample.metric, sample.unit), []).append(sample)
+        grouped.setdefault(cell_key(sample), []).append(sample)
     return grouped
 
 
@@ -79,8 +70,9 @@ def estimates(samples: Iterable[Sample]) -> list[Estimate]:
 def estimate(samples: Sequence[Sample]) -> Estimate:
     """Summarise the samples of one cell.
 
-    The median has the distribution-free interval of `median_interval`. p95 and p99 are `quantile`s and are
-    given from 20 and 100 samples on: below that, fewer than one sample is expected beyond them.
+    The median has the distribution-free interval of `median_interval`, or, where the samples say that
+    precision was looked at while they were taken, that of `repeated_interval`. p95 and p99 are `quantile`s
+    and are given from 20 and 100 samples on: below that, fewer than one sample is expected beyond them.
 
     Raises:
         ValueError: there are no samples, or they belong to several cells.
@@ -88,14 +80,15 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
     keys = list(cells(samples))
     if len(keys) != 1:
         raise ValueError(f"an estimate is of one cell, not of {len(keys)}")
-    ((workload, target, metric, unit),) = keys
+    ((workload, target, metric, unit, _),) = keys
     numbers = measured(samples)
     n = len(numbers)
     median = mean = math.nan
     interval = Interval(math.nan, math.nan, 0.0)
     if n:
         median, mean = quantile(numbers, 0.5), float(numbers.mean())
-        interval = median_interval(numbers)
+        looks = looks_of(samples[0].qualifiers)
+        interval = median_interval(numbers) if looks is None else repeated_interval(numbers, *looks)
     return Estimate(
         workload=workload,
         target=target,
@@ -111,6 +104,7 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
         p95=quantile(numbers, 0.95) if n >= FEWEST_FOR_P95 else None,
         p99=quantile(numbers, 0.99) if n >= FEWEST_FOR_P99 else None,
         qualifiers=shared_qualifiers([sample for sample in samples if counts(sample)] or samples),
+        parameters=samples[0].parameters,
     )
 
 
@@ -121,29 +115,6 @@ def quantile(numbers: Sequence[float] | Values, probability: float) -> float:
     pandas, R and spreadsheets, so that anyone can recompute it from the samples.
     """
     return float(np.quantile(numbers, probability, method="linear"))
-
-
-def median_interval(numbers: Sequence[float] | Values, confidence: float = CONFIDENCE) -> Interval:
-    """The shortest symmetric interval between order statistics that covers the median often enough.
-
-    The number of samples below the median of a continuous distribution is binomial(n, 1/2), whatever the
-    distribution, so the interval from the l-th smallest to the l-th largest value covers it with probability
-    1 - 2·P(B < l) (Conover, "Practical Nonparametric Statistics", 3rd ed. 1999, section 3.2; Hahn and Meeker,
-    "Statistical Intervals", 1991, section 5.2). The probability is at least `confidence`, and is returned;
-    where n ≤ 5 not even minimum and maximum reach 95 %, and they are returned with what they do cover.
-
-    Raises:
-        ValueError: there are no numbers.
-    """
-    ordered = np.sort(np.asarray(numbers, dtype=np.float64))
-    n = len(ordered)
-    if not n:
-        raise ValueError("an interval needs at least one value")
-    # tails[l - 1] is P(B < l), increasing in l; the rank is the largest l whose two tails leave enough.
-    tails = bdtr(np.arange(max(1, n // 2), dtype=np.float64), n, 0.5)
-    rank = max(1, int(np.searchsorted(tails, (1 - confidence) / 2, side="right")))
-    covered = 1 - 2 * float(tails[rank - 1])
-    return Interval(float(ordered[rank - 1]), float(ordered[n - rank]), max(0.0, covered))
 
 
 def ratio(numerator: Sequence[float] | Values, denominator: Sequence[float] | Values, seed: int = 1) -> Ratio:

@@ -1,0 +1,110 @@
+"""Which runs a candidate is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from pybench.harness.environment import Mismatch, mismatches
+from pybench.harness.errors import InputError
+from pybench.harness.stats import CellKey, cells, measured
+from pybench.harness.store import BRANCH, RunFilter
+
+if TYPE_CHECKING:
+    from pybench.harness.gate import Series
+    from pybench.harness.model import Run, Sample
+    from pybench.harness.store import Store
+
+WINDOW: Final = 60
+"""Runs that the check of the level looks back over."""
+
+
+def baseline_run(record: Store, name: str, candidate: Run) -> Run:
+    """The run that a baseline's name means for this candidate.
+
+    A tag and an id mean their run. A branch means the newest run of the candidate's scenario on it that
+    was finished and started before the candidate, of an environment like the candidate's if there is one.
+
+    Raises:
+        InputError: there is no such run, it is the candidate itself, or it is of another scenario.
+    """
+    on_branch = [
+        run
+        for run in record.runs(RunFilter(scenario=candidate.scenario, branch=name, until=candidate.started))
+        if run.status == "done" and run.id != candidate.id
+    ]
+    if name not in record.tags.current() and on_branch:
+        alike = [run for run in on_branch if not mismatches(run.environment, candidate.environment)]
+        return (alike or on_branch)[-1]
+    found = record.run(name)
+    if found.id == candidate.id:
+        raise InputError(
+            f"the baseline {name!r} is the candidate itself",
+            f"`pybench history tag RUN {name}` gives the name to an earlier run",
+        )
+    if found.scenario != candidate.scenario:
+        raise InputError(
+            f"{found.id} is a run of the scenario {found.scenario}, {candidate.id} of {candidate.scenario}",
+            "compare runs of one scenario",
+        )
+    return found
+
+
+def older_baseline(
+    record: Store, name: str, baseline: Run, candidate: Run, allowed: Collection[str]
+) -> Run | None:
+    """The oldest earlier baseline that the candidate may be compared with, or None.
+
+    For a tag they are the runs that it named before, for a branch its earlier runs.
+    """
+    earlier = record.tags.earlier(name)
+    wanted = RunFilter(scenario=candidate.scenario, until=baseline.started)
+    for run in record.runs(wanted):
+        of_branch = not earlier and run.environment.fields.get(BRANCH) == name
+        if (
+            (run.id in earlier or of_branch)
+            and run.status == "done"
+            and not refused(mismatches(run.environment, candidate.environment), allowed)
+        ):
+            return run
+    return None
+
+
+def series(
+    record: Store,
+    candidate: Run,
+    samples: Sequence[Sample],
+    metrics: Collection[str],
+    allowed: Collection[str],
+) -> Series:
+    """The medians of the runs before a candidate, on its branch and host, with its own as the last."""
+    fields = candidate.environment.fields
+    wanted = RunFilter(
+        scenario=candidate.scenario, branch=fields.get(BRANCH, ""), until=candidate.started, newest=WINDOW
+    )
+    before = [
+        run.id
+        for run in record.runs(wanted)
+        if run.status == "done"
+        and run.id != candidate.id
+        and not refused(mismatches(run.environment, candidate.environment), allowed)
+    ]
+    found: dict[CellKey, list[tuple[str, float]]] = {}
+    for metric in metrics:
+        values = record.values(before, metric)
+        for run_id in before:
+            for (workload, target, unit, label), numbers in values.get(run_id, {}).items():
+                cell = (workload, target, metric, unit, label)
+                found.setdefault(cell, []).append((run_id, median(numbers)))
+    own = {cell: measured(each) for cell, each in cells(samples).items()}
+    return {
+        cell: [*medians, (candidate.id, float(median(own[cell].tolist())))]
+        for cell, medians in found.items()
+        if cell in own and len(own[cell])
+    }
+
+
+def refused(differences: Sequence[Mismatch], allowed: Collection[str]) -> list[Mismatch]:
+    """The differences that are not allowed."""
+    return [each for each in differences if each.field not in allowed]

@@ -1,0 +1,63 @@
+"""`pybench compare`: what changed between two runs, cell by cell."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pybench.harness.cli.record import ResultsOption, StoreOption
+from pybench.harness.cli.sides import sides
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+class Format(StrEnum):
+    """How the comparison is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@app.command(epilog="Example: pybench compare main latest")
+def compare(
+    baseline: Annotated[str, typer.Argument(help="A run, tag or branch, or a file that was exported.")],
+    candidate: Annotated[str, typer.Argument(help="The same; what is compared with the baseline.")],
+    phases: Annotated[bool, typer.Option("--phases", help="Show the phases as cells too.")] = False,
+    store: StoreOption = "",
+    results: ResultsOption = None,
+    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+) -> None:
+    """Tell whether each cell became faster, slower or stayed the same, by how much, and how sure that is.
+
+    Environments that are not alike are pointed out; `pybench gate` refuses them.
+    """
+    from pybench.harness.comparability import mismatched_qualifiers  # noqa: PLC0415
+    from pybench.harness.comparison import runs  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.environment import mismatches  # noqa: PLC0415
+    from pybench.harness.export.comparison import comparison_document  # noqa: PLC0415
+
+    with sides(store, results) as found:
+        left, before = found.load(baseline)
+        right, after = found.load(candidate)
+    differences = [
+        *mismatches(left.environment, right.environment),
+        *mismatched_qualifiers(before, after),
+    ]
+    comparison = runs.compare(before, after)
+    if format_ is Format.JSON:
+        document = comparison_document(comparison, left.id, right.id, differences)
+        typer.echo(json.dumps(document, indent=1, allow_nan=False))
+        return
+    from pybench.harness.cli.show_comparison import comparison_lines  # noqa: PLC0415
+
+    typer.echo(f"{left.id} → {right.id}")
+    for each in differences:
+        typer.echo(f"not alike: {each}")
+    if left.scenario != right.scenario:
+        typer.echo(f"not alike: scenario: {left.scenario} ≠ {right.scenario}")
+    typer.echo()
+    for line in comparison_lines(comparison, with_phases=phases):
+        typer.echo(line)

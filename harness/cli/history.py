@@ -1,0 +1,298 @@
+"""`pybench history`: what the record holds, with trends; tags, notes, pruning, import and delivery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from pybench.harness.cli.columns import columns
+from pybench.harness.cli.record import ResultsOption, StoreOption, open_or_make_record, open_record
+from pybench.harness.errors import InputError
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Run
+    from pybench.harness.store import Note, Store
+
+TREND_METRIC: Final = "startup.ready"
+_COMMIT_DIGITS: Final = 9
+_SMALLEST_TREND: Final = 2
+
+app = typer.Typer(
+    help="List runs and their trends; tag, annotate, prune, import and deliver them.",
+    epilog="Example: pybench history --scenario startup --branch main --since 2026-01-01",
+)
+
+
+class Format(StrEnum):
+    """How the list is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def _instant(text: str | None) -> str:
+    """A date or an instant of the command line, as the record spells it."""
+    from pybench.harness.store import timestamp  # noqa: PLC0415 - keeps `--help` quick
+
+    if not text:
+        return ""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is not a date or a time", "write 2026-01-31 or 2026-01-31T22:00:00Z"
+        ) from error
+    return timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+
+
+@app.callback(invoke_without_command=True)
+def history(
+    context: typer.Context,
+    scenario: Annotated[str, typer.Option("--scenario", help="Only runs of this scenario.")] = "",
+    host: Annotated[str, typer.Option("--host", help="Only runs on this host.")] = "",
+    branch: Annotated[str, typer.Option("--branch", help="Only runs of this branch of the project.")] = "",
+    tag: Annotated[str, typer.Option("--tag", help="Only the run that has this tag.")] = "",
+    since: Annotated[str, typer.Option("--since", metavar="DATE", help="Started at or after this.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="DATE", help="Started before this.")] = "",
+    newest: Annotated[int, typer.Option("--newest", min=1, help="At most so many runs.")] = 20,
+    metric: Annotated[str, typer.Option("--metric", help="The metric of the trends.")] = TREND_METRIC,
+    store: StoreOption = "",
+    results: ResultsOption = None,
+    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+) -> None:
+    """List the newest runs, the oldest first, and the trend of one metric's median over them."""
+    if context.invoked_subcommand is not None:
+        return
+    from pybench.harness.store import RunFilter  # noqa: PLC0415 - keeps `--help` quick
+
+    with open_record(store, results) as record:
+        wanted = RunFilter(
+            scenario=scenario,
+            host=host,
+            branch=branch,
+            tag=tag,
+            since=_instant(since),
+            until=_instant(until),
+            newest=newest,
+        )
+        runs = record.runs(wanted)
+        entries = _entries(record, runs)
+        drawn = _trends(record, runs, metric)
+    if format_ is Format.JSON:
+        typer.echo(json.dumps({"runs": entries, "trends": drawn}, indent=1))
+        return
+    if not entries:
+        typer.echo("no run is like this")
+        return
+    for line in _listing(entries):
+        typer.echo(line)
+    for line in _drawing(drawn, metric):
+        typer.echo(line)
+
+
+@app.command(epilog="Example: pybench history tag startup-20260131T220000Z-1a2b main")
+def tag(
+    run: Annotated[str, typer.Argument(help="A run: id, tag, `latest`, branch, or the beginning of an id.")],
+    name: Annotated[str, typer.Argument(help="What to call it; a tag that exists moves to this run.")],
+    store: StoreOption = "",
+    results: ResultsOption = None,
+) -> None:
+    """Give a run a name, such as that of the baseline that a later run is compared with."""
+    with open_record(store, results) as record:
+        chosen = record.run(run).id
+        before = record.tags.current().get(name)
+        record.tags.set(name, chosen)
+    typer.echo(f"{name} is {chosen}" + (f", before {before}" if before not in {None, chosen} else ""))
+
+
+@app.command(epilog="Example: pybench history untag main")
+def untag(
+    name: Annotated[str, typer.Argument(help="The tag.")],
+    store: StoreOption = "",
+    results: ResultsOption = None,
+) -> None:
+    """Take a tag away; the run stays, and is still known as an older baseline."""
+    with open_record(store, results) as record:
+        record.tags.end(name)
+    typer.echo(f"{name} names no run any more")
+
+
+@app.command(epilog="Example: pybench history note latest 'first run on the new kernel'")
+def note(
+    run: Annotated[str, typer.Argument(help="A run: id, tag, `latest`, branch, or the beginning of an id.")],
+    text: Annotated[str, typer.Argument(help="What to remember about it.")],
+    store: StoreOption = "",
+    results: ResultsOption = None,
+) -> None:
+    """Write a note about a run; the list shows it."""
+    with open_record(store, results) as record:
+        chosen = record.run(run).id
+        record.tags.write_note(chosen, text)
+    typer.echo(f"noted about {chosen}")
+
+
+@app.command(epilog="Example: pybench history prune --keep-last 60 --keep-monthly 24 --yes")
+def prune(
+    keep_last: Annotated[int, typer.Option("--keep-last", min=0, help="Keep the newest so many.")] = 0,
+    keep_days: Annotated[int, typer.Option("--keep-days", min=0, help="Keep those of so many days.")] = 0,
+    keep_weekly: Annotated[int, typer.Option("--keep-weekly", min=0, help="One for so many weeks.")] = 0,
+    keep_monthly: Annotated[int, typer.Option("--keep-monthly", min=0, help="One for so many months.")] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this it is only told.")] = False,
+    store: StoreOption = "",
+    results: ResultsOption = None,
+) -> None:
+    """Remove runs that no rule keeps; rules count within one scenario, host and branch.
+
+    Runs that have or had a tag, and those that are going on, are always kept.
+    """
+    from pybench.harness.history import Policy, runs_to_prune  # noqa: PLC0415 - keeps `--help` quick
+
+    if not (keep_last or keep_days or keep_weekly or keep_monthly):
+        raise InputError("nothing says which runs to keep", "give at least one --keep option")
+    policy = Policy(keep_last, timedelta(days=keep_days), keep_weekly, keep_monthly)
+    with open_record(store, results) as record:
+        runs = record.runs()
+        doomed = runs_to_prune(runs, policy, record.tags.ever_tagged(), _group, datetime.now(UTC))
+        for run in doomed:
+            typer.echo(f"{'removed' if yes else 'would remove'} {run.id}, started {run.started}")
+        if yes:
+            record.remove_runs(run.id for run in doomed)
+            record.compact()
+    typer.echo(f"{len(doomed)} of {len(runs)} runs" + ("" if yes or not doomed else "; --yes removes them"))
+
+
+@app.command("import", epilog="Example: pybench history import startup.parquet")
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="What `pybench export` or `run --json` wrote.")],
+    store: StoreOption = "",
+    results: ResultsOption = None,
+) -> None:
+    """Take runs from files into the record; what is there already is not stored twice."""
+    from pybench.harness.export.archive import read_archive  # noqa: PLC0415 - keeps `--help` quick
+
+    archives = [read_archive(path) for path in files]
+    with open_or_make_record(store, results) as record:
+        for archived in (each for archive in archives for each in archive):
+            added = record.put_run(archived.run, archived.samples, archived.conditions)
+            typer.echo(f"{archived.run.id}: {added} samples added")
+
+
+@app.command(epilog="Example: pybench history sync --store postgresql+psycopg://bench@db/pybench")
+def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
+    """Deliver to the server what was kept on this host while it could not be reached."""
+    from pybench.harness.store import SPOOL, Delivery, Store, deliver_all  # noqa: PLC0415
+
+    if not store:
+        raise InputError("no server to deliver to", "give --store URL, or set PYBENCH_STORE")
+    spool = (results or Path("results")) / SPOOL
+    if not spool.exists():
+        typer.echo("nothing waits to be delivered")
+        return
+
+    def tell(delivery: Delivery) -> None:
+        typer.echo(f"{delivery.run}: {delivery.samples} samples delivered")
+
+    with Store.open(spool, create=False) as local, Store.open(store) as server:
+        left = deliver_all(local, server, tell)
+    typer.echo(f"{left} runs are still going on" if left else "nothing waits to be delivered any more")
+
+
+def _group(run: Run) -> tuple[str, ...]:
+    from pybench.harness.store import BRANCH, HOST  # noqa: PLC0415 - keeps `--help` quick
+
+    fields = run.environment.fields
+    return run.scenario, fields.get(HOST, ""), fields.get(BRANCH, "")
+
+
+def _entries(record: Store, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    from pybench.harness.store import BRANCH, HOST  # noqa: PLC0415 - keeps `--help` quick
+
+    ids = [run.id for run in runs]
+    counts = record.sample_counts(ids)
+    tags: dict[str, list[str]] = {}
+    for name, run_id in record.tags.current().items():
+        tags.setdefault(run_id, []).append(name)
+    notes: dict[str, list[Note]] = {}
+    for written in record.tags.notes(ids):
+        notes.setdefault(written.run, []).append(written)
+    return [
+        {
+            "id": run.id,
+            "scenario": run.scenario,
+            "started": run.started,
+            "status": run.status,
+            "host": run.environment.fields.get(HOST, ""),
+            "branch": run.environment.fields.get(BRANCH, ""),
+            "commit": run.environment.fields.get("source.commit", ""),
+            "samples": counts.get(run.id, 0),
+            "tags": tags.get(run.id, []),
+            "notes": [each.text for each in notes.get(run.id, [])],
+        }
+        for run in runs
+    ]
+
+
+def _trends(record: Store, runs: Sequence[Run], metric: str) -> list[dict[str, Any]]:
+    """The trends of each scenario; runs that went wrong have their medians too."""
+    from pybench.harness.history import sparkline, trends  # noqa: PLC0415 - keeps `--help` quick
+
+    drawn = []
+    values = record.values([run.id for run in runs], metric)
+    for scenario in dict.fromkeys(run.scenario for run in runs):
+        ids = [run.id for run in runs if run.scenario == scenario]
+        drawn += [
+            {
+                "scenario": scenario,
+                "workload": trend.workload,
+                "target": trend.target,
+                "unit": trend.unit,
+                "parameters": trend.parameters,
+                "runs": ids,
+                "medians": list(trend.medians),
+                "line": sparkline(trend.medians),
+            }
+            for trend in trends(ids, values)
+        ]
+    return drawn
+
+
+def _listing(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    from pybench.reports.numbers import one_line  # noqa: PLC0415 - keeps `--help` quick
+
+    head = ("run", "started", "status", "host", "branch", "commit", "samples", "tags and notes")
+    rows = [head] + [
+        (
+            entry["id"],
+            entry["started"][:16].replace("T", " "),
+            entry["status"],
+            one_line(entry["host"], 24),
+            one_line(entry["branch"], 24),
+            one_line(entry["commit"][:_COMMIT_DIGITS]),
+            f"{entry['samples']:,}",
+            one_line(" · ".join([*entry["tags"], *entry["notes"]])),
+        )
+        for entry in entries
+    ]
+    return columns(rows, right=frozenset({6}))
+
+
+def _drawing(drawn: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
+    from pybench.reports.numbers import one_line, single  # noqa: PLC0415 - keeps `--help` quick
+
+    rows = []
+    for trend in drawn:
+        known = [value for value in trend["medians"] if value is not None]
+        if len(known) < _SMALLEST_TREND:
+            continue
+        first, last = known[0], known[-1]
+        change = f"{last / first - 1:+.1%}".replace("%", " %") if first > 0 else ""
+        ends = f"{single(first, trend['unit'])} → {single(last, trend['unit'])}"
+        names = (one_line(trend[key], 30) for key in ("scenario", "workload", "target", "parameters"))
+        rows.append((*names, trend["line"], ends, change))
+    return ["", f"Medians of {one_line(metric)}, the oldest run first", "", *columns(rows)] if rows else []

@@ -1,0 +1,113 @@
+"""The plan of a run, for `pybench run --dry-run`: what would be launched, how often, and for how long."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from pybench.harness.expectation import Expectation, expect, step_seconds
+from pybench.harness.units import format_seconds, format_span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from pybench.harness.model import Scenario, Schedule
+
+SHOWN_ROUNDS: Final = 2
+SHOWN_STEPS: Final = 12
+
+
+def show_plan(scenario: Scenario, record: Path | str) -> None:
+    """Print the plan; a record of earlier runs, if there is one, tells how long a launch takes.
+
+    Args:
+        scenario: what would be run.
+        record: the file, which need not be there, or what `--store` names.
+
+    Raises:
+        InputError: the record cannot be read.
+    """
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.table import Table  # noqa: PLC0415
+
+    from pybench.harness.store import Store  # noqa: PLC0415
+
+    measured = {}
+    if isinstance(record, str) or record.is_file():
+        with Store.open(record, create=False) as store:
+            measured = step_seconds(store, scenario.name)
+    expectations = expect(scenario, measured)
+    table = Table(box=None, pad_edge=False)
+    headings = ("workload", "parameters", "target", "kind", "warm-ups", "repetitions", "each", "in all", "by")
+    for heading in headings:
+        is_number = heading in {"warm-ups", "repetitions", "each", "in all"}
+        table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
+    for each in expectations:
+        table.add_row(*_cells(each))
+    total = sum(each.seconds for each in expectations)
+    launches = sum(each.launches for each in expectations)
+    if scenario.question:
+        typer.echo(scenario.question)
+    typer.echo(f"{scenario.name}: at most {launches} launches, about {format_span(total)}")
+    console = Console()
+    if not console.is_terminal:
+        console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
+    console.print(table)
+    for line in (*_order(scenario), *_rules(scenario.schedule)):
+        typer.echo(line)
+    typer.echo("nothing was launched")
+
+
+def _cells(each: Expectation) -> tuple[str, ...]:
+    target = each.combination.target
+    return (
+        each.combination.workload.name,
+        each.combination.label or "-",
+        target.name,
+        target.kind,
+        str(each.warmups),
+        str(target.repetitions),
+        format_seconds(each.launch_seconds),
+        format_span(each.seconds),
+        "earlier runs" if each.is_measured else "typical",
+    )
+
+
+def _order(scenario: Scenario) -> Iterator[str]:
+    from pybench.harness.plan import plan  # noqa: PLC0415 - only asked for here
+
+    steps = [step for step in plan(scenario) if not step.warmup]
+    for number in range(SHOWN_ROUNDS):
+        names = [step.target.name for step in steps if step.repetition == number]
+        more = ", …" if len(names) > SHOWN_STEPS else ""
+        if names:
+            yield f"repetition {number + 1}: {', '.join(names[:SHOWN_STEPS])}{more}"
+    yield f"and so on, seed {scenario.schedule.seed}"
+
+
+def _rules(schedule: Schedule) -> Iterator[str]:
+    """What may end it earlier, and what every launch waits for."""
+    stop, settle = schedule.stop, schedule.settle
+    if stop.precision is not None:
+        yield (
+            f"stops when the interval of the median of {stop.metric} is at most {stop.precision * 100:g} % "
+            f"wide, from {stop.at_least} samples on"
+        )
+    if stop.time is not None:
+        yield f"stops after {format_span(stop.time)}"
+    if schedule.warmups_at_most is not None:
+        yield f"warms up while launches get faster, {schedule.warmups} to {schedule.warmups_at_most} times"
+    limits = {"runnable tasks": settle.running, "°C": settle.temperature}
+    waits = [f"at most {limit:g} {name}" for name, limit in limits.items() if limit is not None]
+    if settle.pressure is not None:
+        waits.append(f"processor pressure at most {settle.pressure * 100:g} %")
+    if waits:
+        yield f"waits before each launch, {format_seconds(settle.timeout)} at most, for {', '.join(waits)}"
+    if schedule.caches == "cold":
+        yield "drops the host's page cache before each launch"
+    if schedule.cpus:
+        yield f"held to processors {', '.join(map(str, schedule.cpus))}"
+    if schedule.priority == "high":
+        yield "runs at a high scheduling priority, where permitted"

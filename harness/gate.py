@@ -1,0 +1,169 @@
+"""The check of one run against its baseline; pure, so that calibration and self-test judge as it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Final, Literal
+
+from pybench.harness.comparison.attribution import PREFIX, Attribution, attributions, start_of
+from pybench.harness.comparison.cells import Change, change
+from pybench.harness.comparison.changepoints import ChangePoint, change_points
+from pybench.harness.comparison.limits import Limits
+from pybench.harness.comparison.runs import Judged, judge, worse_direction
+from pybench.harness.model import Sample
+from pybench.harness.stats import CellKey, cell_key, cells
+
+Outcome = Literal["pass", "regression", "inconclusive"]
+Kind = Literal["regression", "maximum", "drift", "failures", "change point", "missing", "unsupported"]
+FAILING: Final[frozenset[Kind]] = frozenset({"regression", "maximum", "drift", "failures", "change point"})
+RATE: Final = 0.01
+"""The false discovery rate, and so the probability that a night without any change raises an alarm."""
+RECENT: Final = 7
+"""Runs for which a change point that no single night showed keeps failing the gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """What is gated, and how."""
+
+    limits: Limits = field(default_factory=Limits)
+    metrics: tuple[str, ...] = ()
+    """Patterns as in a shell; without any, everything but phases, which are parts of what is gated."""
+    rate: float = RATE
+
+    def gates(self, metric: str) -> bool:
+        """Whether cells of this metric can fail the gate."""
+        if not self.metrics:
+            return not metric.startswith(PREFIX)
+        return any(fnmatchcase(metric, pattern) for pattern in self.metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that keeps the gate from passing."""
+
+    kind: Kind
+    cell: CellKey
+    against: str
+    """The run that the candidate was held against."""
+    judged: Judged | None = None
+    point: ChangePoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """What the gate found."""
+
+    outcome: Outcome
+    findings: tuple[Finding, ...]
+    cells: tuple[Judged, ...]
+    """Every gated cell, against the baseline."""
+    drift: tuple[Judged, ...]
+    """Every gated cell, against the older baseline."""
+    attributions: tuple[Attribution, ...]
+    """Of the starts that regressed."""
+
+    @property
+    def blind(self) -> tuple[Judged, ...]:
+        """Cells in which a change of the size of the limit would be missed more often than not noticed."""
+        return tuple(each for each in self.cells if each.detectable is None or each.detectable > each.margin)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A run that takes part: its id and its samples."""
+
+    run: str
+    samples: Sequence[Sample]
+
+
+Series = Mapping[CellKey, Sequence[tuple[str, float]]]
+"""Of each cell the run and its median, the oldest first, with the candidate as the last."""
+
+
+def gate(
+    baseline: Measured,
+    candidate: Measured,
+    settings: GateSettings,
+    older: Measured | None = None,
+    series: Series | None = None,
+) -> GateResult:
+    """Hold a candidate against its baseline, an older one, and the level of the runs before it.
+
+    All tests against both baselines are judged together. A regression needs a supported change for the worse
+    that exceeds the limit. One against the older baseline alone is drift: each night too small to see,
+    together too large. More failed launches than the baseline's, supported, are a regression whatever the
+    times say. A change for the worse that exceeds the limit without support is told as unsupported, and the
+    gate is inconclusive if there is nothing worse; more samples would settle it.
+    """
+    changes = _changes(baseline, candidate, settings)
+    old = _changes(older, candidate, settings) if older else []
+    judged = judge([*changes, *old], settings.limits, settings.rate)
+    now, drift = judged[: len(changes)], judged[len(changes) :]
+    findings = [found for each in now for found in _findings(each, baseline.run, settings, len(now))]
+    known = {found.cell for found in findings if found.kind in FAILING}
+    if older:
+        findings += [
+            Finding("drift", each.change.cell, older.run, each)
+            for each in drift
+            if each.worse and each.change.cell not in known
+        ]
+        known |= {found.cell for found in findings if found.kind == "drift"}
+    findings += _level_changes(series or {}, known, settings)
+    guilty = {start_of(found.cell) for found in findings if found.kind in {"regression", "drift"}}
+    parts = attributions(
+        [sample for sample in baseline.samples if start_of(cell_key(sample)) in guilty],
+        [sample for sample in candidate.samples if start_of(cell_key(sample)) in guilty],
+    )
+    return GateResult(_outcome(findings), tuple(findings), now, drift, tuple(parts))
+
+
+def _changes(baseline: Measured, candidate: Measured, settings: GateSettings) -> list[Change]:
+    left, right = cells(baseline.samples), cells(candidate.samples)
+    # What only the candidate has is new, and cannot have become worse.
+    return [
+        change(cell, samples, right.get(cell, []))
+        for cell, samples in left.items()
+        if settings.gates(cell[2]) and any(not sample.warmup for sample in samples)
+    ]
+
+
+def _findings(each: Judged, baseline: str, settings: GateSettings, number: int) -> list[Finding]:
+    change, cell = each.change, each.change.cell
+    failed, before = change.candidate.failed, change.baseline.failed
+    # Each cell's failures are tested by themselves: Bonferroni's share of the rate.
+    supported = change.failure_p <= settings.rate / number and failed > before
+    if failed and (not change.candidate.n or supported):
+        return [Finding("failures", cell, baseline, each)]
+    maximum = settings.limits.of(cell).maximum
+    if maximum is not None and change.candidate.median > maximum:
+        return [Finding("maximum", cell, baseline, each)]
+    if each.worse:
+        return [Finding("regression", cell, baseline, each)]
+    if change.shift is None:
+        return [Finding("missing", cell, baseline, each)] if change.baseline.n else []
+    if each.verdict == "inconclusive" and change.shift.value * worse_direction(cell) > each.margin:
+        return [Finding("unsupported", cell, baseline, each)]
+    return []
+
+
+def _level_changes(series: Series, known: set[CellKey], settings: GateSettings) -> list[Finding]:
+    """New levels for the worse that began in the last few runs and that nothing else has told."""
+    findings = []
+    for cell, medians in series.items():
+        if cell in known or not settings.gates(cell[2]):
+            continue
+        for point in change_points([median for _, median in medians])[-1:]:
+            margin = settings.limits.of(cell).margin(point.before)
+            worse = (point.after - point.before) * worse_direction(cell) > margin
+            if worse and point.position + point.length == len(medians) and point.length <= RECENT:
+                findings.append(Finding("change point", cell, medians[point.position][0], None, point))
+    return findings
+
+
+def _outcome(findings: Sequence[Finding]) -> Outcome:
+    if any(found.kind in FAILING for found in findings):
+        return "regression"
+    return "inconclusive" if findings else "pass"

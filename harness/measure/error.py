@@ -1,0 +1,66 @@
+"""The estimated measurement error of a reading, and whether it is too large for the value to count; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from pybench.harness.measure.base import Reading
+from pybench.harness.units import format_value
+
+if TYPE_CHECKING:
+    from pybench.harness.calibration import Latency
+
+LARGEST_SHARE: Final = 0.01
+"""Of the value: a sample whose error may be larger is rejected."""
+OWN_CHANNELS: Final = frozenset({"call", "shared-memory", "pretended"})
+"""Instants that the harness or the child notes itself; nobody has to be woken for them."""
+PHASES: Final = "startup.phase."
+WHOLE: Final = "startup.ready"
+
+
+def estimated_error(reading: Reading, calibration: Mapping[str, Latency], lateness: float) -> float:
+    """The error of one reading, in its unit.
+
+    The usual latency of a channel is in every sample alike. What errs is by how much a mark is later or
+    earlier than usual: by chance, as calibrated, and because whoever watched had to wait for a processor.
+
+    Args:
+        reading: a span between marks, or anything else.
+        calibration: channel → how late its marks are seen, in seconds; a channel that is not calibrated, or
+            only in part, errs by the resolution of its marks.
+        lateness: how long the thread that watched waited for a processor when it was woken, in seconds; what
+            exceeds the usual latency falls on spans that end with a pushed mark, not on those that the
+            harness ends itself.
+    """
+    if not reading.ends:
+        return reading.resolution if reading.error is None else reading.error
+    error = 0.0
+    for channel, resolution in reading.ends:
+        known = calibration.get(channel)
+        error += known.probable_error if known is not None and known.is_whole else resolution
+    if reading.channel in OWN_CHANNELS:
+        return error
+    usual = calibration[reading.channel].median if reading.channel in calibration else 0.0
+    return error + max(0.0, lateness - usual)
+
+
+def rejections(readings: Sequence[Reading], errors: Sequence[float]) -> list[str]:
+    """For each reading why it is rejected, or nothing.
+
+    Phases are judged with the start they are a part of: judged by themselves the short ones would be
+    dropped and the long ones kept, and what is left would be longer than the truth.
+    """
+    reasons = [_reason(reading, error) for reading, error in zip(readings, errors, strict=True)]
+    whole = [reason for reading, reason in zip(readings, reasons, strict=True) if reading.metric == WHOLE]
+    return [
+        (whole[0] if whole else "") if reading.metric.startswith(PHASES) else reason
+        for reading, reason in zip(readings, reasons, strict=True)
+    ]
+
+
+def _reason(reading: Reading, error: float) -> str:
+    if reading.value is None or error <= LARGEST_SHARE * abs(reading.value):
+        return ""
+    value, estimate = (format_value(number, reading.unit) for number in (reading.value, error))
+    return f"its estimated error of {estimate} exceeds {LARGEST_SHARE * 100:g} % of {value}"

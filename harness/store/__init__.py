@@ -1,0 +1,27 @@
+"""The record of all runs: SQLite by default, PostgreSQL by URL."""
+
+from pybench.harness.store.errors import UnreachableError
+from pybench.harness.store.names import new_run_id, timestamp
+from pybench.harness.store.record import BRANCH, HOST, LATEST, Recorder, RunFilter, Store
+from pybench.harness.store.schema import REVISION
+from pybench.harness.store.spool import SPOOL, Delivery, SpooledStore, deliver_all
+from pybench.harness.store.tags import Note, TagsAndNotes
+
+__all__ = [
+    "BRANCH",
+    "HOST",
+    "LATEST",
+    "REVISION",
+    "SPOOL",
+    "Delivery",
+    "Note",
+    "Recorder",
+    "RunFilter",
+    "SpooledStore",
+    "Store",
+    "TagsAndNotes",
+    "UnreachableError",
+    "deliver_all",
+    "new_run_id",
+    "timestamp",
+]

@@ -1,0 +1,156 @@
+"""From a place to an engine: SQLite files, and whatever SQLAlchemy reaches by URL."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy as sql
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.pool import StaticPool
+
+from pybench.harness.errors import HostError, InputError
+
+BUSY_TIMEOUT: Final = 10.0
+"""Seconds to wait for another writer, or for the server, before giving up."""
+WRITES: Final = "pybench_writes"
+"""Execution option of a transaction that writes."""
+_EXTRA: Final = "pip install 'pybench-harness[postgresql]'"
+
+
+def connect(place: Path | str, *, create: bool) -> tuple[sql.Engine, str]:
+    """An engine for a file or URL, and its name without a password.
+
+    Raises:
+        InputError: the file cannot be what is asked for, or the URL means nothing.
+        HostError: the driver of the URL's database is not installed.
+    """
+    if not (isinstance(place, str) and "://" in place):
+        path = Path(place)
+        return _engine_of_file(path, create=create), str(path)
+    try:
+        url = sql.make_url(place)
+        if url.get_backend_name() == "sqlite":
+            if url.database in {None, "", ":memory:"}:
+                return _sqlite_engine(url), "sqlite://"
+            # The same checks and the same kind of connection as for a plain path.
+            return _engine_of_file(Path(str(url.database)), create=create), str(url.database)
+        return _server_engine(url), url.render_as_string(hide_password=True)
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise InputError(
+            "the store's URL is not one that SQLAlchemy knows", "e.g. postgresql+psycopg://user@host/pybench"
+        ) from error
+    except ImportError as error:
+        raise HostError(f"the driver of the store's URL is not installed: {error}", _EXTRA) from error
+
+
+def _engine_of_file(path: Path, *, create: bool) -> sql.Engine:
+    _check_file(path, create=create)
+    if path.exists() and not create and not _writable(path):
+        return _sqlite_engine(_read_only_url(path))
+    return _sqlite_engine(sql.URL.create("sqlite", database=str(path)))
+
+
+def _read_only_url(path: Path) -> sql.URL:
+    """For a record that this user may only read, such as one on a read-only medium.
+
+    SQLite needs to write beside a database in WAL mode even to read it, unless it is told that nothing
+    changes the file (sqlite.org/wal.html, "Read-Only Databases").
+    """
+    waiting = path.with_name(f"{path.name}-wal")
+    if waiting.exists() and waiting.stat().st_size:
+        raise InputError(
+            f"{path}: it cannot be written, and {waiting.name} holds what is not in it yet",
+            "copy both files to a folder of yours and read them there",
+        )
+    return sql.URL.create(
+        "sqlite",
+        database=path.absolute().as_uri(),
+        query={"mode": "ro", "immutable": "1", "uri": "true"},
+    )
+
+
+def _writable(path: Path) -> bool:
+    return all(os.access(place, os.W_OK, effective_ids=True) for place in (path, path.absolute().parent))
+
+
+def _sqlite_engine(url: sql.URL) -> sql.Engine:
+    read_only = url.query.get("mode") == "ro"
+    engine = sql.create_engine(
+        url,
+        # One connection for the life of the store: opening a file costs more than a commit.
+        poolclass=StaticPool,
+        connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
+        json_deserializer=_cached_json,
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
+        # The driver begins transactions late, as readers; two of them that turn writer would deadlock.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        if not read_only:
+            # WAL lets others read while a run writes; FULL makes commits durable (sqlite.org/pragma.html).
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sql.Connection) -> None:
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _server_engine(url: sql.URL) -> sql.Engine:
+    arguments: dict[str, Any] = {}
+    is_postgresql = url.get_backend_name() == "postgresql"
+    if is_postgresql:
+        # A server that a network has swallowed must not hold a run up for the kernel's quarter of an hour.
+        arguments = {"connect_timeout": int(BUSY_TIMEOUT), "tcp_user_timeout": int(BUSY_TIMEOUT * 1000)}
+    engine = sql.create_engine(
+        url, connect_args=arguments, pool_size=1, max_overflow=1, json_deserializer=_cached_json
+    )
+    if is_postgresql:
+
+        @event.listens_for(engine, "connect")
+        def configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
+            connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT:g}s'")
+            connection.commit()
+
+    return engine
+
+
+def _check_file(path: Path, *, create: bool) -> None:
+    """What SQLite would report as "unable to open database file", told apart."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: this is a directory, not a database")
+        if not path.exists():
+            if not create:
+                raise InputError(f"{path}: there are no results here yet", "`pybench run startup` makes some")
+            if not path.parent.is_dir():
+                raise InputError(f"{path}: the folder {path.parent} does not exist", "make it first")
+            if not os.access(path.parent, os.W_OK | os.X_OK):
+                raise InputError(
+                    f"{path}: the folder {path.parent} cannot be written", "choose another with --results"
+                )
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from error
+
+
+def _cached_json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
+    """Decoded JSON; the qualifiers of thousands of samples are one and the same text."""
+    value = _decoded(text)
+    return dict(value) if isinstance(value, dict) else value
+
+
+@functools.lru_cache(maxsize=1024)
+def _decoded(text: str) -> Any:  # noqa: ANN401 - JSON is anything
+    return json.loads(text)

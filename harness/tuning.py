@@ -1,0 +1,125 @@
+"""What a scenario asks of the host for its run: processors, priority, cold caches; put back afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from pybench.harness.errors import HostError
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Schedule
+
+HIGH_PRIORITY: Final = -10
+"""Nice value; children inherit it, so harness and instances rise together above the host's other work."""
+DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
+PAGES_AND_SLAB: Final = "3"
+"""Page cache, directory entries and inodes (sysctl/vm.rst)."""
+
+
+@contextlib.contextmanager
+def tuned(schedule: Schedule) -> Iterator[dict[str, str]]:
+    """Hold this process, and what it starts, to the schedule's processors and priority.
+
+    Yields:
+        The qualifiers that say beside each sample what was asked for, and what of it was refused.
+
+    Raises:
+        HostError: a processor is not there, or caches cannot be dropped here.
+    """
+    qualifiers: dict[str, str] = {}
+    with contextlib.ExitStack() as undo:
+        if schedule.caches == "cold":
+            _check_dropping()
+            qualifiers["caches"] = "cold"
+        if schedule.cpus:
+            _hold(frozenset(schedule.cpus), undo)
+            qualifiers["cpus"] = ",".join(map(str, sorted(schedule.cpus)))
+        if schedule.priority == "high":
+            qualifiers["priority"] = "high" if _raise_priority(undo) else "refused"
+        yield qualifiers
+
+
+def is_held(pids: Iterable[int], cpus: Collection[int]) -> bool:
+    """Whether processes may run on these processors alone.
+
+    Children inherit that, but whoever starts them may lift it, as libvirt does for a machine it starts.
+    """
+    wanted = set(cpus)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            if not os.sched_getaffinity(pid) <= wanted:
+                return False
+    return True
+
+
+def drop_caches() -> None:
+    """Write back what is dirty, then drop the host's clean caches.
+
+    Raises:
+        HostError: the kernel refuses.
+    """
+    os.sync()
+    try:
+        DROP_CACHES.write_text(PAGES_AND_SLAB, encoding="ascii")
+    except OSError as error:
+        raise _not_droppable(error) from error
+
+
+def _check_dropping() -> None:
+    try:
+        with DROP_CACHES.open("w", encoding="ascii"):
+            pass
+    except OSError as error:
+        raise _not_droppable(error) from error
+
+
+def _not_droppable(error: OSError) -> HostError:
+    return HostError(
+        f"{DROP_CACHES}: the host's caches cannot be dropped: {error.strerror}",
+        "run as root, or leave out `schedule.caches: cold`",
+    )
+
+
+def _hold(cpus: frozenset[int], undo: contextlib.ExitStack) -> None:
+    allowed = os.sched_getaffinity(0)
+    if missing := cpus - allowed:
+        raise HostError(
+            f"schedule.cpus: processor {min(missing)} is not available here",
+            f"available are {', '.join(map(str, sorted(allowed)))}",
+        )
+    for thread in _threads():
+        _move(thread, cpus)
+        undo.callback(_move, thread, frozenset(allowed))
+
+
+def _move(thread: int, cpus: frozenset[int]) -> None:
+    # A thread may end at any moment.
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(thread, cpus)
+
+
+def _raise_priority(undo: contextlib.ExitStack) -> bool:
+    """Whether it was permitted; setpriority(2) is per thread on Linux, and later threads inherit."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        for thread in _threads():
+            with contextlib.suppress(ProcessLookupError):
+                os.setpriority(os.PRIO_PROCESS, thread, HIGH_PRIORITY)
+    except PermissionError:
+        return False
+    undo.callback(_lower_priority, before)
+    return True
+
+
+def _lower_priority(value: int) -> None:
+    for thread in _threads():
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, thread, value)
+
+
+def _threads() -> list[int]:
+    return [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208 - names are what is wanted

@@ -1,0 +1,157 @@
+"""The measurement engine on real instances: A/A, one run at a time, and workloads that misbehave."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pybench.harness.lock import LOCK_VARIABLE
+from pybench.harness.stats import ratio
+
+PYBENCH = Path(sys.executable).with_name("pybench")
+RUNS = 4
+A_A = """\
+name: same-twice
+workloads:
+  ready: {image: minimal, command: [/bin/workload, ready], readiness: {text: ready}}
+targets:
+  one: {kind: process, repetitions: 20}
+  other: {kind: process, repetitions: 20}
+measure: [teardown]
+schedule: {warmups: 2}
+"""
+MISBEHAVING = """\
+name: misbehaving
+workloads:
+  flood: {image: minimal, command: [/bin/workload, flood], readiness: {text: never}}
+  brief: {image: minimal, command: [/bin/workload, exit, "3"], readiness: {text: never}}
+  forking:
+    image: minimal
+    command: [/bin/busybox, sh, -c, "while :; do sleep 99 & done"]
+    readiness: {text: never}
+    resources: {pids: 24}
+targets:
+  container: {repetitions: 1}
+  mock: {repetitions: 2}
+measure: [startup]
+schedule: {warmups: 0, ready_timeout: 400ms, stop_timeout: 100ms}
+"""
+
+
+def run(folder: Path, text: str, *arguments: str, seed: int = 1) -> subprocess.CompletedProcess[str]:
+    """Carry a scenario out, with its results below a folder."""
+    (folder / "trial.yaml").write_text(text)
+    chosen = ["--json", "out.json", "--no-report", "--seed", str(seed), *arguments]
+    return subprocess.run(
+        [str(PYBENCH), "run", "trial.yaml", *chosen],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """What the last run told."""
+    found: list[dict[str, Any]] = json.loads((folder / "out.json").read_text())["samples"]
+    return found
+
+
+def test_the_same_target_under_two_names_does_not_differ(tmp_path: Path) -> None:
+    """The interval of the ratio contains 1 in all runs but one: teardown, which no rejection thins out."""
+    contained = 0
+    for seed in range(RUNS):
+        done = run(tmp_path, A_A, seed=seed)
+        assert done.returncode == 0, done.stderr
+        one, other = (
+            [each["value"] for each in samples(tmp_path) if each["target"] == name and not each["warmup"]]
+            for name in ("one", "other")
+        )
+        assert len(one) == len(other) == 20
+        found = ratio(one, other)
+        contained += found.low <= 1 <= found.high
+    assert contained >= RUNS - 1
+
+
+def test_workloads_that_misbehave_are_failed_samples_with_reasons(tmp_path: Path) -> None:
+    """One floods its output, one ends at once, one forks for ever; the run goes on and leaves nothing."""
+    done = run(tmp_path, MISBEHAVING)
+    assert done.returncode == 1
+    assert "container: every launch failed" in done.stderr
+    found = samples(tmp_path)
+    reasons = {each["workload"]: each["reason"] for each in found if each["target"] == "container"}
+    assert "not ready after 0.4 s" in reasons["flood"]
+    assert len(reasons["flood"]) <= 20_000
+    assert "ended before it was ready (exit code 3)" in reasons["brief"]
+    assert "can't fork: Resource temporarily unavailable" in reasons["forking"]
+    assert sum(each["target"] == "mock" and each["metric"] == "startup.ready" for each in found) == 6
+    assert "Validity" in done.stdout
+
+
+def test_every_sample_has_an_error_and_the_run_its_calibration(tmp_path: Path) -> None:
+    """What counts has an error of 1 % at most, and marks over pipes scatter by less than 0.2 ms."""
+    done = run(tmp_path, A_A.replace("[teardown]", "[startup, teardown, memory]"), "--repeat", "3")
+    assert done.returncode == 0, done.stderr
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert all(each["error"] >= 0 for each in document["samples"])
+    for each in document["samples"]:
+        if not each["metric"].startswith("startup.phase") and "status" not in each:
+            assert each["error"] <= 0.01 * each["value"]
+    assert float(document["environment"]["calibration.mark-pipe.error"]) < 2e-4
+
+
+HOLDER = "import sys; from pybench.harness.lock import host_lock\n" + (
+    "with host_lock('nightly', wait=False, tell=print): print('held', flush=True); sys.stdin.read()"
+)
+
+
+def test_a_second_run_is_refused_or_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 3 names the owner; with --wait it begins when the other has ended; mocks need no host."""
+    monkeypatch.setenv(LOCK_VARIABLE, str(tmp_path / "lock"))
+    text = A_A.replace("repetitions: 20", "repetitions: 1")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "held\n"
+        refused = run(tmp_path, text)
+        assert refused.returncode == 3
+        assert f"another run goes on here: nightly of root, process {holder.pid}" in refused.stderr
+        assert run(tmp_path, text.replace("kind: process", "kind: mock")).returncode == 0
+        (tmp_path / "trial.yaml").write_text(text)
+        waiting = subprocess.Popen(
+            [PYBENCH, "run", "trial.yaml", "--no-report", "--wait"],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        assert waiting.stderr.readline().startswith("waiting for nightly")
+        holder.stdin.close()
+    waiting.stderr.read()
+    waiting.stderr.close()
+    assert waiting.wait(60) == 0
+
+
+def test_cold_caches_are_declared_and_made(tmp_path: Path) -> None:
+    """The samples say so, and the page cache is smaller before the launch than it was."""
+    text = A_A.replace("repetitions: 20", "repetitions: 1").replace("warmups: 2", "warmups: 0, caches: cold")
+    before = cached()
+    done = run(tmp_path, text)
+    assert done.returncode == 0, done.stderr
+    assert {each["qualifiers"]["caches"] for each in samples(tmp_path)} == {"cold"}
+    assert cached() < before
+
+
+def cached() -> int:
+    """KiB of cached file pages."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Cached:"))

@@ -1,0 +1,41 @@
+"""The gate catches regressions that are injected into real containers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.usefixtures("image")
+def test_injected_regressions_of_a_container_are_detected(tmp_path: Path) -> None:
+    """Two mebibytes more and failing launches are found; nothing enters a record, nothing is left."""
+    command = [
+        *(str(Path(sys.executable).with_name("pybench")), "gate", "--self-test", "--scenario", "startup"),
+        *("--targets", "container", "--repetitions", "40", "--format", "json"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    # A slower spawn is not always seen in 40 launches on a busy host, so the exit code may be either.
+    assert done.returncode in {0, 1}, done.stderr
+    found = {trial["injection"]: trial for trial in json.loads(done.stdout)}
+    assert set(found) == {"control", "delay", "memory", "detour", "failures"}
+    assert ["regression", "ready", "container", "memory.host.cgroup", "B"] in found["memory"]["findings"]
+    assert ["failures", "ready", "container", "startup.ready", "s"] in found["failures"]["findings"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_that_is_not_there_is_bad_input() -> None:
+    """The error names the targets that there are."""
+    command = [str(Path(sys.executable).with_name("pybench")), "gate", "--self-test", "--targets", "nobody"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "it has mock" in done.stderr
+
+
+@pytest.fixture(autouse=True)
+def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No store of the user's is touched."""
+    monkeypatch.delenv("PYBENCH_STORE", raising=False)

@@ -1,0 +1,200 @@
+"""The gate fires on what is worse, by enough and for sure, and on nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gate_runs import BASE, night_samples
+
+from pybench.harness.comparison.changepoints import change_points
+from pybench.harness.comparison.limits import Limit, Limits
+from pybench.harness.gate import GateResult, GateSettings, Measured, gate
+from pybench.harness.model import Sample
+from pybench.harness.stats import CellKey
+
+READY: CellKey = ("ready", "container", "startup.ready", "s", "")
+
+
+def held(candidate: Sequence[Sample], settings: GateSettings | None = None) -> GateResult:
+    """What the gate says of a candidate against an unchanged baseline."""
+    return gate(Measured("base", night_samples(1)), Measured("new", candidate), settings or GateSettings())
+
+
+def kinds(result: GateResult) -> set[tuple[str, str]]:
+    """Kind and metric of every finding."""
+    return {(found.kind, found.cell[2]) for found in result.findings}
+
+
+def test_nothing_changed_passes() -> None:
+    """A night like the one before has no finding, and phases are not gated."""
+    result = held(night_samples(2))
+    assert (result.outcome, result.findings) == ("pass", ())
+    assert {each.change.cell[2] for each in result.cells} == {"startup.ready", "memory.host.cgroup"}
+
+
+def test_a_regression_is_found_and_attributed() -> None:
+    """A start that takes 10 % longer fails the gate, and the phase that is to blame is named."""
+    factors = {"startup.ready": 1.1, "startup.phase.exec": 1.125}
+    result = held(night_samples(2, factors))
+    assert (result.outcome, kinds(result)) == ("regression", {("regression", "startup.ready")})
+    (attribution,) = result.attributions
+    assert max(attribution.phases, key=lambda phase: phase.value).phase == "exec"
+
+
+def test_getting_better_passes() -> None:
+    """An improvement is no finding."""
+    result = held(night_samples(2, {"startup.ready": 0.8, "memory.host.cgroup": 0.8}))
+    assert result.outcome == "pass"
+    assert {each.verdict for each in result.cells} == {"faster", "smaller"}
+
+
+def test_two_mebibytes_are_always_found() -> None:
+    """In each of 20 nights."""
+    factor = (700e3 + 2 * 2**20) / 700e3
+    for seed in range(2, 22):
+        result = held(night_samples(seed, {"memory.host.cgroup": factor}))
+        assert ("regression", "memory.host.cgroup") in kinds(result)
+
+
+@pytest.mark.parametrize("limit", [Limit(0.15, 0.0), Limit(0.0, 0.3e-3)])
+def test_a_change_within_either_limit_passes(limit: Limit) -> None:
+    """Supported or not."""
+    settings = GateSettings(Limits(of_unit={"s": limit}), metrics=("startup.ready",))
+    assert held(night_samples(2, {"startup.ready": 1.1}), settings).outcome == "pass"
+
+
+def test_a_maximum_holds_whatever_the_baseline() -> None:
+    """A median above it is a finding though nothing changed."""
+    limit = Limit(0.03, 20e-6, maximum=1.4e-3)
+    result = held(night_samples(2), GateSettings(Limits(of_metric={"startup.ready": limit})))
+    assert (result.outcome, kinds(result)) == ("regression", {("maximum", "startup.ready")})
+
+
+def test_only_chosen_metrics_are_gated() -> None:
+    """Patterns choose them, phases too if they are asked for."""
+    worse = night_samples(2, dict.fromkeys((metric for metric, _ in BASE), 1.2))
+    assert kinds(held(worse, GateSettings(metrics=("memory.*",)))) == {("regression", "memory.host.cgroup")}
+    assert ("regression", "startup.phase.exec") in kinds(held(worse, GateSettings(metrics=("*",))))
+
+
+def test_a_change_without_support_is_inconclusive() -> None:
+    """A few samples that look much worse are no regression, but the gate does not pass either."""
+    few = [sample for sample in night_samples(2, {"startup.ready": 1.2}) if sample.order < 3]
+    result = gate(
+        Measured("base", [sample for sample in night_samples(1) if sample.order < 3]),
+        Measured("new", few),
+        GateSettings(),
+    )
+    assert (result.outcome, kinds(result)) == ("inconclusive", {("unsupported", "startup.ready")})
+    assert {each.change.cell[2] for each in result.blind} == {"startup.ready", "memory.host.cgroup"}
+
+
+def test_failing_launches_are_a_regression() -> None:
+    """All of them, or supportedly more than before; one among many is not."""
+
+    def failing(every: int) -> list[Sample]:
+        return [
+            replace(sample, value=None, status="failed")
+            if sample.metric == "startup.ready" and sample.order % every == 0
+            else sample
+            for sample in night_samples(2)
+        ]
+
+    assert kinds(held(failing(1))) == {("failures", "startup.ready")}
+    assert kinds(held(failing(4))) == {("failures", "startup.ready")}
+    assert held(failing(60)).outcome == "pass"
+
+
+def test_a_cell_that_is_gone_is_inconclusive() -> None:
+    """One that only the baseline has cannot be judged; one that only the candidate has is new."""
+    without = [sample for sample in night_samples(2) if sample.metric != "memory.host.cgroup"]
+    assert kinds(held(without)) == {("missing", "memory.host.cgroup")}
+    assert gate(Measured("b", without), Measured("c", night_samples(2)), GateSettings()).outcome == "pass"
+    assert gate(Measured("b", []), Measured("c", []), GateSettings()).outcome == "pass"
+
+
+def test_slow_drift_is_found_against_an_older_baseline() -> None:
+    """Two per cent since yesterday are within the limit, ten since last month are not."""
+    now = night_samples(3, {"startup.ready": 1.1})
+    result = gate(
+        Measured("yesterday", night_samples(2, {"startup.ready": 1.08})),
+        Measured("now", now),
+        GateSettings(),
+        older=Measured("last month", night_samples(1)),
+    )
+    assert (result.outcome, kinds(result)) == ("regression", {("drift", "startup.ready")})
+    assert result.findings[0].against == "last month"
+
+
+def level(values: Sequence[float]) -> dict[CellKey, list[tuple[str, float]]]:
+    """A series of nights of one cell."""
+    return {READY: [(f"night-{at}", value) for at, value in enumerate(values)]}
+
+
+def test_a_new_level_keeps_failing_for_some_nights() -> None:
+    """A step that each night is too noisy to show is found after three nights, and told for a week."""
+    generator = np.random.default_rng(1)
+    before = list(generator.normal(1.5e-3, 1e-5, 20))
+    same = Measured("x", night_samples(1))
+
+    def found(nights: int) -> GateResult:
+        after = list(generator.normal(1.65e-3, 1e-5, nights))
+        return gate(same, Measured("y", night_samples(2)), GateSettings(), series=level([*before, *after]))
+
+    assert found(2).outcome == "pass"
+    for nights in (3, 7):
+        result = found(nights)
+        assert kinds(result) == {("change point", "startup.ready")}
+        assert result.findings[0].against == "night-20"
+    assert found(8).outcome == "pass"
+
+
+def test_a_change_point_is_placed_and_a_spike_is_none() -> None:
+    """The first run of the new level is found; one wild run, or two, make no level."""
+    generator = np.random.default_rng(2)
+    steady = generator.normal(1.0, 0.01, 40)
+    stepped = steady + np.where(np.arange(40) >= 25, 0.1, 0.0)
+    (point,) = change_points(list(stepped))
+    assert (point.position, point.length) == (25, 15)
+    assert (point.before, point.after) == pytest.approx((1.0, 1.1), abs=0.01)
+    spiked = steady.copy()
+    spiked[20] = 5.0
+    assert change_points(list(spiked)) == []
+    assert change_points([1.0] * 40) == []
+    assert change_points([1.0, 2.0] * 4) == []
+
+
+def test_change_points_are_rarely_false() -> None:
+    """Of 100 simulated series without a change, at most 3 % have a point."""
+    generator = np.random.default_rng(3)
+    assert sum(bool(change_points(list(generator.normal(0, 1, 24)))) for _ in range(100)) <= 3
+
+
+def test_false_alarms_are_at_most_one_in_a_hundred_nights() -> None:
+    """Of 200 simulated nights without a change, none or one or two fail, though no limit helps."""
+    settings = GateSettings(Limits(of_unit={"s": Limit(0.0, 0.0), "B": Limit(0.0, 0.0)}))
+    alarms = sum(
+        gate(
+            Measured("a", night_samples(2 * seed, n=25)),
+            Measured("b", night_samples(2 * seed + 1, n=25)),
+            settings,
+        ).outcome
+        == "regression"
+        for seed in range(200)
+    )
+    assert alarms / 200 <= 0.01 + math.sqrt(0.01 * 0.99 / 200)
+
+
+def test_five_per_cent_are_found_at_sixty_repetitions() -> None:
+    """In at least 95 of 100 simulated nights of a host whose launches scatter by 4.5 %."""
+    settings = GateSettings(metrics=("startup.ready",))
+    found = 0
+    for seed in range(100):
+        before = night_samples(2 * seed, spread=0.045)
+        after = night_samples(2 * seed + 1, {"startup.ready": 1.05}, spread=0.045)
+        found += gate(Measured("a", before), Measured("b", after), settings).outcome == "regression"
+    assert found >= 95
