@@ -53,7 +53,10 @@ def test_verdict_tells_what_was_tried_and_is_remembered(
     assert str(image.kernel) in own_memory.read_text(encoding="utf-8")
     monkeypatch.setattr(acceleration, "BOOT_SECONDS", 0.0)
     assert decide("auto", image, connection, nano) == verdict
-    if verdict.acceleration == "tcg":
+    assert decide("tcg", image, connection).label == "TCG emulation"
+    if verdict.acceleration == "kvm":
+        assert decide("kvm", image, connection, nano) == verdict
+    else:
         with pytest.raises(HostError) as caught:
             decide("kvm", image, connection, nano)
         assert verdict.reason in caught.value.message

@@ -15,10 +15,8 @@ from vm_guests import WORKLOAD
 from pybench.runtime.errors import HostError
 from pybench.runtime.journal import Journal, open_journal, take_abandoned
 from pybench.runtime.leftovers import REMOVERS
-from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.connection import open_connection
 from pybench.runtime.vm.leftovers import find_emulator
-from pybench.vm_images import Image
 
 HARNESS = """
 import sys
@@ -60,21 +58,6 @@ def test_missing_emulator_is_told_with_the_command(journal: Journal, monkeypatch
     with pytest.raises(HostError, match="qemu-system-x86_64") as caught, open_connection(journal):
         pass
     assert "apt-get install" in caught.value.hint
-
-
-def test_demanded_kvm_is_refused_with_evidence(journal: Journal, image: Image) -> None:
-    """Where a test boot under KVM fails, demanding KVM is an error that tells what was seen."""
-    with open_connection(journal) as connection:
-        verdict = decide("auto", image, connection)
-        assert decide("auto", image, connection) == verdict
-        assert decide("tcg", image, connection).label == "TCG emulation"
-        if verdict.acceleration == "kvm":
-            assert decide("kvm", image, connection) == verdict
-            return
-        assert "test boot" in verdict.reason or "/dev/kvm" in verdict.reason
-        with pytest.raises(HostError) as caught:
-            decide("kvm", image, connection)
-        assert verdict.reason in caught.value.message
 
 
 @pytest.mark.usefixtures("image")
