@@ -54,10 +54,15 @@ class NewSession(_Bare):
         return "setsid"
 
 
-class LoopbackUp(_Bare):
+@dataclass(frozen=True, slots=True)
+class LoopbackUp:
     """Bring `lo` up in the new network namespace."""
 
-    code = _spawn.LOOPBACK
+    by_parent: bool = False
+    """The spawning thread does it meanwhile, which takes root."""
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.LOOPBACK, int(self.by_parent))
 
     def describe(self) -> str:
         return "ioctl(SIOCSIFFLAGS) of lo"
@@ -160,6 +165,7 @@ class CopyTree:
 
 
 MountPoint = Literal["", "directory", "file"]
+Known = Literal["", "file", "directory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +241,12 @@ class Mask:
     empty: int
     """Slot of a detached mount of an empty directory."""
     path: str
+    known: Known = ""
+    """What it is, where no link of an image can be in its place; then no look is needed."""
 
     def encode(self) -> EncodedStep:
-        return (_spawn.MASK, self.null, self.empty, os.fsencode(self.path))
+        known = get_args(Known).index(self.known)
+        return (_spawn.MASK, self.null, self.empty, known, os.fsencode(self.path))
 
     def describe(self) -> str:
         return f"mask {self.path}"
