@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import HostError, InputError
 from pybench.harness.interruption import Interruption
+from pybench.harness.targets.commands import check_command
 from pybench.runtime import terminal
 
 if TYPE_CHECKING:
@@ -98,6 +100,38 @@ def container_shell(
         sandbox = stack.enter_context(Sandbox(spawner, detect(), spec))
         with interruption.allowed():
             return _on_this_terminal(sandbox.attach)
+
+
+def process_shell(request: ShellRequest, progress: Progress) -> int:
+    """Run the image's shell as a bare process of the host, in the image's directory, on this terminal.
+
+    Returns:
+        Its exit code, or minus the signal.
+
+    Raises:
+        InputError: there is no such image or command, or its program cannot run outside of its own tree.
+    """
+    if request.volumes:
+        raise InputError("a bare process has no volumes", "`--volume` is for containers")
+    with _files(request.image, progress) as files:
+        command = request.command or (_shell_of(files.layers),)
+        if len(files.layers) > 1:
+            raise InputError(
+                f"image {request.image} has several layers, which only a container merges",
+                "`pybench images build` makes one tree of an imported image",
+            )
+        program = check_command(files.layers[0], command)
+        try:
+            finished = subprocess.run(
+                command, executable=program, cwd=files.layers[0], env={**_environment(), **files.environment},
+                check=False,
+            )  # fmt: skip
+        except OSError as error:
+            raise InputError(
+                f"{program}: {error.strerror}",
+                "what needs its image's libraries runs in a container",
+            ) from error
+    return finished.returncode
 
 
 def vm_shell(request: ShellRequest, settings: VmSettings, journal: Journal, progress: Progress) -> int:

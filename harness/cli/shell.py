@@ -22,7 +22,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
     context_settings={"ignore_unknown_options": True},
 )
 def shell(
-    target: Annotated[str, typer.Argument(help="container or vm")],
+    target: Annotated[str, typer.Argument(help="container, vm or process")],
     image: Annotated[str, typer.Argument(help="A recipe's name, or that of an imported image.")],
     command: Annotated[list[str] | None, typer.Argument(help="The image's shell if empty.")] = None,
     profile: Annotated[str, typer.Option(help="Of a container: default, strict or privileged.")] = "default",
@@ -38,7 +38,7 @@ def shell(
     """Open a terminal in a fresh instance of an image; it is gone when the shell ends."""
     from pydantic import ValidationError  # noqa: PLC0415 - keeps the other verbs quick
 
-    from pybench.harness.shell import ShellRequest, container_shell, vm_shell  # noqa: PLC0415
+    from pybench.harness.shell import ShellRequest, container_shell, process_shell, vm_shell  # noqa: PLC0415
     from pybench.harness.targets import ContainerSettings, VmSettings  # noqa: PLC0415
     from pybench.runtime.journal import open_journal  # noqa: PLC0415
 
@@ -65,8 +65,10 @@ def shell(
                 status = vm_shell(
                     request, VmSettings.model_validate({"network": network, **size}), journal, progress
                 )
+            elif target == "process":
+                status = process_shell(request, progress)
             else:
-                raise InputError(f"{target!r} has no shell", "known are container and vm")
+                raise InputError(f"{target!r} has no shell", "known are container, vm and process")
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,10 @@ VERSION: Final = "1.2.0"
 """Of the runtime specification."""
 TMPFS_SIZE: Final = "64m"
 """Upper bound of each in-memory file system; what is used counts against the memory limit."""
+SOFT_FILES: Final = 1024
+"""What programs that use select(2) can bear, and so what they find unless they ask for more."""
+MOST_FILES: Final = 65536
+"""Open files of one process."""
 _TMPFS: Final[Mapping[str, tuple[str, ...]]] = {
     "/dev/shm": ("nosuid", "nodev", "noexec", "mode=1777", f"size={TMPFS_SIZE}"),  # noqa: S108 - inside
     "/tmp": ("nosuid", "nodev", "mode=1777", f"size={TMPFS_SIZE}"),  # noqa: S108 - inside
@@ -79,6 +84,7 @@ def specification(
         mappings: of user and group ids.
     """
     kinds = [kind for kind in get_args(NamespaceType) if not profile.namespaces_left_out & FLAGS[kind]]
+    files = min(MOST_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     capabilities = Capabilities()
     if not profile.confined:
         bounding, permitted = (to_names(own_capabilities(field)) for field in ("CapBnd", "CapPrm"))
@@ -91,7 +97,10 @@ def specification(
             env=tuple(f"{name}={value}" for name, value in environment.items()),
             cwd=working_directory,
             capabilities=capabilities,
-            rlimits=(ResourceLimit(type="RLIMIT_CORE", hard=0, soft=0),),
+            rlimits=(
+                ResourceLimit(type="RLIMIT_CORE", hard=0, soft=0),
+                ResourceLimit(type="RLIMIT_NOFILE", hard=files, soft=min(SOFT_FILES, files)),
+            ),
             no_new_privileges=profile.confined,
         ),
         root=Root(path="/", readonly=read_only_root),

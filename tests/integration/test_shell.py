@@ -180,12 +180,24 @@ def test_input_that_is_no_terminal_is_passed_on(image: Image) -> None:
     assert done.returncode == 5
 
 
+def test_a_shell_as_a_bare_process_is_the_images_program_on_the_host(image: Image) -> None:
+    """It is at the same terminal, in the image's directory, and apart from nothing."""
+    with at_terminal("process", "minimal") as terminal:
+        terminal.expect("# ")
+        terminal.type("pwd; cat /proc/self/uid_map; exit 6\n")
+        terminal.expect(str(image.rootfs))
+        terminal.expect(r"0\s+0\s+4294967295")
+    assert terminal.process.returncode == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("container", "nothing-of-that-name"), "there is no image"),
         (("elsewhere", "minimal"), "'elsewhere' has no shell"),
         (("container", "minimal", "/bin/nothing"), "/bin/nothing"),
+        (("process", "minimal", "/bin/nothing"), "/bin/nothing"),
+        (("process", "--volume", "/etc:/data", "minimal"), "a bare process has no volumes"),
         (("container", "--volume", "/nowhere/at/all:/data", "minimal"), "/nowhere/at/all does not exist"),
         (("container", "--volume", "/etc", "minimal"), "is not SOURCE:DESTINATION"),
         (("container", "--writable", "much", "minimal"), "--writable"),
