@@ -11,6 +11,7 @@ from pybench.runtime.container.assembly.devices import add_devices
 from pybench.runtime.container.assembly.mounts import MapIds, MountMaker, MountSteps
 from pybench.runtime.container.assembly.process import attribute_steps, program_step, right_steps
 from pybench.runtime.container.assembly.slots import Slots
+from pybench.runtime.container.process_steps import SystemCall
 from pybench.runtime.container.seccomp.policy import Policy
 from pybench.runtime.container.spawner import Program
 from pybench.runtime.container.specification.model import Process, Specification
@@ -33,7 +34,6 @@ from pybench.runtime.container.steps import (
     SetAttributes,
     SetMountAttributes,
     Step,
-    SystemCall,
     WaitForMaps,
     WriteFile,
 )

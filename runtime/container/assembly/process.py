@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from pybench.runtime.container.process_steps import FindProgram, SystemCall
 from pybench.runtime.container.seccomp.compile import compile_filter, filter_flags
 from pybench.runtime.container.seccomp.policy import Policy
 from pybench.runtime.container.specification.capability_names import CapabilitySets, capability_sets
@@ -19,12 +20,10 @@ from pybench.runtime.container.steps import (
     Capabilities,
     FileModeMask,
     Filter,
-    FindProgram,
     Identity,
     NoNewPrivileges,
     ResourceLimit,
     Step,
-    SystemCall,
     WorkingDirectory,
 )
 
