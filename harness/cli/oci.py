@@ -298,9 +298,10 @@ def _delete(parsed: argparse.Namespace) -> int:
     try:
         warnings = delete(directory, force=parsed.force)
     except InputError:
-        if parsed.force and not directory.path.exists():
-            return 0
-        raise
+        if not parsed.force or directory.path.exists():
+            raise
+        # Its creator may have been killed before it had a directory, but not before it had anything.
+        warnings = ()
     for warning in warnings:
         _log(parsed, "warning", warning)
     if parsed.force:
