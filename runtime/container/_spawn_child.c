@@ -182,19 +182,6 @@ static int bring_loopback_up(void)
     return (int)result;
 }
 
-/* It takes longer than any mount, and the parent has nothing else to do. */
-static int await_loopback(const struct child *child)
-{
-    int32_t error;
-    long got;
-    do
-        got = CALL(SYS_read, child->link, &error, sizeof(error));
-    while (got == -EINTR);
-    if (got == 0)
-        return -EPIPE; /* the parent is gone */
-    return got < 0 ? (int)got : -error;
-}
-
 static int limit_bounding_set(const struct step *step)
 {
     const uint64_t kept = (uint64_t)step->number[0];
@@ -337,7 +324,7 @@ static int carry_out(struct child *child, const struct step *step)
     case STEP_LIMIT:
         return limit_resource(step);
     case STEP_LOOPBACK:
-        return step->number[0] ? await_loopback(child) : bring_loopback_up();
+        return bring_loopback_up();
     case STEP_KEYRING: {
         long keyring = CALL(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0);
         return keyring < 0 ? (int)keyring : 0;

@@ -28,7 +28,7 @@
     X(COPY_SLOT)          /* slot, slot of the mount that is copied */                             \
     X(SLOT_ATTRIBUTES)    /* slot, set, clear, propagation, recursive */                           \
     X(ATTRIBUTES)         /* set, clear, propagation, recursive; path */                           \
-    X(MASK)               /* slots of the null device and of an empty directory, enum known; path */ \
+    X(MASK)               /* slots of the null device and of an empty directory; path to hide */    \
     X(READ_ONLY)          /* flags to set; path, with what is mounted beneath */                   \
     X(DIRECTORY)          /* mode; path */                                                         \
     X(EMPTY_FILE)         /* path */                                                               \
@@ -39,7 +39,7 @@
     X(WRITE)              /* path, text: into a file that is there */                              \
     X(HOST_NAME)          /* name */                                                               \
     X(LIMIT)              /* resource, soft, hard */                                               \
-    X(LOOPBACK)           /* bring lo up; whether the parent does it meanwhile */                                                        \
+    X(LOOPBACK)           /* bring lo up */                                                        \
     X(KEYRING)            /* join a new, anonymous session keyring */                              \
     X(BOUNDING)           /* capabilities to keep within reach: a bit set */                       \
     X(CAPABILITIES)       /* effective, permitted, inheritable, ambient: bit sets */               \
@@ -56,9 +56,6 @@
     X(WAIT_FOR_START)     /* slots of the pipes "created", "start" and "failed" */                 \
     X(HOOK)               /* slot of its input, seconds or 0; path, arguments, environment */      \
     X(CALL)               /* system call, set of the arguments that are texts, arguments; texts */
-
-/* What MASK knows of a path directly in a /proc of our own, where no link can be in its place. */
-enum known { KNOWN_NOTHING, KNOWN_FILE, KNOWN_DIRECTORY };
 
 /* What ATTACH makes where nothing is: missing mount points of an image. */
 enum make { MAKE_NOTHING, MAKE_DIRECTORY, MAKE_FILE };

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/if.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <pthread.h>
@@ -14,7 +13,6 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -171,42 +169,6 @@ static bool joins(const struct prepared *program)
     return false;
 }
 
-static bool brings_loopback_up(const struct prepared *program)
-{
-    for (int i = 0; i < program->step_count; i++)
-        if (program->steps[i].code == STEP_LOOPBACK)
-            return program->steps[i].number[0];
-    return false;
-}
-
-static int32_t bring_loopback_up(void)
-{
-    struct ifreq request = {.ifr_name = "lo", .ifr_flags = IFF_UP};
-    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    int32_t error = control < 0 || ioctl(control, SIOCSIFFLAGS, &request) < 0 ? errno : 0;
-    if (control >= 0)
-        close(control);
-    return error;
-}
-
-/* In the child's network namespace, on another processor than the child, which makes mounts meanwhile. */
-static void serve_loopback(struct outcome *outcome, int link)
-{
-    int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    int32_t error = 0;
-    if (own < 0 || setns(outcome->pidfd, CLONE_NEWNET) < 0) {
-        error = errno;
-    } else {
-        error = bring_loopback_up();
-        if (setns(own, CLONE_NEWNET) < 0)
-            fail_in_parent(outcome, "setns back from the child's network namespace");
-    }
-    if (own >= 0)
-        close(own);
-    /* The child may have failed before it could wait for this. */
-    send(link, &error, sizeof(error), MSG_NOSIGNAL);
-}
-
 static void follow_child(const struct request *request, struct outcome *outcome, struct child *child)
 {
     const char *failed_call = write_maps(request, outcome->pid);
@@ -217,8 +179,6 @@ static void follow_child(const struct request *request, struct outcome *outcome,
         fail_in_parent(outcome, failed_call = "prepare");
     if (!failed_call && write(child->parent_link, "", 1) < 0 && errno != EPIPE)
         fail_in_parent(outcome, "write the go-ahead");
-    if (outcome->failed_step == -1 && brings_loopback_up(request->program))
-        serve_loopback(outcome, child->parent_link);
     if (outcome->failed_step == -1 && joins(request->program) && follow_second(outcome, child) < 0)
         fail_in_parent(outcome, "pidfd_open");
     if (outcome->failed_step == -1 && outcome->pidfd >= 0)

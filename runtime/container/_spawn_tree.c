@@ -91,23 +91,10 @@ int set_slot_attributes(const struct child *child, const struct step *step)
                      sizeof(attributes));
 }
 
-/* Put a copy of a mount on top of a path, or with an empty path of what a descriptor refers to. */
-static int cover(int mount, int place, const char *path)
-{
-    long tree = clone_mount(mount, "", 0);
-    if (tree < 0)
-        return (int)tree;
-    long result = CALL(SYS_move_mount, tree, "", place, path, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-    CALL(SYS_close, tree);
-    return (int)result;
-}
-
 /* A file gets a copy of the null device on top of it, a directory one of the empty directory. */
 int mask(const struct child *child, const struct step *step)
 {
     struct stat state;
-    if (step->number[2])
-        return cover(child->slots[step->number[step->number[2] == KNOWN_DIRECTORY]], AT_FDCWD, step->text[0]);
     long place = open_inside(step->text[0], O_PATH);
     if (place == -ENOENT || place == -ENOTDIR)
         return 0; /* nothing to hide */
@@ -115,7 +102,12 @@ int mask(const struct child *child, const struct step *step)
         return (int)place;
     long result = CALL(SYS_newfstatat, place, "", &state, AT_EMPTY_PATH);
     if (result == 0)
-        result = cover(child->slots[step->number[S_ISDIR(state.st_mode) ? 1 : 0]], (int)place, "");
+        result = clone_mount(child->slots[step->number[S_ISDIR(state.st_mode) ? 1 : 0]], "", 0);
+    if (result >= 0) {
+        int cover = (int)result;
+        result = CALL(SYS_move_mount, cover, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+        CALL(SYS_close, cover);
+    }
     CALL(SYS_close, place);
     return (int)result;
 }

@@ -207,7 +207,6 @@ class Sandbox:
             own_devices=stage is None,
             entered=frozenset({"network"}) if spec.network else frozenset(),
             early=(DeathSignal(signal.SIGKILL), NewSession()),
-            loopback_by_parent=stage is not None,
             keyring=profile.confined,
             stdio=(Console(STDIN_SLOT), CloseFrom(FIRST_INHERITED)) if spec.terminal else (),
             last=scopes if spec.terminal else (*stdio_steps(marking), *scopes),

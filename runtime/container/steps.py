@@ -54,15 +54,10 @@ class NewSession(_Bare):
         return "setsid"
 
 
-@dataclass(frozen=True, slots=True)
-class LoopbackUp:
+class LoopbackUp(_Bare):
     """Bring `lo` up in the new network namespace."""
 
-    by_parent: bool = False
-    """The spawning thread does it meanwhile, which takes root."""
-
-    def encode(self) -> EncodedStep:
-        return (_spawn.LOOPBACK, int(self.by_parent))
+    code = _spawn.LOOPBACK
 
     def describe(self) -> str:
         return "ioctl(SIOCSIFFLAGS) of lo"
@@ -165,7 +160,6 @@ class CopyTree:
 
 
 MountPoint = Literal["", "directory", "file"]
-Known = Literal["", "file", "directory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,12 +235,9 @@ class Mask:
     empty: int
     """Slot of a detached mount of an empty directory."""
     path: str
-    known: Known = ""
-    """What it is, where no link of an image can be in its place; then no look is needed."""
 
     def encode(self) -> EncodedStep:
-        known = get_args(Known).index(self.known)
-        return (_spawn.MASK, self.null, self.empty, known, os.fsencode(self.path))
+        return (_spawn.MASK, self.null, self.empty, os.fsencode(self.path))
 
     def describe(self) -> str:
         return f"mask {self.path}"

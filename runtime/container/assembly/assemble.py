@@ -24,7 +24,6 @@ from pybench.runtime.container.steps import (
     HideExecutable,
     HostName,
     Identity,
-    Known,
     LoopbackUp,
     MakeFilesystem,
     Mask,
@@ -116,8 +115,6 @@ class Surroundings:
     """In the place of the specification's own filter."""
     grantable: int | None = None
     """The capabilities that can be granted, a bit set; None: all, as in a new user namespace."""
-    loopback_by_parent: bool = False
-    """The spawning thread may enter the child's network namespace, and brings `lo` up meanwhile."""
     keyring: bool = True
     """A session keyring of its own."""
     keep_groups: bool = False
@@ -181,9 +178,9 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
     steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root))
     steps += (*covers_first, *parts.tree.inside, *covers_last)
+    steps += _network_and_names(specification, entered)
     # The terminal's place and missing mount points are made before the root becomes read-only.
     steps += (*surroundings.stdio, *parts.covers)
-    steps += _network_and_names(specification, entered, by_parent=surroundings.loopback_by_parent)
     steps += _root_attributes(specification)
     steps += process_steps(process, specification, surroundings)
     return Program.compile(
@@ -237,34 +234,18 @@ def _file_tree(specification: Specification, surroundings: Surroundings, *, own_
             parts.tree.outside += (CopyTree(empty, surroundings.empty), SetAttributes(empty, _SEALED))
         else:
             parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
-        own_proc = any(
-            mount.destination == "/proc" and mount.type == "proc" for mount in specification.mounts
-        )
-        parts.covers += (
-            Mask(null, empty, path, _known(path) if own_proc else "")
-            for path in specification.linux.masked_paths
-        )
+        parts.covers += (Mask(null, empty, path) for path in specification.linux.masked_paths)
     return parts
-
-
-def _known(path: str) -> Known:
-    """What a file directly in /proc is: the same in every instance of it, and no image has a say there."""
-    place = Path(path)
-    if place.parent != Path("/proc") or place.is_symlink() or not place.exists():
-        return ""
-    return "directory" if place.is_dir() else "file"
 
 
 def _sysctls(specification: Specification) -> Iterable[tuple[str, str]]:
     return specification.linux.sysctl.items()
 
 
-def _network_and_names(
-    specification: Specification, entered: frozenset[str], *, by_parent: bool
-) -> Iterable[Step]:
-    made = {namespace.type for namespace in specification.linux.namespaces if not namespace.path}
-    if "network" in made - entered:
-        yield LoopbackUp(by_parent)
+def _network_and_names(specification: Specification, entered: frozenset[str]) -> Iterable[Step]:
+    made = {namespace.type for namespace in specification.linux.namespaces if not namespace.path} - entered
+    if "network" in made:
+        yield LoopbackUp()
     if specification.hostname:
         yield HostName(specification.hostname)
     if specification.domainname:
