@@ -148,6 +148,34 @@ METRICS = {
         "the guest of {high} uses {ratio} the memory of {low}",
         "the guest of {target} uses {value}",
     ),
+    "memory.guest.total": MetricText(
+        "Memory of the guest, as it sees it",
+        "What the guest’s kernel manages: the machine’s memory without the kernel’s own image.",
+        "the guest of {high} has {ratio} the memory of {low}",
+        "the guest of {high} has {ratio} the memory of {low}",
+        "the guest of {target} has {value}",
+    ),
+    "memory.guest.kernel": MetricText(
+        "Memory of the guest’s kernel",
+        "What the guest’s kernel takes for itself, its image included, as the guest counts it.",
+        "the kernel of {high} takes {ratio} the memory of that of {low}",
+        "the kernel of {high} takes {ratio} the memory of that of {low}",
+        "the kernel of {target} takes {value}",
+    ),
+    "memory.host.merged": MetricText(
+        "Memory shared by merging (KSM)",
+        "Pages that the host’s kernel has found to be equal and keeps once; none where that is off.",
+        "{high} has {ratio} the merged pages of {low}",
+        "{high} has {ratio} the merged pages of {low}",
+        "{target} has {value} merged",
+    ),
+    "memory.vmm.files": MetricText(
+        "Monitor’s unchanged file pages",
+        "The part of the monitor’s own memory that is pages of files, which the host can drop and read again.",
+        "the monitor of {high} holds {ratio} the file pages of that of {low}",
+        "the monitor of {high} holds {ratio} the file pages of that of {low}",
+        "the monitor of {target} holds {value} of files",
+    ),
 }
 
 MARK_MEANINGS = {
