@@ -171,7 +171,7 @@ METRICS = {
     ),
     "memory.vmm.files": MetricText(
         "Monitor’s unchanged file pages",
-        "The part of the monitor’s own memory that is pages of files, which the host can drop and read again.",
+        "The part of the monitor’s own memory that is pages of files: the host can drop and reread them.",
         "the monitor of {high} holds {ratio} the file pages of that of {low}",
         "the monitor of {high} holds {ratio} the file pages of that of {low}",
         "the monitor of {target} holds {value} of files",
