@@ -7,7 +7,6 @@ import shlex
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,14 +16,9 @@ from pybench.harness.cli.record import DATABASE, StoreOption
 from pybench.harness.errors import InputError, PybenchError
 
 if TYPE_CHECKING:
-    from pybench.harness.calibration import Latency
-    from pybench.harness.environment import ImageFacts
-    from pybench.harness.model import Combination, Environment, Run, Scenario
+    from pybench.harness.model import Combination, Scenario
     from pybench.harness.runner import Outcome
     from pybench.harness.store import SpooledStore, Store
-    from pybench.harness.targets.base import ImageFiles
-    from pybench.harness.targets.mock import MockImage
-    from pybench.vm_images import Image
 
 REPORT: Final = "report.html"
 FAILED: Final = 1
@@ -43,6 +37,11 @@ class Destination:
     report: bool
     store: str
     """A database URL, or nothing for the file in the results folder."""
+
+    @property
+    def record(self) -> Path | str:
+        """Where the record is."""
+        return self.store or self.results / DATABASE
 
 
 @app.command(epilog="Example: pybench run scenarios/startup.yaml --json startup.json")
@@ -96,6 +95,7 @@ def run(
     Every sample is stored before the next launch. Ctrl-C keeps what was measured and leaves nothing running.
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.execution import host_for_itself  # noqa: PLC0415
     from pybench.harness.preflight import check_host  # noqa: PLC0415
     from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
@@ -110,7 +110,7 @@ def run(
     if dry_run:
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
 
-        show_plan(loaded, store or destination.results / DATABASE)
+        show_plan(loaded, destination.record)
         raise typer.Exit
     check_host(loaded)
     _check_destination(destination)
@@ -118,19 +118,9 @@ def run(
     words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
     words += _words("--libvirt-uri", libvirt_uri) + _words("--accel", accel)
     command = shlex.join(["pybench", "run", scenario, *words])
-    with host_for_itself(loaded, wait=wait):
+    with host_for_itself(loaded, wait=wait, tell=complain):
         code = _run(loaded, command, destination, _revision(path, branch))
     raise typer.Exit(code)
-
-
-def host_for_itself(scenario: Scenario, *, wait: bool) -> contextlib.AbstractContextManager[None]:
-    """The lock of this host; a scenario that launches nothing disturbs nobody."""
-    from pybench.harness.lock import host_lock  # noqa: PLC0415
-    from pybench.harness.targets import KINDS  # noqa: PLC0415
-
-    if not any(KINDS[target.kind].needs_image for target in scenario.targets):
-        return contextlib.nullcontext()
-    return host_lock(scenario.name, wait=wait, tell=lambda text: typer.echo(text, err=True))
 
 
 def _revision(path: Path, branch: str) -> Mapping[str, str]:
@@ -141,114 +131,31 @@ def _revision(path: Path, branch: str) -> Mapping[str, str]:
     return {**found, "source.branch": branch} if branch else found
 
 
-def _open_store(destination: Destination) -> Store | SpooledStore:
-    """The record; one on a server has a copy here until the server has everything."""
-    from pybench.harness.store import SPOOL, SpooledStore, Store  # noqa: PLC0415
-
-    if "://" not in destination.store or destination.store.startswith("sqlite"):
-        return Store.open(destination.store or destination.results / DATABASE)
-
-    def tell(loss: PybenchError) -> None:
-        typer.echo(f"pybench: {loss.message}", err=True)
-        typer.echo("  kept on this host; `pybench history sync` delivers it later", err=True)
-
-    server = Store.open(destination.store)
-    return SpooledStore(server, Store.open(destination.results / SPOOL), tell)
-
-
 def _run(scenario: Scenario, command: str, destination: Destination, revision: Mapping[str, str]) -> int:
     # Imported here to keep `pybench run --help` quick.
-    from pybench.harness.calibration import calibrate, calibration_fields  # noqa: PLC0415
-    from pybench.harness.model import Run  # noqa: PLC0415
-    from pybench.harness.store import new_run_id, timestamp  # noqa: PLC0415
-    from pybench.runtime.leftovers import remove_leftovers  # noqa: PLC0415
+    from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
+    from pybench.harness.execution import open_recorder, prepare  # noqa: PLC0415
 
-    for line in remove_leftovers():
-        typer.echo(f"left by a run that was killed: {line}", err=True)
-    with _open_store(destination) as store:
-        images = find_images(scenario)
-        calibration = calibrate(target.kind for target in scenario.targets)
-        started = datetime.now(UTC)
-        record = Run(
-            id=new_run_id(scenario.name, started),
-            scenario=scenario.name,
-            source=scenario.source,
-            started=timestamp(started),
-            finished=None,
-            status="running",
-            command=command,
-            environment=_environment(scenario, images, {**calibration_fields(calibration), **revision}),
-            definition=scenario.definition,
-        )
-        folder = destination.results / record.id
-        folder.mkdir()
+    with open_recorder(destination.record, destination.results, complain) as store:
+        prepared = prepare(scenario, command, revision, complain)
         try:
-            outcome = _carry_out(scenario, record, store, images, folder, calibration)
+            with progress_listener() as listener:
+                outcome = prepared.carry_out(store, destination.results, listener)
         except PybenchError:
             # What was measured before the fault is as good as ever.
             with contextlib.suppress(PybenchError):
-                _tell_results(store, record.id, destination)
+                tell_results(store, prepared.run.id, destination)
             raise
-        finally:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        _tell_results(store, record.id, destination)
+        tell_results(store, prepared.run.id, destination)
     return _exit_code(outcome)
 
 
-def _environment(
-    scenario: Scenario, images: Mapping[str, ImageFacts], others: Mapping[str, str]
-) -> Environment:
-    from pybench.harness.environment import capture  # noqa: PLC0415
-    from pybench.harness.model import Environment  # noqa: PLC0415
-
-    captured = capture((target.kind for target in scenario.targets), images)
-    return Environment({**captured.fields, **others})
+def complain(text: str) -> None:
+    """One line on standard error."""
+    typer.echo(text, err=True)
 
 
-def _carry_out(
-    scenario: Scenario,
-    record: Run,
-    store: Store | SpooledStore,
-    images: Mapping[str, ImageFiles],
-    folder: Path,
-    calibration: Mapping[str, Latency],
-) -> Outcome:
-    from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
-    from pybench.harness.runner import Runner  # noqa: PLC0415
-    from pybench.harness.targets import TargetContext, open_target  # noqa: PLC0415
-    from pybench.runtime.journal import open_journal  # noqa: PLC0415
-
-    with open_journal() as journal, progress_listener() as listener:
-        context = TargetContext(journal, folder)
-        runner = Runner(
-            store, lambda choice: open_target(choice, context), images, listener, calibration=calibration
-        )
-        return runner.carry_out(scenario, record)
-
-
-def find_images(scenario: Scenario) -> Mapping[str, Image | MockImage]:
-    """The images of all workloads; one that is not built, or not from today's recipe, is built now."""
-    from pybench import vm_images  # noqa: PLC0415
-    from pybench.harness.targets import KINDS  # noqa: PLC0415
-    from pybench.harness.targets.mock import MockImage  # noqa: PLC0415
-
-    names = sorted({workload.image for workload in scenario.workloads})
-    if not any(KINDS[target.kind].needs_image for target in scenario.targets):
-        return {name: MockImage(name) for name in names}
-    found: dict[str, Image | MockImage] = {}
-    for name in names:
-        try:
-            found[name] = vm_images.find(name)
-        except InputError:
-            if name not in vm_images.sources():
-                raise
-            typer.echo(f"image {name} is not built yet; building it", err=True)
-            found[name] = vm_images.build(name, progress=lambda text: typer.echo(f"{text} …", err=True))
-    return found
-
-
-def _tell_results(store: Store | SpooledStore, run_id: str, destination: Destination) -> None:
+def tell_results(store: Store | SpooledStore, run_id: str, destination: Destination) -> None:
     """The tables, the files, and last their paths."""
     from rich.console import Console  # noqa: PLC0415 - slow to import
 

@@ -5,27 +5,20 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from pybench.harness.calibration import calibrate
 from pybench.harness.cli.columns import columns
-from pybench.harness.cli.run import find_images, host_for_itself
-from pybench.harness.environment import capture
+from pybench.harness.cli.run import complain
+from pybench.harness.execution import host_for_itself, prepare
 from pybench.harness.gate import GateSettings
-from pybench.harness.model import Run
 from pybench.harness.preflight import check_host
-from pybench.harness.runner import Runner
 from pybench.harness.scenario import load_scenario
 from pybench.harness.scenario.document import parse_document
 from pybench.harness.self_test import PRETENDED, Trial, inject, trials, with_injections
-from pybench.harness.store import Store, new_run_id, timestamp
-from pybench.harness.targets import TargetContext, open_target
-from pybench.runtime.journal import open_journal
-from pybench.runtime.leftovers import remove_leftovers
+from pybench.harness.store import Store
 
 if TYPE_CHECKING:
     from pybench.harness.model import Sample
@@ -53,42 +46,21 @@ def run_self_test(scenario: str, targets: str, repetitions: int, *, as_json: boo
 
 
 def _measure(text: str) -> list[Sample]:
-    for line in remove_leftovers():
-        typer.echo(f"left by a run that was killed: {line}", err=True)
-    with tempfile.TemporaryDirectory(prefix="pybench-self-test-") as name, open_journal() as journal:
+    with tempfile.TemporaryDirectory(prefix="pybench-self-test-") as name:
         folder = Path(name)
         path = folder / "self-test.yaml"
         path.write_text(text, encoding="utf-8")
         scenario = load_scenario(path)
         check_host(scenario)
-        images = find_images(scenario)
-        kinds = [target.kind for target in scenario.targets]
-        calibration = calibrate(kinds)
-        started = datetime.now(UTC)
-        run = Run(
-            id=new_run_id(scenario.name, started),
-            scenario=scenario.name,
-            source=scenario.source,
-            started=timestamp(started),
-            finished=None,
-            status="running",
-            command="pybench gate --self-test",
-            environment=capture(kinds, images),
-            definition=scenario.definition,
-        )
-        context = TargetContext(journal, folder)
-        with Store.open(folder / _STORE) as store:
-            runner = Runner(
-                store,
-                lambda choice: inject(open_target(choice, context), choice.name),
-                images,
-                calibration=calibration,
-            )
-            with host_for_itself(scenario, wait=False):
-                outcome = runner.carry_out(scenario, run)
+        with (
+            host_for_itself(scenario, wait=False, tell=complain),
+            Store.open(folder / _STORE) as store,
+        ):
+            prepared = prepare(scenario, "pybench gate --self-test", {}, complain)
+            outcome = prepared.carry_out(store, folder, change=inject)
             if outcome.status == "interrupted":
                 raise KeyboardInterrupt
-            return store.samples(run.id)
+            return store.samples(prepared.run.id)
 
 
 def _print(done: Sequence[Trial], *, as_json: bool) -> None:
