@@ -1,4 +1,4 @@
-"""The C programs that run inside: the image's workload, and the init of a virtual machine's guest.
+"""The C programs that run inside: those of the image, and the init of a virtual machine's guest.
 
 The init runs here as pid 1 of its own namespaces, with pseudo-terminals as its serial lines and without
 the capabilities by which it would reach this machine's ports and its power. Its modules and control
@@ -27,6 +27,7 @@ from pybench.runtime.journal import Journal
 from pybench.runtime.vm.workload import GuestWorkload
 
 WORKLOAD = REPOSITORY / "vm-images" / "minimal" / "workload.c"
+MEASURE = tuple(sorted((REPOSITORY / "vm-images" / "minimal").glob("measure*.c")))
 INIT = tuple(sorted((REPOSITORY / "runtime" / "vm" / "guest").glob("*.c")))
 
 CAP_SYS_RAWIO, CAP_SYS_BOOT = 17, 22
@@ -58,6 +59,27 @@ def test_the_workload_reads_its_arguments(
     finished = subprocess.run([workload, *arguments], capture_output=True, text=True, check=False, timeout=30)
     assert (finished.returncode, finished.stdout) == (code, printed)
     assert finished.stderr == "" or finished.stderr.startswith("usage: ")
+
+
+@pytest.fixture(scope="module")
+def measure(compiled: Compile) -> Path:
+    """The program that measures throughput, with both sanitizers."""
+    return compiled(MEASURE, UNDEFINED_AND_ADDRESS)
+
+
+def test_every_kind_of_measure_runs_without_a_finding(measure: Path, tmp_path: Path) -> None:
+    """All that it can measure and every limit that it can try."""
+    kinds = subprocess.run([measure, "kinds"], capture_output=True, text=True, check=True, timeout=30)
+    limits = ("limit.processor", "limit.memory", "limit.processes")
+    options = ("--milliseconds", "20", "--size", str(4 << 20), "--limit", "3", "--directory", str(tmp_path))
+    for kind in (*kinds.stdout.split(), *limits):
+        finished = subprocess.run(
+            [measure, kind, *options], capture_output=True, text=True, check=False, timeout=60
+        )
+        if "O_DIRECT" in finished.stderr:
+            continue  # a temporary folder in memory has no disk beneath it
+        assert (finished.returncode, finished.stderr) == (0, ""), kind
+        assert finished.stdout.startswith("begin\n{"), kind
 
 
 @pytest.mark.parametrize("text", ["short", "x" * 511, "x" * 512, "x" * 5000])
