@@ -89,7 +89,7 @@ def comparison_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
         ),
         headers=(),
         rows=(),
-        drawing=_drawing(figure, height),
+        drawing=drawing_of(figure, height),
         height=height,
     )
 
@@ -158,7 +158,7 @@ def distribution_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
         caption=caption,
         headers=("Target", "Minimum", "25 %", "Median", "75 %", "Maximum", "n"),
         rows=tuple((target_words(row), *_quartiles(row.values, table.unit), str(row.n)) for row in rows),
-        drawing=_drawing(figure, total + AXIS_HEIGHT),
+        drawing=drawing_of(figure, total + AXIS_HEIGHT),
         height=total + AXIS_HEIGHT,
     )
 
@@ -229,7 +229,7 @@ def phase_figure(bars: Sequence[PhaseBar], inks: Mapping[str, Ink]) -> Figure:
         ),
         headers=("Target", "Phase", "Ends after", "Share", "Median", "95 % interval", "n"),
         rows=tuple(_phase_row(bar, index) for bar in bars for index in range(len(bar.spans))),
-        drawing=_drawing(figure, height),
+        drawing=drawing_of(figure, height),
         height=height,
     )
 
@@ -315,11 +315,18 @@ def _template(*, text: str, muted: str, grid: str, line: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _drawing(figure: go.Figure, height: int) -> Markup:
+def drawing_of(figure: go.Figure, height: int, top: int = 10) -> Markup:
+    """Plotly's JSON of a figure, without a template: the page brings those of both themes.
+
+    Args:
+        figure: the figure.
+        height: of the whole drawing, in CSS pixels.
+        top: of the margin above, in CSS pixels.
+    """
     bottom = figure.layout.margin.b or 44
     figure.update_layout(
         template=None, height=height, showlegend=False, dragmode=False,
-        margin={"l": 8, "r": 28, "t": 10, "b": bottom, "pad": 6},
+        margin={"l": 8, "r": 28, "t": top, "b": bottom, "pad": 6},
     )  # fmt: skip
     drawing = json.loads(figure.to_json())
     drawing["layout"].pop("template", None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pybench.reports.analysis import MetricTable, Report, Row, times
+from pybench.reports.families import family_of
 from pybench.reports.numbers import count, one_line, tied
 from pybench.reports.phases import PhaseBar
 from pybench.reports.vocabulary import (
@@ -53,7 +54,7 @@ def findings(report: Report) -> list[Finding]:
             section = "failures" if report.failed else "validity"
             found.append(Finding("answer", prefix + _nothing_measured(report, workload), section))
             continue
-        found.append(Finding("answer", prefix + answer(table), "comparison"))
+        found.append(Finding("answer", prefix + answer(table), family_of(table.metric).id))
         found.extend(Finding("finding", prefix + text, section) for text, section in _support(report, table))
     return sorted([*found, *_status(report), *_cautions(report)], key=lambda each: _KINDS.index(each.kind))
 
@@ -166,7 +167,10 @@ def _support(report: Report, headline: MetricTable) -> Iterator[tuple[str, str]]
     container = headline.row(CONTAINER)
     for reference in (headline.row(BASELINE), headline.row(LIMIT)):
         if container and reference and chosen_pair(headline) != (reference, container):
-            yield _sentence(_compared(headline, reference, container, is_cost=True)), "comparison"
+            yield (
+                _sentence(_compared(headline, reference, container, is_cost=True)),
+                family_of(headline.metric).id,
+            )
     bars = [bar for bar in report.phases if bar.workload == headline.workload]
     if bars:
         yield phase_finding(bars), "phases"

@@ -19,6 +19,7 @@ VERBS = {
     "compare": "Tell what changed between two runs, and how sure that is.",
     "gate": "Fail if a run is worse than its baseline.",
     "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
+    "report": "Write the report of a run that is stored.",
     "export": "Write runs to Parquet, CSV or JSON lines.",
     "init": "Write a commented scenario to start from.",
     "list": "Tell which scenarios, targets and metrics there are.",

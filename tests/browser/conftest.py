@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from pybench.harness.model import Run, Sample
+from pybench.harness.standing import NO_PAST, Standing
 from pybench.reports.html import write_report
 
 CHROMIUM = os.environ.get("PYBENCH_CHROMIUM", "/usr/bin/chromium")
@@ -49,8 +50,15 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     """Write a report, open it, and wait until its figures are drawn."""
     contexts = []
 
-    def open_it(run: Run, samples: Sequence[Sample], *, drawn: bool = True, **options: Any) -> Opened:
-        path = write_report(tmp_path / "report.html", run, samples)
+    def open_it(
+        run: Run,
+        samples: Sequence[Sample],
+        *,
+        drawn: bool = True,
+        standing: Standing = NO_PAST,
+        **options: Any,
+    ) -> Opened:
+        path = write_report(tmp_path / "report.html", run, samples, (), standing)
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         opened = Opened(context.new_page())
@@ -61,7 +69,7 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         page.on("request", lambda request: opened.requests.append(request.url))
         page.goto(path.as_uri())
         if drawn:
-            page.wait_for_selector("html[data-drawn]")
+            page.wait_for_selector("html[data-drawn][data-unpacked]")
         return opened
 
     yield open_it

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from gate_runs import BASE, night_run, night_samples
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
+
+from pybench.harness.gate import GateSettings, Measured, gate
+from pybench.harness.standing import Standing
+from pybench.harness.stats import measured
+from pybench.reports.analysis import analyse
+from pybench.reports.decision import decision, ranking, score_text
 
 if TYPE_CHECKING:
     from conftest import Open
@@ -265,3 +274,83 @@ def test_thin_runs_make_whole_pages(open_report: Open, samples: list[Sample]) ->
     assert opened.page.locator("main > section:visible h2").count() >= 5
     text = opened.page.inner_text("main")
     assert not re.search(r"\b(nan|None|undefined|inf)\b", text)
+
+
+def ranked(page: Page) -> list[str]:
+    """The targets in the order of the ranking."""
+    return page.locator("#ranking li bdi").all_inner_texts()
+
+
+def test_sliders_rank_again_by_keyboard(open_report: Open) -> None:
+    """Moving a weight with the arrow keys ranks at once as the formula says, aloud, and resets."""
+    memory_hog = [
+        replace(sample, value=sample.value * 1000)
+        if sample.target == "container" and sample.metric.startswith("memory") and sample.value
+        else sample
+        for sample in make_samples()
+    ]
+    opened = open_report(make_run(), memory_hog)
+    page = opened.page
+    table = decision(analyse(make_run(), memory_hog))
+    assert table is not None
+    assert ranked(page) == ["container", "vm"]
+    page.focus("input[data-criterion=start]")
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    places = ranking(table, {"start": 0, "memory": 2})
+    assert ranked(page) == [place.target for place in places] == ["vm", "container"]
+    shown = page.locator("#ranking .total").all_inner_texts()
+    assert shown == [score_text(place.total.value) for place in places]
+    assert page.inner_text("#ranking-status") == "With these weights vm ranks first."
+    page.check("input[aria-label='Rank process']")
+    assert ranked(page)[0] == "process"
+    page.click("#decision-reset")
+    assert ranked(page) == ["container", "vm"]
+    assert opened.problems == []
+
+
+def test_weights_are_in_the_address(open_report: Open) -> None:
+    """An address with weights opens with these, so that a decision can be sent to somebody."""
+    page = open_report(make_run(), make_samples()).page
+    page.focus("input[data-criterion=start]")
+    page.keyboard.press("ArrowRight")
+    address = page.url
+    assert address.endswith("#decision/start=4,memory=2")
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.input_value("input[data-criterion=start]") == "4"
+
+
+def test_links_lead_to_a_cell_and_to_its_samples(open_report: Open) -> None:
+    """A row's own link marks it; its number of samples leads to exactly those."""
+    page = open_report(make_run(), make_samples()).page
+    link = page.get_by_role("link", name="Permanent link to vm, Start until ready")
+    link.focus()
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#startup.ready-hello-vm")
+    assert page.locator("tr:target").get_attribute("id") == "startup.ready-hello-vm"
+    page.get_by_role("link", name="12 samples of vm, Teardown").click()
+    page.wait_for_function("document.querySelector('#samples-status').textContent.includes('of 12 found')")
+    assert set(column(page, 3)) == {"vm"}
+    assert set(column(page, 4)) == {"teardown"}
+
+
+def test_history_is_beside_its_limit(open_report: Open, screenshots: Path) -> None:
+    """Trend, change of level, baseline and verdict are one section; a worse cell is said in words."""
+    nights = [night_samples(number, {"startup.ready": 1.3} if number > 9 else None) for number in range(14)]
+    runs = [night_run(number) for number in range(14)]
+    cells = {("ready", "container", metric, unit, ""): (metric, unit) for metric, unit in BASE}
+    series = {
+        cell: [(run.id, float(np.median(measured(s for s in night if s.metric == metric))))
+               for run, night in zip(runs, nights, strict=True)]
+        for cell, (metric, _) in cells.items()
+    }  # fmt: skip
+    result = gate(Measured(runs[8].id, nights[8]), Measured(runs[13].id, nights[13]), GateSettings())
+    standing = Standing(runs[8], (), result, series, {run.id: run.started for run in runs})
+    opened = open_report(runs[13], nights[13], standing=standing)
+    text = opened.page.inner_text("#history")
+    assert opened.problems == []
+    assert "At least one cell is worse than it may be. Baseline: night-08" in text
+    assert "worse since night-10" in text
+    assert opened.page.locator("#history .worse").first.inner_text() == "slower — worse"
+    opened.page.locator("#history").screenshot(path=screenshots / "report-history.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -88,7 +89,7 @@ def test_embedded_samples_are_complete() -> None:
         failed_sample("vm", "broken </script>"),
         value_sample("x", float("inf")),
     ]
-    data = json.loads(embedded_samples(samples))
+    data = json.loads(gzip.decompress(base64.b64decode(embedded_samples(samples))))
     texts, columns = data["texts"], data["columns"]
     assert len(set(texts)) == len(texts)
     assert {len(column) for column in columns.values()} == {len(samples)}

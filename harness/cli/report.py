@@ -1,0 +1,70 @@
+"""`pybench report`: the report of a stored run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pybench.harness.cli.record import ResultsOption, StoreOption
+from pybench.harness.cli.sides import Sides, sides
+from pybench.harness.errors import InputError
+
+if TYPE_CHECKING:
+    from pybench.harness.export.archive import ArchivedRun
+    from pybench.harness.standing import Standing
+
+NAME: Final = "report"
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@app.command(epilog="Example: pybench report latest --output startup.html")
+def report(
+    run: Annotated[str, typer.Argument(help="A run, tag or branch, or a file that was exported.")] = "latest",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write it there, instead of beside the run."),
+    ] = None,
+    baseline: Annotated[
+        str, typer.Option("--baseline", help="Hold it against this run, tag or branch.")
+    ] = "",
+    store: StoreOption = "",
+    results: ResultsOption = None,
+) -> None:
+    """Write the report of a run: everything that is stored of it, complete in one file.
+
+    Without --baseline it is held against what `main` means, or else the last finished run before it.
+    """
+    from pybench.reports.html import write_report  # noqa: PLC0415 - keeps `--help` quick
+
+    with sides(store, results) as found:
+        chosen = found.load_whole(run)
+        past = _past(found, chosen, baseline)
+    path = output or _beside(results, chosen.run.id)
+    typer.echo(write_report(path, chosen.run, chosen.samples, chosen.conditions, past))
+
+
+def _past(found: Sides, chosen: ArchivedRun, baseline: str) -> Standing:
+    """From the record; a run that comes from a file alone has none unless it is asked for."""
+    from pybench.harness.past import standing  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.standing import NO_PAST  # noqa: PLC0415
+
+    if not found.opened and not baseline:
+        return NO_PAST
+    return standing(found.record, chosen.run, chosen.samples, baseline)
+
+
+def _beside(results: Path | None, name: str) -> Path:
+    """Where `pybench run` writes it.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
+    folder = (results or Path("results")) / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: {error.strerror}", "name a file with --output") from error
+    return folder / f"{NAME}.html"

@@ -1,0 +1,204 @@
+"""The sections of a report in the order in which a decision needs them; one without data is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from pybench.harness.model import Sample
+from pybench.harness.standing import Standing
+from pybench.reports.analysis import MetricTable, Report
+from pybench.reports.colours import Ink
+from pybench.reports.decision import FORMULA, decision, ranking
+from pybench.reports.embedding import script_safe_json
+from pybench.reports.families import FAMILIES, OTHERS, Family, family_of
+from pybench.reports.figures import Figure, comparison_figure, distribution_figure, phase_figure
+from pybench.reports.findings import FEWEST_FOR_INTERVAL, findings
+from pybench.reports.history import history
+from pybench.reports.numbers import one_line, visible
+from pybench.reports.vocabulary import (
+    MARK_MEANINGS,
+    MEMORY_PREFIX,
+    PHASE_PREFIX,
+    TARGET_MEANINGS,
+    metric_text,
+    phase_name,
+)
+
+MOST_DEFINITION = 40_000
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section: where it is, what the navigation calls it, its heading, its template and its data."""
+
+    id: str
+    label: str
+    title: str
+    content: Mapping[str, Any]
+    name: str = ""
+    """Of the template; without it, the section's id."""
+
+    @property
+    def template(self) -> str:
+        """The file among the templates."""
+        return f"sections/{self.name or self.id}.html"
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """All that sections are made of."""
+
+    report: Report
+    samples: Sequence[Sample]
+    """With their parameters in the names of their workloads, as `analysis.labelled` gives them."""
+    inks: Mapping[str, Ink]
+    standing: Standing
+
+
+def sections(material: Material) -> list[Section]:
+    """All sections of the report of one run."""
+    return [section for make in _MAKERS for section in make(material)]
+
+
+def _answer(material: Material) -> Iterator[Section]:
+    yield Section("answer", "Answer", "The answer", {"findings": findings(material.report)})
+
+
+def _decision(material: Material) -> Iterator[Section]:
+    decided = decision(material.report)
+    if decided is None:
+        return
+    data = {
+        "criteria": [line.criterion.id for line in decided.lines],
+        "targets": [one_line(target, 40) for target in decided.targets],
+        "scores": [[each.score for each in line.judgements] for line in decided.lines],
+    }
+    content = {
+        "decision": decided,
+        "places": ranking(decided, decided.weights),
+        "formula": FORMULA,
+        "data": script_safe_json(data),
+    }
+    yield Section("decision", "Decision", "Which one serves you best", content)
+
+
+def _families(material: Material) -> Iterator[Section]:
+    for family in (*FAMILIES, OTHERS):
+        tables = [table for table in material.report.tables if family_of(table.metric) is family]
+        if tables:
+            yield _family(material, family, tables)
+        if family.id == "comparison":
+            yield from _phases(material)
+            yield from _distributions(material)
+
+
+def _family(material: Material, family: Family, tables: Sequence[MetricTable]) -> Section:
+    headlines = [material.report.headline(workload) for workload in material.report.workloads]
+    tables = sorted(tables, key=lambda table: (table.workload, table not in headlines))
+    drawn = [
+        (
+            table,
+            comparison_figure(table, material.inks)
+            if table.measured and (family.drawing != "headline" or table in headlines)
+            else None,
+        )
+        for table in tables
+    ]
+    content = {"tables": drawn, "with_details": family.drawing == "headline"}
+    return Section(family.id, family.label, family.title, content, "tables")
+
+
+def _phases(material: Material) -> Iterator[Section]:
+    by_workload = groupby(material.report.phases, key=lambda bar: bar.workload)
+    figures = [phase_figure(list(bars), material.inks) for _, bars in by_workload]
+    yield from _of_figures("phases", "Phases", "Where the time of a start goes", figures)
+
+
+def _distributions(material: Material) -> Iterator[Section]:
+    figures = [
+        distribution_figure(table, material.inks) for table in material.report.tables if _is_spread(table)
+    ]
+    yield from _of_figures("distributions", "Distributions", "Every sample", figures)
+
+
+def _of_figures(name: str, label: str, title: str, figures: Sequence[Figure]) -> Iterator[Section]:
+    if figures:
+        yield Section(name, label, title, {"figures": figures}, "figures")
+
+
+def _is_spread(table: MetricTable) -> bool:
+    """Whether there is a distribution to show: memory is shown by its medians, one sample has none."""
+    return not table.metric.startswith(MEMORY_PREFIX) and any(row.n > 1 for row in table.rows)
+
+
+def _history(material: Material) -> Iterator[Section]:
+    past = history(material.standing, material.inks)
+    if past is not None:
+        yield Section("history", "History", "Against its past", {"past": past})
+
+
+def _failures(material: Material) -> Iterator[Section]:
+    if material.report.failures:
+        yield Section("failures", "Failures", "Failures", {})
+
+
+def _validity(_: Material) -> Iterator[Section]:
+    yield Section("validity", "Validity", "Validity", {"fewest": FEWEST_FOR_INTERVAL})
+
+
+def _environment(material: Material) -> Iterator[Section]:
+    baseline = material.standing.baseline
+    ours, theirs = material.report.run.environment.fields, baseline.environment.fields if baseline else {}
+    differences = [
+        (
+            one_line(name),
+            visible(theirs.get(name, ""), 600) or "not told",
+            visible(ours.get(name, ""), 600) or "not told",
+            name in material.standing.forbidding,
+        )
+        for name in sorted({*ours, *theirs})
+        if baseline and ours.get(name) != theirs.get(name)
+    ]
+    content = {"baseline": one_line(baseline.id, 80) if baseline else "", "differences": differences}
+    yield Section("environment", "Environment", "Environment", content)
+
+
+def _method(material: Material) -> Iterator[Section]:
+    report = material.report
+    content = {
+        "targets": {each: TARGET_MEANINGS[each] for each in report.targets if each in TARGET_MEANINGS},
+        "metrics": [metric_text(metric) for metric in dict.fromkeys(table.metric for table in report.tables)],
+        "marks": _marks(material.samples),
+    }
+    yield Section("method", "Method", "Method", content)
+
+
+def _marks(samples: Sequence[Sample]) -> dict[str, str]:
+    """The marks that this run's phases end with, and those that every run has, with their meaning."""
+    seen = dict.fromkeys(
+        phase_name(metric)
+        for metric in dict.fromkeys(sample.metric for sample in samples)
+        if metric.startswith(PHASE_PREFIX)
+    )
+    names = dict.fromkeys(["request", *(name for name in MARK_MEANINGS if name in seen), *seen])
+    names |= dict.fromkeys(["ready", "stopping", "stopped"])
+    return {one_line(name): MARK_MEANINGS.get(name, "A mark of this target’s own.") for name in names}
+
+
+def _samples(_: Material) -> Iterator[Section]:
+    yield Section("samples", "Samples", "All samples", {})
+
+
+def _reproduce(material: Material) -> Iterator[Section]:
+    run = material.report.run
+    content = {"command": visible(run.command), "definition": visible(run.definition, MOST_DEFINITION)}
+    yield Section("reproduce", "Reproduce", "Reproduce it", content)
+
+
+_MAKERS: tuple[Callable[[Material], Iterator[Section]], ...] = (
+    _answer, _decision, _families, _history, _failures, _validity, _environment, _method, _samples,
+    _reproduce,
+)  # fmt: skip

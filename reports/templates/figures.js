@@ -1,0 +1,91 @@
+(function () {
+  "use strict";
+
+  const root = document.documentElement;
+  const systemDark = matchMedia("(prefers-color-scheme: dark)");
+  const byId = (id) => document.getElementById(id);
+  const stored = (id) => JSON.parse(byId(id).textContent);
+
+  // ---- Theme ----------------------------------------------------------------------------------
+
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
+
+  function nameToggle() {
+    byId("theme").textContent = isDark() ? "Light theme" : "Dark theme";
+  }
+
+  function toggleTheme() {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try {
+      localStorage.setItem("pybench-theme", root.dataset.theme);
+    } catch (error) {
+      // Not remembered, still switched.
+    }
+    nameToggle();
+    drawAll();
+  }
+
+  // ---- Figures --------------------------------------------------------------------------------
+
+  const themes = stored("themes");
+  const drawings = new Map();
+  const settings = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
+
+  function recoloured(value, colours) {
+    if (typeof value === "string") return colours[value] || value;
+    if (Array.isArray(value)) {
+      return typeof value[0] === "number" ? value : value.map((each) => recoloured(each, colours));
+    }
+    if (value === null || typeof value !== "object") return value;
+    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, recoloured(each, colours)]));
+  }
+
+  function draw(node, dark, width) {
+    if (!drawings.has(node)) drawings.set(node, JSON.parse(node.nextElementSibling.textContent));
+    const drawing = recoloured(drawings.get(node), dark ? themes.colours : {});
+    const layout = Object.assign(drawing.layout, { template: dark ? themes.dark : themes.light });
+    if (width) layout.width = width;
+    Plotly.react(node, drawing.data, layout, settings);
+  }
+
+  const figures = [...document.querySelectorAll(".drawing")];
+
+  function drawAll() {
+    for (const node of figures) draw(node, isDark());
+  }
+
+  // One figure per task: the page stays responsive while a long report is drawn.
+  function drawInTurn(remaining) {
+    if (remaining.length === 0) {
+      root.dataset.drawn = "true";
+      return;
+    }
+    draw(remaining[0], isDark());
+    setTimeout(drawInTurn, 0, remaining.slice(1));
+  }
+
+  // ---- Printing -------------------------------------------------------------------------------
+
+  const PRINT_WIDTH = 670; // A4 less the margins of the print style sheet, in CSS pixels
+  let opened = [];
+
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details.print:not([open])")];
+    for (const each of opened) each.open = true;
+    for (const node of figures) draw(node, false, PRINT_WIDTH);
+  });
+  addEventListener("afterprint", () => {
+    for (const each of opened) each.open = false;
+    drawAll();
+  });
+
+  // ---------------------------------------------------------------------------------------------
+
+  byId("theme").addEventListener("click", toggleTheme);
+  systemDark.addEventListener("change", () => {
+    nameToggle();
+    drawAll();
+  });
+  nameToggle();
+  drawInTurn(figures);
+})();
