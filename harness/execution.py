@@ -101,9 +101,14 @@ def prepare(scenario: Scenario, command: str, fields: Mapping[str, str], tell: T
     images = find_images(scenario, tell)
     kinds = [target.kind for target in scenario.targets]
     calibration = calibrate(kinds)
-    captured = capture(kinds, images)
+    told = {**capture(kinds, images).fields, **calibration_fields(calibration), **fields}
+    return Prepared(scenario, new_run(scenario, command, Environment(told)), images, calibration)
+
+
+def new_run(scenario: Scenario, command: str, environment: Environment) -> Run:
+    """A run of a scenario that begins now."""
     started = datetime.now(UTC)
-    run = Run(
+    return Run(
         id=new_run_id(scenario.name, started),
         scenario=scenario.name,
         source=scenario.source,
@@ -111,10 +116,9 @@ def prepare(scenario: Scenario, command: str, fields: Mapping[str, str], tell: T
         finished=None,
         status="running",
         command=command,
-        environment=Environment({**captured.fields, **calibration_fields(calibration), **fields}),
+        environment=environment,
         definition=scenario.definition,
     )
-    return Prepared(scenario, run, images, calibration)
 
 
 def find_images(scenario: Scenario, tell: Tell) -> Mapping[str, Image | MockImage]:

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from pybench.harness.cli.limit_options import (
+    AbsoluteOption,
+    LimitOptions,
+    LimitsOption,
+    MetricOption,
+    RelativeOption,
+    gate_settings,
+)
 from pybench.harness.cli.record import ResultsOption, StoreOption
-from pybench.harness.cli.sides import Sides, percentage, sides
+from pybench.harness.cli.sides import Sides, sides
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,29 +49,17 @@ class Request:
     candidate: str
     baseline: str
     allowed: frozenset[str]
-    metrics: tuple[str, ...]
-    relative: str
-    absolute: str
-    limits: Path | None
+    limits: LimitOptions
 
 
 @app.command(epilog="Example: pybench gate --baseline main")
 def gate(
     candidate: Annotated[str, typer.Argument(help="The run to check, or an exported file.")] = "latest",
     baseline: Annotated[str, typer.Option("--baseline", help="A run, tag or branch, or a file.")] = "main",
-    metric: Annotated[
-        list[str] | None,
-        typer.Option("--metric", metavar="PATTERN", help="Gate only these; may be repeated."),
-    ] = None,
-    relative: Annotated[
-        str, typer.Option("--relative", metavar="SHARE", help="A change up to this share is none, e.g. 5%.")
-    ] = "",
-    absolute: Annotated[
-        str, typer.Option("--absolute", metavar="AMOUNT", help="Nor is one up to this, e.g. 50us or 1MiB.")
-    ] = "",
-    limits: Annotated[
-        Path | None, typer.Option("--limits", metavar="FILE", help="Limits by metric and cell.")
-    ] = None,
+    metric: MetricOption = None,
+    relative: RelativeOption = "",
+    absolute: AbsoluteOption = "",
+    limits: LimitsOption = None,
     allow_mismatch: Annotated[
         list[str] | None,
         typer.Option("--allow-mismatch", metavar="FIELD", help="Compare though this differs; repeatable."),
@@ -102,10 +98,7 @@ def gate(
         candidate=candidate,
         baseline=baseline,
         allowed=frozenset(allow_mismatch or ()),
-        metrics=tuple(metric or ()),
-        relative=relative,
-        absolute=absolute,
-        limits=limits,
+        limits=LimitOptions(tuple(metric or ()), relative, absolute, limits),
     )
     if self_test:
         from pybench.harness.cli.self_test import run_self_test  # noqa: PLC0415 - loads the runner
@@ -140,7 +133,7 @@ def _gate(found: Sides, request: Request, *, as_json: bool) -> int:
         lines = refusal_lines(baseline.id, candidate.id, forbidding)
         _print(lines, refusal_document(baseline.id, candidate.id, forbidding), as_json=as_json)
         return INCONCLUSIVE
-    settings = _settings(request, candidate)
+    settings = gate_settings(request.limits, candidate.source, candidate.definition)
     measured = Measured(candidate.id, samples)
     older, level = _history(found, request, (baseline, candidate), measured, settings)
     result = gate(Measured(baseline.id, before), measured, settings, older=older, series=level)
@@ -190,7 +183,9 @@ def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, 
         )
     runs = [Measured(run.id, record.samples(run.id)) for run in like]
     try:
-        result = calibrate(runs, _settings(request, candidate), nights)
+        result = calibrate(
+            runs, gate_settings(request.limits, candidate.source, candidate.definition), nights
+        )
     except ValueError as error:
         raise InputError(f"{record.place}: {error}", "choose other metrics with --metric") from error
     if write is not None:
@@ -205,38 +200,3 @@ def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, 
 def _print(lines: Sequence[str], document: Mapping[str, Any], *, as_json: bool) -> None:
     for line in [json.dumps(document, indent=1, allow_nan=False)] if as_json else lines:
         typer.echo(line)
-
-
-def _settings(request: Request, candidate: Run) -> GateSettings:
-    """Limits of the options before those of the file, of the scenario, and the defaults."""
-    from pybench.harness.comparison.limits import Limit, Limits  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.harness.gate import GateSettings  # noqa: PLC0415
-    from pybench.harness.limits import read_limits, scenario_limits  # noqa: PLC0415
-
-    if request.limits is not None:
-        known = read_limits(request.limits)
-    else:
-        known = scenario_limits(candidate.source, candidate.definition) or Limits()
-    if request.relative or request.absolute:
-        unit, amount = _amount(request.absolute) if request.absolute else ("", 0.0)
-        relative = percentage(request.relative) if request.relative else None
-        known = Limits(
-            {
-                name: Limit(limit.relative if relative is None else relative, floor)
-                for name, limit in known.of_unit.items()
-                for floor in [amount if name == unit else limit.absolute]
-            }
-        )
-    return GateSettings(limits=known, metrics=request.metrics)
-
-
-def _amount(text: str) -> tuple[str, float]:
-    """The unit and the amount of a floor."""
-    from pybench.harness.units import parse_bytes, parse_duration  # noqa: PLC0415 - keeps `--help` quick
-
-    for unit, parse in (("s", parse_duration), ("B", parse_bytes)):
-        try:
-            return unit, float(parse(text))
-        except ValueError:
-            continue
-    raise InputError(f"{text!r} is neither a duration nor a size", "write 50us or 1MiB")

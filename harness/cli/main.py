@@ -17,6 +17,7 @@ INTERRUPTED = 130
 VERBS = {
     "run": "Run a scenario and report what it measured.",
     "compare": "Tell what changed between two runs, and how sure that is.",
+    "ab": "Measure two revisions or settings in alternation, and fail if the second is worse.",
     "gate": "Fail if a run is worse than its baseline.",
     "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
     "report": "Write the report of a run that is stored.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -106,16 +106,15 @@ def run(
     if accel and accel not in _ACCELERATIONS:
         raise InputError(f"--accel {accel}: no such thing", f"one of {', '.join(_ACCELERATIONS)}")
     loaded = _with_vm_option(loaded, "accel", accel)
-    destination = Destination(results or _default_results(scenario, path), json, not no_report, store)
+    destination = Destination(results or default_results(scenario, path), json, not no_report, store)
     if dry_run:
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
 
         show_plan(loaded, destination.record)
         raise typer.Exit
     check_host(loaded)
-    _check_destination(destination)
-    words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
-    words += [word for setting in set_ or () for word in ("--set", setting)] + ["--quick"] * quick
+    check_destination(destination)
+    words = command_words(labels, repeat, seed, set_) + ["--quick"] * quick
     words += _words("--libvirt-uri", libvirt_uri) + _words("--accel", accel)
     command = shlex.join(["pybench", "run", scenario, *words])
     with host_for_itself(loaded, wait=wait, tell=complain):
@@ -159,8 +158,6 @@ def tell_results(store: Store | SpooledStore, run_id: str, destination: Destinat
     """The tables, the files, and last their paths."""
     from rich.console import Console  # noqa: PLC0415 - slow to import
 
-    from pybench.harness.export import json as json_export  # noqa: PLC0415
-    from pybench.harness.stats import estimates  # noqa: PLC0415
     from pybench.reports.console import summary  # noqa: PLC0415
 
     record, samples, conditions = store.run(run_id), store.samples(run_id), store.conditions(run_id)
@@ -170,6 +167,16 @@ def tell_results(store: Store | SpooledStore, run_id: str, destination: Destinat
     if not console.is_terminal:
         console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
     console.print(summary(record, samples, conditions))
+    for line in written(store, run_id, destination):
+        typer.echo(line)
+
+
+def written(store: Store | SpooledStore, run_id: str, destination: Destination) -> list[str]:
+    """Write the files that are wanted of a run; where the record is, and where they are."""
+    from pybench.harness.export import json as json_export  # noqa: PLC0415
+    from pybench.harness.stats import estimates  # noqa: PLC0415
+
+    record, samples, conditions = store.run(run_id), store.samples(run_id), store.conditions(run_id)
     paths = [f"record  {store.place} (run {record.id})"]
     if destination.json is not None:
         json_export.write(destination.json, json_export.document(record, estimates(samples), samples))
@@ -180,8 +187,7 @@ def tell_results(store: Store | SpooledStore, run_id: str, destination: Destinat
         report = destination.results / record.id / REPORT
         report.parent.mkdir(exist_ok=True)
         paths.append(f"report  {write_report(report, record, samples, conditions)}")
-    for line in paths:
-        typer.echo(line)
+    return paths
 
 
 def _exit_code(outcome: Outcome) -> int:
@@ -215,7 +221,7 @@ def _with_vm_option(scenario: Scenario, name: str, value: str) -> Scenario:
     return replace(scenario, combinations=tuple(map(changed, scenario.combinations)))
 
 
-def _default_results(argument: str, path: Path) -> Path:
+def default_results(argument: str, path: Path) -> Path:
     """`results/` beside the folder `scenarios` of the user's project, else in the current folder.
 
     A shipped scenario lies in the installed package, where nothing of the user's belongs.
@@ -227,7 +233,7 @@ def _default_results(argument: str, path: Path) -> Path:
     return Path("results")
 
 
-def _check_destination(destination: Destination) -> None:
+def check_destination(destination: Destination) -> None:
     """Fail before anything is launched rather than after.
 
     Raises:
@@ -246,6 +252,14 @@ def _check_destination(destination: Destination) -> None:
         ) from error
     if destination.json is not None:
         check_writable(destination.json)
+
+
+def command_words(
+    labels: Sequence[str] | None, repeat: int | None, seed: int | None, settings: Sequence[str] | None
+) -> list[str]:
+    """The options of a command line that make the same choices again."""
+    words = _words("--targets", ",".join(labels or ())) + _words("--repeat", repeat) + _words("--seed", seed)
+    return words + [word for setting in settings or () for word in ("--set", setting)]
 
 
 def _words(option: str, value: str | int | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""What `compare` and `gate` are given: runs by name, or exported files; and how limits are spelled."""
+"""What `compare` and `gate` are given: runs by name, or exported files."""
 
 from __future__ import annotations
 
@@ -101,16 +101,3 @@ def _of_archive(runs: Sequence[ArchivedRun], path: str, name: str) -> ArchivedRu
     known = ", ".join(each.run.id for each in runs[:5]) or "none"
     problem = f"there is no run {name!r} in it" if name else f"it holds {len(runs)} runs"
     raise InputError(f"{path}: {problem}", f"write {path}:RUN with one of {known}")
-
-
-def percentage(text: str) -> float:
-    """`5%` or `0.05` as a share.
-
-    Raises:
-        InputError: it is neither, or not between 0 and 1.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
-    value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
-    if not 0 <= value <= 1:
-        raise InputError(f"{text!r} is not a share", "write 5% or 0.05")
-    return value

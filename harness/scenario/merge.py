@@ -21,6 +21,7 @@ from pybench.harness.scenario.document import (
 
 DEEPEST_INCLUDE: Final = 8
 MOST_INCLUDES: Final = 100
+_NULL: Final = frozenset({"null", "~"})
 DEFAULTS: Final = {"workload": "workloads", "target": "targets"}
 """A section of `defaults` and the section whose entries it completes."""
 
@@ -115,7 +116,8 @@ def _setting(setting: str) -> Document:
     path: KeyPath = tuple(key.strip().split("."))
     if not equals or not all(path):
         raise InputError(f"{source}: this is not key=value", "e.g. --set targets.vm.memory=512MiB")
-    value = parse_document(source, text).data if text.strip() else ""
+    # To the parser of files, null is a file without content.
+    value = None if text.strip() in _NULL else parse_document(source, text).data if text.strip() else ""
     data: Any = value
     for part in reversed(path):
         data = {part: data}

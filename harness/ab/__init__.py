@@ -1,0 +1,1 @@
+"""Two sides of one comparison, measured in alternation within one run on one host."""
