@@ -123,7 +123,7 @@ def new_run(scenario: Scenario, command: str, environment: Environment) -> Run:
 
 def find_images(scenario: Scenario, tell: Tell) -> Mapping[str, Image | MockImage]:
     """The images of all workloads; one that is not built, or not from today's recipe, is built now."""
-    names = sorted({workload.image for workload in scenario.workloads})
+    names = scenario.images
     if not _launches_something(scenario):
         return {name: MockImage(name) for name in names}
     found: dict[str, Image | MockImage] = {}

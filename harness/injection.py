@@ -117,6 +117,11 @@ class InjectedInstance:
         """The instance's."""
         return self.instance.output
 
+    @property
+    def ended(self) -> str:
+        """The instance's."""
+        return self.instance.ended
+
     def stop(self, timeout: float) -> None:
         """As the instance does."""
         self.instance.stop(timeout)

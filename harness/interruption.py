@@ -65,6 +65,18 @@ class Interruption:
             # A signal between the last line above and this one raises for the first and last time.
             self._allowed = False
 
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Inside of `allowed()`, a part that is not cut short; a signal in between raises after it."""
+        was_allowed, self._allowed = self._allowed, False
+        try:
+            yield
+        finally:
+            self._allowed = was_allowed
+        if was_allowed and self._requested and not self._raised:
+            self._raised = True
+            raise KeyboardInterrupt
+
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signal module's signature
         self._requested = True
         if self._allowed and not self._raised:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pybench.runtime.marks import Mark
 
@@ -19,6 +19,7 @@ __all__ = [
     "Estimate",
     "GateLimit",
     "Mark",
+    "MeasurementChoice",
     "ParameterValue",
     "Readiness",
     "ReadinessLevel",
@@ -33,6 +34,7 @@ __all__ = [
     "Step",
     "Stop",
     "TargetChoice",
+    "Task",
     "Workload",
     "WorkloadFile",
     "combine",
@@ -220,6 +222,42 @@ def combine(
 
 
 @dataclass(frozen=True, slots=True)
+class MeasurementChoice:
+    """One measurement of a scenario."""
+
+    name: str
+    """From the registry of `pybench.harness.measure`, such as `startup` or `density`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Its own, validated by its settings model."""
+    procedure: bool = False
+    """Whether it has steps of its own; otherwise it reads the one instance that others read, too."""
+    repetitions: int | None = None
+    """Of its own steps; None: the target's."""
+    warmups: int = 0
+    """Of its own steps."""
+    images: tuple[str, ...] = ()
+    """What it needs beside the workloads' images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is done again and again with a combination: one launch that is read, or a procedure."""
+
+    combination: Combination
+    procedure: str
+    """The measurement that conducts it; empty: a launch whose instance is read."""
+    repetitions: int
+    """At most."""
+    warmups: int | None
+    """Exactly so many; None: as the schedule says."""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """Names it within a scenario."""
+        return *self.combination.key, self.procedure
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """A validated scenario file."""
 
@@ -228,8 +266,7 @@ class Scenario:
     source: str
     """The file it was read from, as the user wrote it."""
     combinations: tuple[Combination, ...]
-    measurements: tuple[str, ...]
-    """Names from the registry of `pybench.harness.measure`, such as `startup` and `memory`."""
+    measurements: tuple[MeasurementChoice, ...]
     schedule: Schedule
     question: str = ""
     gate: tuple[GateLimit, ...] = ()
@@ -254,17 +291,44 @@ class Scenario:
                 different.append(combination.target)
         return tuple(different)
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Every image that something of it runs in, sorted."""
+        names = {workload.image for workload in self.workloads}
+        return tuple(sorted(names.union(*(choice.images for choice in self.measurements))))
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What is repeated: for each combination the launch that is read, then each procedure."""
+        reads = any(not choice.procedure for choice in self.measurements)
+        tasks = []
+        for combination in self.combinations:
+            target = combination.target
+            if reads:
+                tasks.append(Task(combination, "", target.repetitions, target.warmups))
+            tasks += [
+                Task(combination, choice.name, choice.repetitions or target.repetitions, choice.warmups)
+                for choice in self.measurements
+                if choice.procedure
+            ]
+        return tuple(tasks)
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One launch in a plan."""
+    """One launch in a plan, or one execution of a procedure."""
 
     order: int
     """Position in the plan, from 0."""
-    combination: Combination
+    task: Task
     repetition: int
-    """From 0 within a combination; warm-ups count on their own."""
+    """From 0 within a task; warm-ups count on their own."""
     warmup: bool
+
+    @property
+    def combination(self) -> Combination:
+        """What it is done with."""
+        return self.task.combination
 
     @property
     def workload(self) -> Workload:

@@ -21,19 +21,19 @@ class Preparing:
 
 @dataclass(frozen=True, slots=True)
 class StepBegins:
-    """A launch is about to begin."""
+    """A step is about to begin."""
 
     step: Step
     done: int
     """Steps that are over."""
     total: int
     remaining: float | None
-    """Seconds until the end of the run; None until every target that is left was seen once."""
+    """Seconds until the end of the run; None until every task that is left was seen once."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepEnded:
-    """A launch is over, and its samples are stored."""
+    """A step is over, and its samples are stored."""
 
     step: Step
     done: int
@@ -60,11 +60,11 @@ def ignore(event: Event) -> None:
 
 
 class Remaining:
-    """Estimates the time that is left from the mean duration of each target's steps so far."""
+    """Estimates the time that is left from the mean duration of each task's steps so far."""
 
     def __init__(self, steps: Sequence[Step] = ()) -> None:
-        self._left: Counter[tuple[str, str, str]] = Counter()
-        self._durations: dict[tuple[str, str, str], list[float]] = {}
+        self._left: Counter[tuple[str, ...]] = Counter()
+        self._durations: dict[tuple[str, ...], list[float]] = {}
         self.done = 0
         self.total = 0
         """Steps that were planned so far, without those that turned out not to be needed."""
@@ -72,12 +72,12 @@ class Remaining:
 
     def add(self, steps: Sequence[Step]) -> None:
         """More steps are planned."""
-        self._left.update(step.combination.key for step in steps)
+        self._left.update(step.task.key for step in steps)
         self.total += len(steps)
 
     def observe(self, step: Step, seconds: float) -> None:
         """One step is over."""
-        key = step.combination.key
+        key = step.task.key
         self._left[key] -= 1
         self.done += 1
         self._durations.setdefault(key, []).append(seconds)
@@ -85,10 +85,10 @@ class Remaining:
     def leave_out(self, step: Step) -> None:
         """One step is not needed."""
         self.total -= 1
-        self._left[step.combination.key] -= 1
+        self._left[step.task.key] -= 1
 
     def seconds(self) -> float | None:
-        """Seconds until the end; None while a target that is left has not been seen."""
+        """Seconds until the end; None while a task that is left has not been seen."""
         left = {key: count for key, count in self._left.items() if count}
         if any(key not in self._durations for key in left):
             return None

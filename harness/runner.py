@@ -7,31 +7,37 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from pybench.harness.bench import Bench, Conduct
 from pybench.harness.conditions import HostObserver
-from pybench.harness.errors import InstanceError, LeftoverError
 from pybench.harness.interruption import Interruption
 from pybench.harness.looks import LOOKS, looks_qualifier
-from pybench.harness.measure import MEASUREMENTS, Measurement, Reading
-from pybench.harness.measure.error import estimated_error, rejections
-from pybench.harness.model import RunStatus, Sample, SampleStatus, Scenario, Schedule, Step
+from pybench.harness.measure import MEASUREMENTS
+from pybench.harness.model import (
+    MeasurementChoice,
+    RunStatus,
+    Sample,
+    SampleStatus,
+    Scenario,
+    Schedule,
+    Step,
+)
 from pybench.harness.plan import plan
 from pybench.harness.progress import Listener, Preparing, Remaining, StepBegins, StepEnded, ignore
 from pybench.harness.step_clock import StepClock
 from pybench.harness.stopping import Stopping
 from pybench.harness.store import timestamp
-from pybench.harness.tuning import is_held, tuned
+from pybench.harness.tuning import tuned
 
 if TYPE_CHECKING:
+    from pybench.harness.bench import Judged
     from pybench.harness.calibration import Latency
-    from pybench.harness.model import Run, TargetChoice
+    from pybench.harness.model import Run, TargetChoice, Workload
     from pybench.harness.store import Recorder
-    from pybench.harness.targets.base import ImageFiles, Instance, Target
-
-LONGEST_REASON: Final = 16_384
-"""Characters of a failed sample's reason, log included."""
+    from pybench.harness.targets.base import ImageFiles, Target
 
 _NO_CALIBRATION: Final[Mapping[str, Latency]] = MappingProxyType({})
 
@@ -58,7 +64,8 @@ class Runner:
 
     Args:
         store: where the samples go.
-        open_target: makes one target object for each (workload, target) of the scenario.
+        open_target: makes a target object, one for each (workload, target) of the scenario and for what a
+            procedure runs beside them.
         images: the built images by name.
         on_progress: is told what happens; it must not raise.
         calibration: channel → how late its marks are seen.
@@ -93,27 +100,24 @@ class Runner:
             LeftoverError: a teardown left something behind, so that later samples could not be trusted.
         """
         execution = _Execution(
-            self._store, scenario, run.id, self._images, self._tell, calibration=self._calibration
+            self._store,
+            scenario,
+            run.id,
+            self._images,
+            self._tell,
+            open_target=self._open_target,
+            calibration=self._calibration,
         )
         status: RunStatus = "failed"
         with Interruption() as interruption:
             self._store.begin_run(run)
             try:
-                status = execution.go(self._open_target, interruption)
+                status = execution.go(interruption)
             except KeyboardInterrupt:
                 status = "interrupted"
             finally:
                 self._store.finish_run(run.id, status, timestamp(datetime.now(UTC)))
         return execution.outcome(status)
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A reading with its estimated error, and why it is rejected, if it is."""
-
-    reading: Reading
-    error: float = 0.0
-    rejection: str = ""
 
 
 class _Execution:
@@ -127,6 +131,7 @@ class _Execution:
         images: Mapping[str, ImageFiles],
         tell: Listener,
         *,
+        open_target: TargetFactory,
         calibration: Mapping[str, Latency],
     ) -> None:
         self._store = store
@@ -136,19 +141,22 @@ class _Execution:
         self._images = images
         self._tell = tell
         self._calibration = calibration
-        self._measurements: list[Measurement] = [MEASUREMENTS[name] for name in scenario.measurements]
+        self._open_target = open_target
+        self._conducts = _conducts(scenario.measurements)
         self._targets: dict[tuple[str, str, str], Target] = {}
+        self._others: list[tuple[tuple[TargetChoice, Workload, int], Target]] = []
+        self._cleanups = ExitStack()
         self._tuning: Mapping[str, str] = {}
         self._succeeded: dict[str, bool] = {}
         self._counts: Counter[str] = Counter()
 
-    def go(self, open_target: TargetFactory, interruption: Interruption) -> RunStatus:
+    def go(self, interruption: Interruption) -> RunStatus:
         """Prepare, carry out every step that is needed, clean up."""
         stopping = Stopping(self._scenario)
-        with ExitStack() as cleanups:
-            observer = cleanups.enter_context(HostObserver())
-            self._tuning = cleanups.enter_context(tuned(self._schedule))
-            self._prepare(open_target, interruption, cleanups)
+        with self._cleanups:
+            observer = self._cleanups.enter_context(HostObserver())
+            self._tuning = self._cleanups.enter_context(tuned(self._schedule))
+            self._prepare(interruption)
             clock = StepClock(self._schedule, observer)
             remaining = Remaining()
             for step in self._needed_steps(stopping, clock, remaining):
@@ -180,80 +188,63 @@ class _Execution:
                     remaining.leave_out(step)
             steps = stopping.replacements(steps[-1].order + 1)
 
-    def _prepare(self, open_target: TargetFactory, interruption: Interruption, cleanups: ExitStack) -> None:
+    def _prepare(self, interruption: Interruption) -> None:
         combinations = self._scenario.combinations
         for done, combination in enumerate(combinations):
             workload = combination.workload
             self._tell(Preparing(combination, done, len(combinations)))
-            target = open_target(combination.target)
-            cleanups.callback(target.cleanup)
+            target = self._open_target(combination.target)
+            self._cleanups.callback(target.cleanup)
             with interruption.allowed():
                 target.prepare(workload, self._images[workload.image])
             self._targets[combination.key] = target
 
     def _carry_out(self, step: Step, interruption: Interruption, clock: StepClock) -> list[Sample]:
-        target = self._targets[step.combination.key]
-        launched: list[Instance] = []
-        judged: list[_Judged] = []
-        readings: list[Reading] = []
+        bench = Bench(
+            step,
+            self._conducts[step.task.procedure],
+            self._schedule,
+            own_target=self._targets[step.combination.key],
+            open_target=partial(self._open_another, interruption),
+            clock=clock,
+            interruption=interruption,
+            calibration=self._calibration,
+            qualifiers=self._tuning,
+        )
         samples: list[Sample] = []
-        tuning = dict(self._tuning)
-        lateness, is_measured = 0.0, False
         try:
             with interruption.allowed():
                 clock.settle()
-                clock.launching()
-                # One call that launches and stores, without a line of Python in between: a signal cannot
-                # arrive after the instance exists and before it is known here.
-                launched.extend(map(target.launch, (self._schedule.ready_timeout,)))
-                lateness = clock.launched()
-                for measurement in self._measurements:
-                    readings += measurement.at_ready(launched[0])
-                clock.measured()
-                is_measured = True
-                if self._schedule.cpus and not is_held(launched[0].processes, self._schedule.cpus):
-                    tuning["cpus"] = "not held"
-        except InstanceError as error:
-            judged.append(_failed("startup.ready", error))
+                bench.carry_out()
         finally:
-            # Outside `allowed`: no signal keeps the instance from being stopped or the samples stored.
-            judged += self._judge(readings, lateness)
+            # Outside `allowed`: no signal keeps an instance from being stopped or the samples stored.
             try:
-                for instance in launched:
-                    stopped = self._stop(instance, judged, clock)
-                    # What a signal cut short before anything was read of it is no launch that counts.
-                    judged += stopped if is_measured or readings else []
+                bench.close()
             finally:
-                qualifiers = {**(launched[0].qualifiers if launched else {}), **tuning}
-                samples += self._store_samples(step, qualifiers, judged, clock)
+                samples += self._store_samples(step, bench.qualifiers, bench.judged, clock)
         return samples
 
-    def _stop(self, instance: Instance, judged: list[_Judged], clock: StepClock) -> list[_Judged]:
-        clock.stopping()
-        try:
-            instance.stop(self._schedule.stop_timeout)
-        except InstanceError as error:
-            # It died or hung on its own and is gone: a failed sample, and the run goes on.
-            clock.stopped()
-            return [_failed("teardown", error)]
-        except LeftoverError as error:
-            judged.append(_failed("teardown", error))
-            raise
-        lateness = clock.stopped()
-        readings = [reading for each in self._measurements for reading in each.at_stopped(instance)]
-        return self._judge(readings, lateness)
-
-    def _judge(self, readings: Sequence[Reading], lateness: float) -> list[_Judged]:
-        errors = [estimated_error(reading, self._calibration, lateness) for reading in readings]
-        return list(map(_Judged, readings, errors, rejections(readings, errors)))
+    def _open_another(
+        self, interruption: Interruption, choice: TargetChoice, workload: Workload, number: int
+    ) -> Target:
+        key = (choice, workload, number)
+        for known, target in self._others:
+            if known == key:
+                return target
+        with interruption.deferred():
+            target = self._open_target(choice)
+            self._cleanups.callback(target.cleanup)
+        target.prepare(workload, self._images[workload.image])
+        self._others.append((key, target))
+        return target
 
     def _store_samples(
-        self, step: Step, qualifiers: dict[str, str], judged: Sequence[_Judged], clock: StepClock
+        self, step: Step, qualifiers: dict[str, str], judged: Sequence[Judged], clock: StepClock
     ) -> list[Sample]:
         qualifiers["image"] = self._images[step.workload.image].content_hash
         if self._schedule.stop.precision is not None:
             # The number of samples depends on their values, so their interval needs another level.
-            qualifiers[LOOKS] = looks_qualifier(self._schedule.stop.at_least, step.target.repetitions)
+            qualifiers[LOOKS] = looks_qualifier(self._schedule.stop.at_least, step.task.repetitions)
         samples = [_sample(step, entry, qualifiers) for entry in judged]
         self._store.add_samples(self._run_id, samples, clock.step_conditions(step.order))
         if samples:
@@ -269,15 +260,19 @@ def _has_failed(samples: Sequence[Sample]) -> bool:
     return any(sample.status == "failed" for sample in samples)
 
 
-def _failed(metric: str, error: InstanceError | LeftoverError) -> _Judged:
-    reason = error.message
-    if isinstance(error, InstanceError) and error.log:
-        # The end of a log tells more than its beginning.
-        reason = f"{reason}\n{error.log[-LONGEST_REASON:]}"
-    return _Judged(Reading(metric, "s", None, "none", 0.0, reason))
+def _conducts(choices: Sequence[MeasurementChoice]) -> dict[str, Conduct]:
+    """By the procedure's name; under no name the launch that is read."""
+    readers = [MEASUREMENTS[choice.name] for choice in choices if not choice.procedure]
+    conducts = {"": Conduct.of_readers(readers)}
+    for choice in choices:
+        if choice.procedure:
+            measurement = MEASUREMENTS[choice.name]
+            settings = measurement.settings.model_validate(choice.options)
+            conducts[choice.name] = Conduct.of_procedure(measurement, settings)
+    return conducts
 
 
-def _sample(step: Step, judged: _Judged, qualifiers: Mapping[str, str]) -> Sample:
+def _sample(step: Step, judged: Judged, qualifiers: Mapping[str, str]) -> Sample:
     reading = judged.reading
     status: SampleStatus = "rejected" if judged.rejection else "ok"
     return Sample(
@@ -291,9 +286,9 @@ def _sample(step: Step, judged: _Judged, qualifiers: Mapping[str, str]) -> Sampl
         order=step.order,
         channel=reading.channel,
         resolution=reading.resolution,
-        qualifiers=qualifiers,
+        qualifiers={**qualifiers, **reading.qualifiers},
         status="failed" if reading.value is None else status,
         reason=reading.reason or judged.rejection,
-        parameters=step.combination.parameters,
+        parameters={**step.combination.parameters, **reading.parameters},
         error=judged.error,
     )

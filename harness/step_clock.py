@@ -24,8 +24,9 @@ class StepClock:
         self._settling = Settling(schedule.settle, observer)
         self._lateness = Lateness()
         self._began = self._step_began = time.monotonic()
-        self._launching = self._cpu = 0.0
+        self._launching = self._first_launching = self._cpu = 0.0
         self._stopped: float | None = None
+        self._is_first = True
         self._values: dict[str, float] = {}
 
     @property
@@ -43,26 +44,36 @@ class StepClock:
         """Of the last launch that succeeded."""
         return self._values.get(conditions.LAUNCH_SECONDS, 0.0)
 
-    def settle(self) -> None:
+    def settle(self, *, again: bool = False) -> None:
         """A step begins: wait for the host, make the caches cold if that is asked for.
+
+        Args:
+            again: the step has begun already.
 
         Raises:
             HostError: the caches cannot be dropped any more.
         """
-        self._step_began = time.monotonic()
+        began = time.monotonic()
         quiet = self._settling.wait()
         if self._cold:
             drop_caches()
-        waited = time.monotonic() - self._step_began
-        self._values = self._observer.observe()
-        self._values[conditions.WAITED_SECONDS] = waited
-        self._values[conditions.UNSETTLED] = float(not quiet)
+        waited = time.monotonic() - began
+        if not again:
+            self._step_began = began
+            self._is_first = True
+            self._values = {**self._observer.observe(), conditions.WAITED_SECONDS: 0, conditions.UNSETTLED: 0}
+        self._values[conditions.WAITED_SECONDS] += waited
+        self._values[conditions.UNSETTLED] = max(self._values[conditions.UNSETTLED], float(not quiet))
 
     def launching(self) -> None:
         """The target is about to be asked for an instance."""
         self._lateness.seconds()
-        self._cpu = time.process_time()
         self._launching = time.monotonic()
+        if not self._is_first:
+            return
+        self._is_first = False
+        self._cpu = time.process_time()
+        self._first_launching = self._launching
         if self._stopped is not None:
             waited = self._values[conditions.WAITED_SECONDS]
             self._values[conditions.OWN_SECONDS] = self._launching - self._stopped - waited
@@ -73,8 +84,8 @@ class StepClock:
         return self._lateness.seconds()
 
     def measured(self) -> None:
-        """The instance has been measured."""
-        self._values[conditions.MEASURED_SECONDS] = time.monotonic() - self._launching
+        """Everything that the step is for has been measured."""
+        self._values[conditions.MEASURED_SECONDS] = time.monotonic() - self._first_launching
         self._values[conditions.HARNESS_CPU] = time.process_time() - self._cpu
 
     def stopping(self) -> None:

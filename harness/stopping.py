@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pybench.harness.model import Combination, Step
+from pybench.harness.model import Step, Task
 
 if TYPE_CHECKING:
     from pybench.harness.model import Sample, Scenario
@@ -20,7 +20,7 @@ _STEADY: Final = 2
 
 @dataclass(slots=True)
 class _Progress:
-    """What has been seen of one combination."""
+    """What has been seen of one task."""
 
     warmups: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Stopping:
       n-th value is the lowest so far with probability 1/n, while launches get faster nearly always.
     - Repetitions end when the median's interval is narrow enough, at a level that holds for all looks
       together (`pybench.harness.stats.sequential`), or when the run's time is over.
-    - A combination that fails many times in a row is given up.
+    - A task that fails many times in a row is given up.
 
     Where the sample of `stop.metric` was rejected, the launch is replaced in the end, within bounds.
     """
@@ -49,17 +49,17 @@ class Stopping:
     def __init__(self, scenario: Scenario) -> None:
         self._scenario = scenario
         self._schedule = scenario.schedule
-        self._progress: defaultdict[tuple[str, str, str], _Progress] = defaultdict(_Progress)
+        self._progress: defaultdict[tuple[str, ...], _Progress] = defaultdict(_Progress)
 
     def needs(self, step: Step, elapsed: float) -> bool:
         """Whether a step is to be carried out, `elapsed` seconds after the run began to launch."""
-        progress = self._progress[step.combination.key]
+        progress = self._progress[step.task.key]
         limit = self._schedule.stop.time
         if not progress.reason and limit is not None and elapsed >= limit:
             progress.reason = f"the time of {limit:g} s is over"
         if progress.reason:
             return False
-        return not (step.warmup and self._is_warm(step.combination, progress.warmups))
+        return not (step.warmup and self._is_warm(step.task, progress.warmups))
 
     def observe(self, step: Step, seconds: float, samples: Sequence[Sample]) -> None:
         """One step was carried out.
@@ -69,7 +69,7 @@ class Stopping:
             seconds: what its launch took, for the warm-ups.
             samples: what came out.
         """
-        progress = self._progress[step.combination.key]
+        progress = self._progress[step.task.key]
         if any(sample.status == "failed" for sample in samples):
             progress.failures_in_a_row += 1
             if progress.failures_in_a_row >= self._schedule.give_up_after:
@@ -84,46 +84,46 @@ class Stopping:
         found = [s.value for s in samples if s.metric == metric and s.status == "ok" and s.value is not None]
         if found and self._schedule.stop.precision is not None:
             progress.values += found
-            self._look(step.combination, progress, self._schedule.stop.precision)
+            self._look(step.task, progress, self._schedule.stop.precision)
 
     def replacements(self, order: int) -> tuple[Step, ...]:
-        """Launches that make up for rejected samples, one of each combination in turn.
+        """Steps that make up for rejected samples, one of each task in turn.
 
         Args:
             order: the first position that is free in the plan.
         """
-        rounds: list[tuple[int, Combination, int]] = []
-        for combination in self._scenario.combinations:
-            progress = self._progress[combination.key]
-            planned = combination.target.repetitions
+        rounds: list[tuple[int, Task, int]] = []
+        for task in self._scenario.tasks:
+            progress = self._progress[task.key]
+            planned = task.repetitions
             spare = int(planned * SPARE_SHARE) - progress.replaced
             wanted = 0 if progress.reason else min(progress.rejected, max(0, spare))
-            rounds += [(turn, combination, planned + progress.replaced + turn) for turn in range(wanted)]
+            rounds += [(turn, task, planned + progress.replaced + turn) for turn in range(wanted)]
             progress.replaced += wanted
             progress.rejected = 0
         rounds.sort(key=lambda entry: entry[0])
         return tuple(
-            Step(order + index, combination, repetition, warmup=False)
-            for index, (_, combination, repetition) in enumerate(rounds)
+            Step(order + index, task, repetition, warmup=False)
+            for index, (_, task, repetition) in enumerate(rounds)
         )
 
-    def reason(self, combination: Combination) -> str:
-        """Why the rest of a combination is left out; empty while it goes on."""
-        return self._progress[combination.key].reason
+    def reason(self, task: Task) -> str:
+        """Why the rest of a task is left out; empty while it goes on."""
+        return self._progress[task.key].reason
 
-    def _is_warm(self, combination: Combination, warmups: Sequence[float]) -> bool:
-        if combination.target.warmups is not None or self._schedule.warmups_at_most is None:
+    def _is_warm(self, task: Task, warmups: Sequence[float]) -> bool:
+        if task.warmups is not None or self._schedule.warmups_at_most is None:
             return False  # exactly as many as planned
         if len(warmups) < max(self._schedule.warmups, _STEADY + 1):
             return False
         return min(warmups[-_STEADY:]) >= min(warmups[:-_STEADY])
 
-    def _look(self, combination: Combination, progress: _Progress, precision: float) -> None:
+    def _look(self, task: Task, progress: _Progress, precision: float) -> None:
         # Loads numpy and scipy, which a run without this rule does not need while it measures.
         from pybench.harness.stats import median_interval  # noqa: PLC0415
         from pybench.harness.stats.sequential import look_confidence  # noqa: PLC0415
 
-        first, last = self._schedule.stop.at_least, combination.target.repetitions
+        first, last = self._schedule.stop.at_least, task.repetitions
         if not first <= len(progress.values) <= last:
             return
         level = look_confidence(first, last)

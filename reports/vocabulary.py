@@ -92,6 +92,13 @@ METRICS = {
         "{high} takes {ratio} as long to be gone as {low}",
         "{target} is gone {value} after the request to stop",
     ),
+    "restart": MetricText(
+        "Restart",
+        "From the request to stop an instance until the next one of the same workload is ready.",
+        "{low} restarts {ratio} faster than {high}",
+        "{high} takes {ratio} as long to restart as {low}",
+        "{target} is ready again {value} after the request to stop",
+    ),
     "memory.host.pss": MetricText(
         "Host memory at ready (PSS)",
         "Proportional set size of all host processes of the instance at ready, QEMU and helpers included.",

@@ -10,6 +10,7 @@ from pybench.runtime.container.identity import remove_abandoned
 from pybench.runtime.container.leftovers import end_session, remove_cgroup, remove_mount_point
 from pybench.runtime.container.network.leftovers import remove_link, remove_table
 from pybench.runtime.errors import LeftoverError, PybenchError
+from pybench.runtime.files import remove_file
 from pybench.runtime.journal import Detail, Entry, journals, state_directory, take_abandoned
 from pybench.runtime.vm.leftovers import remove_domain
 
@@ -32,6 +33,7 @@ REMOVERS: Mapping[str, Remover] = {
     "cgroup": remove_cgroup,
     "mount-point": remove_mount_point,
     "directory": _remove_directory,
+    "file": remove_file,
     "domain": remove_domain,
     "link": remove_link,
     "nftables": remove_table,

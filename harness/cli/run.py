@@ -60,7 +60,7 @@ def run(
         typer.Option("--targets", metavar="A,B", help="Only these targets of the scenario."),
     ] = None,
     repeat: Annotated[
-        int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target.")
+        int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target and procedure.")
     ] = None,
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the order of launches.")] = None,
     set_: Annotated[

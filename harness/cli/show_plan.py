@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pybench.harness.model import Scenario, Schedule
+    from pybench.harness.model import Scenario, Schedule, Step
 
 SHOWN_ROUNDS: Final = 2
 SHOWN_STEPS: Final = 12
@@ -37,20 +37,23 @@ def show_plan(scenario: Scenario, record: Path | str) -> None:
     measured = {}
     if isinstance(record, str) or record.is_file():
         with Store.open(record, create=False) as store:
-            measured = step_seconds(store, scenario.name)
+            measured = step_seconds(store, scenario)
     expectations = expect(scenario, measured)
     table = Table(box=None, pad_edge=False)
-    headings = ("workload", "parameters", "target", "kind", "warm-ups", "repetitions", "each", "in all", "by")
+    headings = (
+        *("workload", "parameters", "target", "kind", "what", "warm-ups", "repetitions"),
+        *("each", "in all", "by"),
+    )
     for heading in headings:
         is_number = heading in {"warm-ups", "repetitions", "each", "in all"}
         table.add_column(heading, justify="right" if is_number else "left", no_wrap=True)
     for each in expectations:
         table.add_row(*_cells(each))
     total = sum(each.seconds for each in expectations)
-    launches = sum(each.launches for each in expectations)
+    steps = sum(each.steps for each in expectations)
     if scenario.question:
         typer.echo(scenario.question)
-    typer.echo(f"{scenario.name}: at most {launches} launches, about {format_span(total)}")
+    typer.echo(f"{scenario.name}: at most {steps} {_steps(scenario)}, about {format_span(total)}")
     console = Console()
     if not console.is_terminal:
         console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
@@ -67,12 +70,22 @@ def _cells(each: Expectation) -> tuple[str, ...]:
         each.combination.label or "-",
         target.name,
         target.kind,
+        each.task.procedure or "launch",
         str(each.warmups),
-        str(target.repetitions),
-        format_seconds(each.launch_seconds),
+        str(each.task.repetitions),
+        format_seconds(each.step_seconds),
         format_span(each.seconds),
         "earlier runs" if each.is_measured else "typical",
     )
+
+
+def _steps(scenario: Scenario) -> str:
+    return "steps" if any(choice.procedure for choice in scenario.measurements) else "launches"
+
+
+def _name(step: Step) -> str:
+    procedure = step.task.procedure
+    return f"{step.target.name} ({procedure})" if procedure else step.target.name
 
 
 def _order(scenario: Scenario) -> Iterator[str]:
@@ -80,7 +93,7 @@ def _order(scenario: Scenario) -> Iterator[str]:
 
     steps = [step for step in plan(scenario) if not step.warmup]
     for number in range(SHOWN_ROUNDS):
-        names = [step.target.name for step in steps if step.repetition == number]
+        names = [_name(step) for step in steps if step.repetition == number]
         more = ", …" if len(names) > SHOWN_STEPS else ""
         if names:
             yield f"repetition {number + 1}: {', '.join(names[:SHOWN_STEPS])}{more}"

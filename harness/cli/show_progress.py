@@ -66,7 +66,7 @@ class _Lines:
                 if event.done * LINES // event.total > self._told:
                     self._told = event.done * LINES // event.total
                     left = "" if event.remaining is None else f", {format_span(event.remaining)} left"
-                    typer.echo(f"{event.done} of {event.total} launches{left}", err=True)
+                    typer.echo(f"{event.done} of {event.total} steps{left}", err=True)
             case StepBegins():
                 pass
 
@@ -120,7 +120,8 @@ def _prepared(event: Preparing) -> str:
 def _what(step: Step) -> str:
     kind = "warm-up" if step.warmup else "repetition"
     what = f"{step.target.name} {step.workload.name}{_with(step.combination.label)}"
-    return f"{what}, {kind} {step.repetition + 1}"
+    procedure = f" of {step.task.procedure}" if step.task.procedure else ""
+    return f"{what}, {kind} {step.repetition + 1}{procedure}"
 
 
 def _with(label: str) -> str:

@@ -1,4 +1,4 @@
-"""The registry of measurements: what each is called, and what it reads off an instance."""
+"""The registry of measurements: what each is called, what it reads or conducts, and its metrics."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Final
 
 from pybench.harness.measure.base import Measurement, Metric, Reading
 from pybench.harness.measure.memory import read_memory
+from pybench.harness.measure.restart import RestartSettings, measure_restart
 from pybench.harness.measure.startup import read_startup
 from pybench.harness.measure.teardown import read_teardown
 
-__all__ = ["MEASUREMENTS", "Measurement", "Metric", "Reading", "metric_of"]
+__all__ = ["MEASUREMENTS", "Measurement", "Metric", "Reading", "measurement_of", "metric_of"]
 
 MEASUREMENTS: Final[dict[str, Measurement]] = {
     measurement.name: measurement
@@ -33,6 +34,13 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             at_stopped=read_teardown,
         ),
         Measurement(
+            name="restart",
+            description="an instance is stopped and started again",
+            metrics=(Metric("restart", "s", "request to stop until another of the workload is ready"),),
+            procedure=measure_restart,
+            settings=RestartSettings,
+        ),
+        Measurement(
             name="memory",
             description="what the instance costs the host at the moment it is ready, and what a guest uses",
             metrics=(
@@ -53,6 +61,14 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
         ),
     )
 }
+
+
+def measurement_of(metric: str) -> Measurement | None:
+    """The measurement that a metric comes from; None if there is none today."""
+    for measurement in MEASUREMENTS.values():
+        if any(each.covers(metric) for each in measurement.metrics):
+            return measurement
+    return None
 
 
 def metric_of(name: str, measurements: Iterable[str]) -> Metric | None:

@@ -1,13 +1,19 @@
-"""What a measurement is: functions that read an instance, at ready or after it stopped."""
+"""What a measurement is: functions that read one instance, or a procedure with instances of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from pybench.harness.model import Mark
+from pydantic import BaseModel, ConfigDict
+
+from pybench.harness.fields import Repetitions, Warmups
+from pybench.harness.model import Mark, ParameterValue
 from pybench.harness.targets.base import Instance
+
+if TYPE_CHECKING:
+    from pybench.harness.bench import Bench
 
 NANOSECOND: Final = 1e-9
 
@@ -28,9 +34,15 @@ class Reading:
     """The estimated error, in the reading's unit, where it is known to be less than the resolution."""
     ends: tuple[tuple[str, float], ...] = ()
     """Of a span: channel and resolution (seconds) of the marks on both sides."""
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    """Under what it was read, such as `instances=4`; added to those of the scenario."""
+    qualifiers: Mapping[str, str] = field(default_factory=dict)
+    """What must be said beside it, beyond what is said of its instance."""
 
 
 Reader = Callable[[Instance], list[Reading]]
+Procedure = Callable[["Bench"], None]
+"""Launches, reads, records and stops; an InstanceError that it lets through becomes a failed sample."""
 
 
 def read_nothing(_instance: Instance) -> list[Reading]:
@@ -53,20 +65,50 @@ class Metric:
         return name.startswith(fixed) and len(name) > len(fixed) if bracket else name == fixed
 
 
+class MeasurementSettings(BaseModel):
+    """Options of a measurement whose instance others read, too: there are none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def images(self) -> tuple[str, ...]:
+        """What it needs beside the workloads' images."""
+        return ()
+
+    def expected_seconds(self, launch: float, parameters: Mapping[str, ParameterValue]) -> float:  # noqa: ARG002
+        """How long one step takes, for the plan, where a launch with its teardown takes `launch` seconds."""
+        return launch
+
+
+class ProcedureSettings(MeasurementSettings):
+    """What every procedure's options include."""
+
+    repetitions: Repetitions | None = None
+    """How often it is carried out with each workload on each target; by default the target's number."""
+    warmups: Warmups = 0
+    """Exactly so many times more, ahead, that are stored but count for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """A name of a scenario's `measure` list and its readers.
+    """A name of a scenario's `measure`, with its readers or its procedure.
 
+    The readers of all measurements of a scenario read the same instance, at ready and once it is stopped.
     A reader reports what it could not read as a reading without a value; it does not raise for that.
+
+    A procedure has steps of its own, in which it launches, loads and stops as many instances as it likes.
     """
 
     name: str
     description: str
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[Metric, ...]
+    """The first is the one whose sample fails if the whole does."""
     parameters: frozenset[str] = frozenset()
     """Parameters of a scenario that it takes for itself, such as a number of instances."""
     at_ready: Reader = read_nothing
     at_stopped: Reader = read_nothing
+    procedure: Procedure | None = None
+    settings: type[MeasurementSettings] = MeasurementSettings
+    """Its options; those of a procedure are `ProcedureSettings`."""
 
 
 def span(metric: str, marks: Sequence[Mark], begin: str, end: str) -> Reading:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pybench.harness.fields import (
     AbsolutePath,
@@ -63,6 +63,19 @@ def _distinct(values: list[Any]) -> list[Any]:
         if value in values[:index]:
             raise ValueError(f"{value!r} is listed twice")
     return values
+
+
+def _by_name(value: object) -> object:
+    """A list of names as a mapping without options."""
+    if not isinstance(value, list):
+        return value
+    for name in value:
+        if not isinstance(name, str):
+            raise ValueError("a list has only names; with options, write `measure: {density: {most: 16}}`")
+    return {key: {} for key in _distinct(value)}
+
+
+Measurements = Annotated[dict[str, dict[str, Any]], BeforeValidator(_by_name)]
 
 
 class LanguageModel(BaseModel):
@@ -262,12 +275,12 @@ class ParametersModel(LanguageModel):
         Field(max_length=20),
     ] = Field(default_factory=dict)
     """Name → values; `${name}` stands for each of them in turn, in workloads and targets."""
-    measure: Annotated[list[str], AfterValidator(_distinct)] = Field(default_factory=list)
-    """What to measure; `pybench list metrics` explains each."""
+    measure: Measurements = Field(default_factory=dict)
+    """What to measure: a list of names, or name → options; `pybench list metrics` explains each."""
 
 
 class ScenarioModel(ParametersModel):
-    """The whole file. The options of a target are validated by the target's own settings model."""
+    """The whole file. The options of targets and measurements are validated by their own settings models."""
 
     name: Label
     """Names the runs of this scenario."""
@@ -280,7 +293,8 @@ class ScenarioModel(ParametersModel):
     defaults: DefaultsModel = DefaultsModel()
     workloads: Annotated[dict[Label, WorkloadModel], Field(min_length=1, max_length=1000)]
     targets: Annotated[dict[Label, dict[str, Any]], Field(min_length=1, max_length=1000)]
-    measure: Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+    measure: Annotated[Measurements, Field(min_length=1)]
+    """What to measure: a list of names, or name → options; `pybench list metrics` explains each."""
     schedule: ScheduleModel = ScheduleModel()
     gate: Annotated[dict[str, GateModel], Field(max_length=1000)] = Field(default_factory=dict)
     """Metric → limits of the check for regressions."""

@@ -13,6 +13,7 @@ from pybench.harness.fields import MOST_REPETITIONS
 from pybench.harness.measure import MEASUREMENTS
 from pybench.harness.model import (
     Combination,
+    MeasurementChoice,
     ParameterValue,
     Readiness,
     Resources,
@@ -26,6 +27,7 @@ from pybench.harness.model import (
 from pybench.harness.plan import most_warmups
 from pybench.harness.scenario.document import Document, KeyPath
 from pybench.harness.scenario.language import ParametersModel, ScenarioModel, WorkloadModel
+from pybench.harness.scenario.measurements import measurement_choices
 from pybench.harness.scenario.merge import read_documents, with_defaults
 from pybench.harness.scenario.parameters import assignments, check_parameters, substituted
 from pybench.harness.scenario.schedule import checked_schedule, gate_limits
@@ -35,6 +37,7 @@ from pybench.harness.targets import FEATURES, KINDS, TargetKind, TargetSettings
 MOST_LAUNCHES: Final = 1_000_000
 LARGEST_WORKLOAD_FILE: Final = 16 * 2**20
 QUICK_REPETITIONS: Final = 5
+QUICK_PROCEDURES: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,13 @@ class Choices:
     targets: Sequence[str] | None = None
     """Labels of the targets to keep, in the file's order; all by default."""
     repetitions: int | None = None
-    """Replaces the repetitions of every target."""
+    """Replaces the repetitions of every target and procedure."""
     seed: int | None = None
     """Replaces the schedule's seed."""
     settings: Sequence[str] = ()
     """`key=value` texts: a dotted key of the file, and a value as YAML."""
     quick: bool = False
-    """At most five repetitions and one warm-up, without waiting for anything: to try a scenario out."""
+    """To try a scenario out: at most five repetitions, one of a procedure, one warm-up, and no waiting."""
 
 
 def load_scenario(path: Path, choices: Choices = Choices()) -> Scenario:
@@ -76,13 +79,14 @@ def load_scenario(path: Path, choices: Choices = Choices()) -> Scenario:
             with_values = f"{error.message} (with {parameter_label(values)})" if values else error.message
             raise InputError(with_values, error.hint) from error
         combinations += found
-    schedule = checked_schedule(document, model, measurements, combinations)
+    names = [choice.name for choice in measurements]
+    schedule = checked_schedule(document, model, names, combinations)
     scenario = Scenario(
         name=model.name,
         description=model.description.strip(),
         source=str(path),
         combinations=_chosen(tuple(combinations), choices.targets, choices.repetitions),
-        measurements=tuple(model.measure),
+        measurements=_repeated(measurements, choices.repetitions),
         schedule=schedule if choices.seed is None else replace(schedule, seed=choices.seed),
         question=model.question.strip(),
         gate=gate_limits(document, model),
@@ -94,19 +98,18 @@ def load_scenario(path: Path, choices: Choices = Choices()) -> Scenario:
     return scenario
 
 
-def _parameters(document: Document) -> tuple[dict[str, list[ParameterValue]], tuple[str, ...]]:
-    """The parameters, each used and each reference known, and the names of the measurements."""
+def _parameters(
+    document: Document,
+) -> tuple[dict[str, list[ParameterValue]], tuple[MeasurementChoice, ...]]:
+    """The parameters, each used and each reference known, and the measurements."""
     data = document.data if isinstance(document.data, dict) else {}
     sections = {key: data[key] for key in ParametersModel.model_fields if key in data}
     model = validate(document, ParametersModel, sections)
-    for index, name in enumerate(model.measure):
-        if name not in MEASUREMENTS:
-            problem = f"unknown measurement {name!r}{nearest(name, MEASUREMENTS)}"
-            raise document.error(("measure", index), problem, hint=f"known are {', '.join(MEASUREMENTS)}")
-    taken = [MEASUREMENTS[name].parameters for name in model.measure]
+    measurements = measurement_choices(document, model)
+    taken = [MEASUREMENTS[choice.name].parameters for choice in measurements]
     if data:
         check_parameters(document, model.parameters, frozenset().union(*taken))
-    return dict(model.parameters), tuple(model.measure)
+    return dict(model.parameters), measurements
 
 
 def _combinations(
@@ -228,6 +231,14 @@ def _chosen(
     return tuple(_with_target(each, repetitions=repetitions) for each in combinations)
 
 
+def _repeated(
+    measurements: tuple[MeasurementChoice, ...], repetitions: int | None
+) -> tuple[MeasurementChoice, ...]:
+    if repetitions is None:
+        return measurements
+    return tuple(replace(choice, repetitions=repetitions) for choice in measurements)
+
+
 def _with_target(combination: Combination, **changes: Any) -> Combination:  # noqa: ANN401 - replace takes anything
     return replace(combination, target=replace(combination.target, **changes))
 
@@ -237,9 +248,13 @@ def _quickened(scenario: Scenario) -> Scenario:
         _with_target(
             each,
             repetitions=min(each.target.repetitions, QUICK_REPETITIONS),
-            warmups=min(most_warmups(scenario.schedule, each), 1),
+            warmups=min(scenario.schedule.warmups if (own := each.target.warmups) is None else own, 1),
         )
         for each in scenario.combinations
+    )
+    measurements = tuple(
+        replace(choice, repetitions=min(choice.repetitions or QUICK_PROCEDURES, QUICK_PROCEDURES), warmups=0)
+        for choice in scenario.measurements
     )
     hurried = replace(
         scenario.schedule,
@@ -247,12 +262,10 @@ def _quickened(scenario: Scenario) -> Scenario:
         stop=replace(scenario.schedule.stop, precision=None),
         settle=replace(scenario.schedule.settle, timeout=0.0),
     )
-    return replace(scenario, combinations=combinations, schedule=hurried)
+    return replace(scenario, combinations=combinations, measurements=measurements, schedule=hurried)
 
 
 def _check_launches(document: Document, scenario: Scenario) -> None:
-    launches = sum(
-        each.target.repetitions + most_warmups(scenario.schedule, each) for each in scenario.combinations
-    )
+    launches = sum(task.repetitions + most_warmups(scenario.schedule, task) for task in scenario.tasks)
     if launches > MOST_LAUNCHES:
         raise document.error(("targets",), f"{launches:,} launches in all; {MOST_LAUNCHES:,} is the limit")

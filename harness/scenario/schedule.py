@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pybench.harness.looks import MOST_LOOKS
 from pybench.harness.measure import MEASUREMENTS, metric_of
@@ -16,7 +16,7 @@ from pybench.harness.units import parse_bytes, parse_duration
 def checked_schedule(
     document: Document,
     model: ScenarioModel,
-    measurements: Sequence[str],
+    measurements: Collection[str],
     combinations: Sequence[Combination],
 ) -> Schedule:
     """The schedule of a scenario.
@@ -65,7 +65,7 @@ def gate_limit(document: Document, path: KeyPath, metric: str, entry: GateModel,
     return GateLimit(metric, entry.relative, tail=entry.tail, **values)
 
 
-def _check_metric(document: Document, path: KeyPath, name: str, measurements: Sequence[str]) -> str:
+def _check_metric(document: Document, path: KeyPath, name: str, measurements: Collection[str]) -> str:
     """The metric's unit."""
     if (metric := metric_of(name, measurements)) is None:
         known = [each.name for measurement in measurements for each in MEASUREMENTS[measurement].metrics]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pybench.harness.measure import MEASUREMENTS
 from pybench.harness.scenario.language import ScenarioModel, WorkloadModel
 from pybench.harness.targets import KINDS
 
@@ -35,12 +36,29 @@ def json_schema() -> dict[str, Any]:
         "properties": {name: _by_kind(name) for name in KINDS},
         "additionalProperties": {"required": ["kind"], **_by_kind(None)},
     }
+    schema["properties"]["measure"] = _measure(definitions, schema["properties"]["measure"])
     workload_defaults = definitions["DefaultsModel"]["properties"]["workload"]
     workload_defaults["properties"] = definitions[WorkloadModel.__name__]["properties"]
     workload_defaults["additionalProperties"] = False
     # Each of these may come from a file that is included.
     schema.pop("required", None)
     return {"$schema": DIALECT, "title": "pybench scenario", **schema}
+
+
+def _measure(definitions: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    """A list of measurements, or each with its options."""
+    for name, measurement in MEASUREMENTS.items():
+        settings = measurement.settings.model_json_schema(ref_template="#/$defs/{model}")
+        definitions.update(settings.pop("$defs", {}))
+        definitions[f"measure-{name}"] = {**settings, "title": name, "description": measurement.description}
+    names = {"type": "array", "items": {"enum": list(MEASUREMENTS)}, "minItems": 1, "uniqueItems": True}
+    options = {
+        "type": "object",
+        "properties": {name: {"$ref": f"#/$defs/measure-{name}"} for name in MEASUREMENTS},
+        "additionalProperties": False,
+        "minProperties": 1,
+    }
+    return {"description": described["description"], "anyOf": [names, options]}
 
 
 def _by_kind(default: str | None) -> dict[str, Any]:

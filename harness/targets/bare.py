@@ -6,17 +6,25 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from pybench.harness.errors import InstanceError, LeftoverError
+from pybench.harness.errors import InstanceError
 from pybench.harness.model import Mark, Workload
 from pybench.harness.model import Readiness as AskedReadiness
 from pybench.harness.targets.answer import ASKED_LEVELS, await_answer, check_free
-from pybench.harness.targets.base import ImageFiles
+from pybench.harness.targets.bare_commands import BareCommands
+from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed, ImageFiles
 from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.runtime.container import leftovers
-from pybench.runtime.container.instance import CLOCK_RESOLUTION, Instance, Readiness, launch
+from pybench.runtime.container.instance import (
+    CLOCK_RESOLUTION,
+    Instance,
+    Readiness,
+    describe_status,
+    launch,
+)
 from pybench.runtime.container.sandbox import mark_environment, stdio_steps
 from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
@@ -36,6 +44,7 @@ class BareInstance:
         journal: Journal,
         qualifiers: Mapping[str, str],
         running: list[BareInstance],
+        rootfs: Path,
     ) -> None:
         self._instance = started
         self._journal = journal
@@ -45,6 +54,7 @@ class BareInstance:
             "session", session=started.pid, started=leftovers.start_ticks(started.pid) or 0
         )
         self.qualifiers = qualifiers
+        self._commands = BareCommands(started.spawner, journal, rootfs)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -60,6 +70,39 @@ class BareInstance:
     def output(self) -> str:
         """The last of what it printed, escaped."""
         return self._instance.tail.text
+
+    @property
+    def ended(self) -> str:
+        """How the program ended, or nothing while it runs."""
+        if self._instance.pidfd >= 0 and not self._instance.wait(0):
+            return ""
+        return f"it ended by itself: {describe_status(self._instance.status)}"
+
+    def execute(
+        self,
+        command: Sequence[str],
+        timeout: float,
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = COMMAND_ENVIRONMENT,
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> Completed:
+        """Run a command of the image on the host, as the program itself is run.
+
+        Raises:
+            InstanceError: it could not be started, did not end in time, or printed too much.
+        """
+        return self._commands.execute(
+            command, timeout, stdin=stdin, environment=environment, output_limit=output_limit
+        )
+
+    def copy_in(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Make a new file of the host, which is removed with the program.
+
+        Raises:
+            InstanceError: there is one of this name, or it cannot be written.
+        """
+        self._commands.copy_in(path, content, mode)
 
     def await_answer(self, readiness: AskedReadiness, address: str, timeout: float) -> None:
         """Ask it over the network until it answers; the answer becomes its mark `ready`.
@@ -92,18 +135,10 @@ class BareInstance:
         finally:
             self._instance.release()
         marks.append(Mark("stopped", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
-        self._verify()
+        leftovers.kill_session(self._instance.pid)
+        self._commands.end()
         self._running.remove(self)
         self._journal.forget(self._journalled)
-
-    def _verify(self) -> None:
-        deadline = time.monotonic() + leftovers.KILL_PATIENCE
-        while members := leftovers.session_members(self._instance.pid):
-            if time.monotonic() > deadline:
-                pids = ", ".join(map(str, members))
-                raise LeftoverError(f"processes {pids} of a bare process survived SIGKILL")
-            leftovers.kill_processes(members)
-            time.sleep(leftovers.POLL_INTERVAL)
 
 
 class BareTarget:
@@ -116,6 +151,7 @@ class BareTarget:
         self._resources = contextlib.ExitStack()
         self._spawner: Spawner | None = None
         self._program: Program | None = None
+        self._rootfs: Path | None = None
         self._readiness = Readiness(marking=False, line=None)
         self._running: list[BareInstance] = []
         self._asked: AskedReadiness | None = None
@@ -127,6 +163,7 @@ class BareTarget:
             InputError: the command is not in the image.
         """
         path = check_command(image.rootfs, workload.command)
+        self._rootfs = image.rootfs
         if self._spawner is None:
             self._spawner = self._resources.enter_context(Spawner(self._journal))
         self._readiness = spawn_readiness(workload, image)
@@ -151,14 +188,14 @@ class BareTarget:
         Raises:
             InstanceError: it failed or was not ready in time.
         """
-        spawner, program = self._spawner, self._program
-        if spawner is None or program is None:
+        spawner, program, rootfs = self._spawner, self._program, self._rootfs
+        if spawner is None or program is None or rootfs is None:
             raise RuntimeError("launch before prepare")
 
         def start() -> BareInstance:
             # In the spawning thread, where no signal can come between the start and the bookkeeping.
             started = launch(spawner, program, self._readiness, timeout)
-            return BareInstance(started, self._journal, self._qualifiers, self._running)
+            return BareInstance(started, self._journal, self._qualifiers, self._running, rootfs)
 
         if self._asked is None:
             return spawner.call(start)

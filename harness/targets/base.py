@@ -6,12 +6,19 @@ returns when the workload is ready, and hands over an instance that is measured,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from pybench.harness.model import Mark, Workload
+from pybench.runtime.vm.commands import ENVIRONMENT
 from pybench.runtime.vm.memory import GuestMemory, HostMemory
+
+COMMAND_ENVIRONMENT: Final = ENVIRONMENT
+"""What a command in an instance has where nothing else is asked for: PATH and HOME."""
+OUTPUT_LIMIT: Final = 1 << 20
+"""Bytes of each stream that a command may print."""
 
 
 class ImageFiles(Protocol):
@@ -85,6 +92,11 @@ class Instance(Protocol):
         """The last lines it printed, bounded, with control characters escaped."""
         ...
 
+    @property
+    def ended(self) -> str:
+        """Why it is not running any more, as far as can be told at once; empty while it runs."""
+        ...
+
     def stop(self, timeout: float) -> None:
         """Ask politely, wait `timeout` seconds, then kill; verify that nothing is left.
 
@@ -93,6 +105,58 @@ class Instance(Protocol):
         Raises:
             InstanceError: it had died or hung since it was ready; nothing is left of it.
             LeftoverError: something survived.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that has ended by itself."""
+
+    status: int
+    """Exit code, or minus the signal."""
+    stdout: bytes
+    """Bounded; hostile."""
+    stderr: bytes
+
+
+@runtime_checkable
+class HasCommands(Protocol):
+    """An instance in which further commands can be run, with the rights and limits of its workload."""
+
+    def execute(
+        self,
+        command: Sequence[str],
+        timeout: float,
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = COMMAND_ENVIRONMENT,
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> Completed:
+        """Run a command to its end.
+
+        It is found as the workload's own is: by an absolute path inside the image. What it leaves in the
+        background ends with the instance at the latest. A virtual machine runs one command at a time.
+
+        Args:
+            command: program and arguments.
+            timeout: seconds; then it is killed with everything that it has started.
+            stdin: its standard input.
+            environment: all of it.
+            output_limit: bytes it may print on either stream.
+
+        Raises:
+            InstanceError: it could not be started, did not end in time, or printed too much.
+        """
+        ...
+
+    def copy_in(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Make a new file that the instance's commands find at an absolute path, in a directory that exists.
+
+        On a target without a file tree of its own that is a file of the host; it ends with the instance.
+
+        Raises:
+            InstanceError: it cannot be written there.
         """
         ...
 

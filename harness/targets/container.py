@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pybench.harness.errors import InstanceError
 from pybench.harness.model import Mark, Readiness, Workload
 from pybench.harness.targets import ContainerSettings, TargetContext
 from pybench.harness.targets.answer import ASKED_LEVELS, await_answer
-from pybench.harness.targets.base import ImageFiles
+from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed, ImageFiles
 from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import detect
-from pybench.runtime.container.container import Container
+from pybench.runtime.container.container import Container, Request
+from pybench.runtime.container.instance import describe_status
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.network.pool import NetworkPool
 from pybench.runtime.container.sandbox import DEFAULT_LIMITS, Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.output import printable
 
 POOL_SIZE = 2
 """Networks kept ready: one to take, and one for a start that comes before the pool is full again."""
+COPY_SECONDS: Final = 60.0
+_WRITER: Final = 'set -eCu; umask 077; cat > "$1"; chmod "$2" "$1"'
+"""Run by the image's own shell, so that the file gets an owner that the container has."""
 
 
 class ContainerInstance:
@@ -54,6 +60,46 @@ class ContainerInstance:
     def output(self) -> str:
         """The last of what it printed, escaped."""
         return self._container.output
+
+    @property
+    def ended(self) -> str:
+        """How its first process ended, or nothing while it runs."""
+        if not self._container.wait(0):
+            return ""
+        kills = self._container.out_of_memory_kills
+        killed = f", {kills} of its processes killed by its memory limit" if kills else ""
+        return f"it ended by itself: {describe_status(self._container.status)}{killed}"
+
+    def execute(
+        self,
+        command: Sequence[str],
+        timeout: float,
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = COMMAND_ENVIRONMENT,
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> Completed:
+        """Run a command in it, confined as its first process is.
+
+        Raises:
+            InstanceError: it could not be started, did not end in time, or printed too much.
+        """
+        request = Request(given=stdin, environment=environment, timeout=timeout, maximum=output_limit)
+        done = self._container.execute(command, request)
+        if done.truncated:
+            raise InstanceError(f"{command[0]} in the container printed more than {output_limit} bytes")
+        return Completed(done.status, done.output, done.errors)
+
+    def copy_in(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Make a new file in it; the image must have /bin/sh.
+
+        Raises:
+            InstanceError: there is one of this name, or it cannot be written there.
+        """
+        command = ("/bin/sh", "-c", _WRITER, "sh", path, f"{mode:o}")
+        done = self.execute(command, COPY_SECONDS, stdin=content)
+        if done.status != 0:
+            raise InstanceError(f"cannot write {path} in the container: {printable(done.stderr).strip()}")
 
     def await_answer(self, readiness: Readiness, timeout: float) -> None:
         """Ask it over its network until it answers; the answer becomes its mark `ready`.

@@ -45,6 +45,11 @@ class MockInstance:
     cgroup_memory: int | None = 2**20
 
     @property
+    def ended(self) -> str:
+        """What the pattern of failures says."""
+        return "the pretended instance had died" if self.died else ""
+
+    @property
     def processes(self) -> tuple[int, ...]:
         """This process: it exists, and its memory can be read."""
         return (os.getpid(),)

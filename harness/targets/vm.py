@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError, InstanceError
 from pybench.harness.nano import nano_image
+from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed
 from pybench.harness.targets.commands import check_command
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.vm.acceleration import decide
@@ -24,7 +25,7 @@ from pybench.runtime.vm.progress import MachineSpec
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pybench.harness.model import Mark, Resources, Workload
@@ -47,7 +48,6 @@ class VmInstance:
         self, machine: VirtualMachine, qualifiers: Mapping[str, str], resources: contextlib.ExitStack
     ) -> None:
         self.machine = machine
-        """Runs commands in the guest and copies files: `execute`, `copy_in`, `copy_out`, `attach`."""
         self._resources = resources
         """What is released when the guest is gone."""
         self.qualifiers = qualifiers
@@ -67,6 +67,38 @@ class VmInstance:
     def output(self) -> str:
         """The last of what the workload printed, escaped."""
         return self.machine.output
+
+    @property
+    def ended(self) -> str:
+        """Why the guest is gone, or nothing while its QEMU runs."""
+        return (self.machine.fault or "its guest has ended") if self.machine.has_ended else ""
+
+    def execute(
+        self,
+        command: Sequence[str],
+        timeout: float,
+        *,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = COMMAND_ENVIRONMENT,
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> Completed:
+        """Run a command in the guest, without capabilities and within the workload's limits.
+
+        Raises:
+            InstanceError: it could not be started, did not end in time, printed too much, or the guest died.
+        """
+        done = self.machine.execute(
+            command, stdin=stdin, environment=environment, timeout=timeout, maximum=output_limit
+        )
+        return Completed(done.status, done.output, done.errors)
+
+    def copy_in(self, path: str, content: bytes, mode: int = 0o644) -> None:
+        """Make a file in the guest.
+
+        Raises:
+            InstanceError: the guest could not write it.
+        """
+        self.machine.copy_in(content, path, mode=mode)
 
     def read_host_memory(self) -> HostMemory:
         """What QEMU takes of the host, the guest's memory apart.

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import os
 import select
-import signal
 import socket
 import struct
 import termios
@@ -15,8 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pybench.runtime.container import leftovers
 from pybench.runtime.container.instance import KILL_PATIENCE
-from pybench.runtime.container.steps import CloseFrom, Duplicate, Step
+from pybench.runtime.container.spawner import Spawned
+from pybench.runtime.container.steps import CloseFrom, Duplicate, NewSession, Step
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.output import READ_BYTES
 
@@ -133,7 +134,8 @@ class Exchange:
         return (self.input, *self._writers)
 
     def steps(self, slots: Sequence[int]) -> Iterator[Step]:
-        """Steps that make them the child's own; `slots` as `descriptors`."""
+        """Steps that make them the child's own, in a session of its own; `slots` as `descriptors`."""
+        yield NewSession()
         for number, slot in enumerate(slots):
             yield Duplicate(slot, number)
         yield CloseFrom(3)
@@ -143,12 +145,29 @@ class Exchange:
         while self._writers:
             os.close(self._writers.pop())
 
-    def finish(self, pidfd: int, timeout: float, maximum: int) -> Completed:
-        """Read what it prints until it has ended, then reap it; it is killed when the time is over.
+    def finish(self, child: Spawned, timeout: float, maximum: int) -> Completed:
+        """Read what it prints until it has ended, then reap it.
+
+        When the time is over, everything in its session is killed.
 
         Raises:
             InstanceError: it did not end in time.
         """
+        try:
+            ended, truncated, kept = self._read(child.pidfd, timeout, maximum)
+            if not ended:
+                raise InstanceError(f"the command did not end within {timeout:g} s")
+        except BaseException:
+            try:
+                # Before it is reaped, so that its session's number is not another's.
+                leftovers.kill_session(child.pid)
+            finally:
+                reap(child.pidfd)
+            raise
+        return Completed(reap(child.pidfd), bytes(kept[0]), bytes(kept[1]), truncated)
+
+    def _read(self, pidfd: int, timeout: float, maximum: int) -> tuple[bool, bool, list[bytearray]]:
+        """Whether it ended, whether more was printed than kept, and what it printed."""
         kept = [bytearray(), bytearray()]
         truncated = False
         poll = select.poll()
@@ -180,12 +199,7 @@ class Exchange:
                 room = max(0, maximum - len(sink))
                 truncated |= len(data) > room
                 sink += data[:room]
-        if not ended:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        status = reap(pidfd)
-        if not ended:
-            raise InstanceError(f"the command did not end within {timeout:g} s")
-        return Completed(status, bytes(kept[0]), bytes(kept[1]), truncated)
+        return ended, truncated, kept
 
     def _own(self, descriptor: int) -> int:
         self._closing.callback(os.close, descriptor)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from pybench.runtime.container.cgroup.base import REMOVAL_PATIENCE
 from pybench.runtime.container.cgroup.detect import open_group
+from pybench.runtime.errors import LeftoverError
 
 POLL_INTERVAL = 0.002
 """Seconds between looks at what is dying; never within a measured span."""
@@ -63,16 +65,39 @@ def descendants(pid: int) -> tuple[int, ...]:
         return ()
 
 
+def kill_session(session: int) -> None:
+    """Kill every process of a session, and those that they start meanwhile.
+
+    Raises:
+        LeftoverError: some survive.
+    """
+    deadline = time.monotonic() + KILL_PATIENCE
+    while members := session_members(session):
+        if time.monotonic() > deadline:
+            pids = ", ".join(map(str, members))
+            raise LeftoverError(f"processes {pids} of session {session} survived SIGKILL")
+        kill_processes(members)
+        time.sleep(POLL_INTERVAL)
+
+
 def session_members(session: int) -> tuple[int, ...]:
-    """Every process of a session."""
+    """Every process of a session that lives; one that is only still to be reaped does not."""
     import psutil  # noqa: PLC0415 - slow to import
 
     members = []
     for pid in psutil.pids():
         with contextlib.suppress(ProcessLookupError):
-            if os.getsid(pid) == session:
+            if os.getsid(pid) == session and _lives(pid):
                 members.append(pid)
     return tuple(members)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
 
 
 def end_session(details: Mapping[str, str | int]) -> str:

@@ -55,6 +55,7 @@ from pybench.runtime.container.spawner import (
     OUTPUT_SLOT,
     STDIN_SLOT,
     Program,
+    Spawned,
     Spawner,
 )
 from pybench.runtime.container.specification.linux import IdMapping
@@ -350,18 +351,18 @@ class Sandbox:
                 keyring=profile.confined,
             )
             try:
-                pidfd = self._spawner.call(
+                child = self._spawner.call(
                     lambda: self._spawn_joining(program, slots, group, request.timeout)
                 )
             except InstanceError as error:
                 if select.select([first], [], [], 0)[0]:
                     raise InstanceError("the container ended before the command could be run") from error
                 raise
-            stack.callback(os.close, pidfd)
+            stack.callback(os.close, child.pidfd)
             exchange.close_writers()
-            return exchange.finish(pidfd, request.timeout, request.maximum)
+            return exchange.finish(child, request.timeout, request.maximum)
 
-    def _spawn_joining(self, program: Program, slots: Slots, group: Group | None, timeout: float) -> int:
+    def _spawn_joining(self, program: Program, slots: Slots, group: Group | None, timeout: float) -> Spawned:
         with group.spawning() if group else contextlib.nullcontext():
             return self._spawner.spawn(
                 program,
@@ -371,7 +372,7 @@ class Sandbox:
                 timeout=timeout,
                 cgroup=group.descriptor if group else -1,
                 detached=True,
-            ).pidfd
+            )
 
     def _lease_network(self, stack: contextlib.ExitStack) -> Lease | None:
         """A network made ahead; what its pool still does in the background is waited for first."""

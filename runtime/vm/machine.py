@@ -100,6 +100,15 @@ class VirtualMachine(GuestCommands):
         return (pid,) if pid and self._pidfd >= 0 and not self._ended_at else ()
 
     @property
+    def has_ended(self) -> bool:
+        """Whether QEMU has; the kernel is asked, and nothing read that the guest has sent."""
+        if self._pidfd < 0 or self._ended_at:
+            return True
+        watcher = select.poll()
+        watcher.register(self._pidfd, select.POLLIN)
+        return bool(watcher.poll(0))
+
+    @property
     def output(self) -> str:
         """The last of what the workload printed, escaped."""
         return self._channels.output.text if self._channels else ""

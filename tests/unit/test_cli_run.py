@@ -74,7 +74,7 @@ def test_progress_is_told_on_standard_error(project: Path, capsys: pytest.Captur
     lines = capsys.readouterr().err.splitlines()
     assert "preparing slow for ready" in lines
     assert "failed: broken ready, repetition 1: the pretended instance failed" in lines
-    assert any(line.startswith("13 of 13 launches") for line in lines)
+    assert any(line.startswith("13 of 13 steps") for line in lines)
     assert "\x1b" not in "".join(lines)
 
 

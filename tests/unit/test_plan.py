@@ -8,7 +8,15 @@ from itertools import pairwise
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pybench.harness.model import Scenario, Schedule, Step, TargetChoice, Workload, combine
+from pybench.harness.model import (
+    MeasurementChoice,
+    Scenario,
+    Schedule,
+    Step,
+    TargetChoice,
+    Workload,
+    combine,
+)
 from pybench.harness.plan import plan
 
 WORKLOAD = Workload("ready", "minimal", ("/bin/workload",))
@@ -24,7 +32,7 @@ def scenario(
     )
     names = tuple(Workload(f"w{index}", "minimal", ("/bin/workload",)) for index in range(workloads))
     schedule = Schedule(warmups=warmups, seed=seed)
-    return Scenario("s", "", "s.yaml", combine(names, targets), ("startup",), schedule)
+    return Scenario("s", "", "s.yaml", combine(names, targets), (MeasurementChoice("startup"),), schedule)
 
 
 def rounds(steps: tuple[Step, ...]) -> list[list[str]]:

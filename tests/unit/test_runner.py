@@ -20,6 +20,7 @@ from pybench.harness.errors import HostError, LeftoverError
 from pybench.harness.interruption import Interruption
 from pybench.harness.model import (
     Environment,
+    MeasurementChoice,
     Run,
     Sample,
     Scenario,
@@ -53,7 +54,7 @@ def scenario(**options: dict[str, str | int | float]) -> Scenario:
         "",
         "s.yaml",
         combine([Workload("w", "minimal", ("/bin/workload",))], targets),
-        ("startup", "teardown", "memory"),
+        tuple(map(MeasurementChoice, ("startup", "teardown", "memory"))),
         Schedule(warmups=1),
     )
 
@@ -338,7 +339,7 @@ from pybench.runtime.journal import open_journal
 folder = Path(sys.argv[1])
 target = TargetChoice("t", "mock", 1000, {"delay": 0.01})
 combinations = combine([Workload("w", "i", ("/x",))], [target])
-wanted = Scenario("s", "", "s", combinations, ("startup",), Schedule(warmups=0))
+wanted = Scenario("s", "", "s", combinations, (MeasurementChoice("startup"),), Schedule(warmups=0))
 run = Run("r", "s", "s", "2025-01-01T00:00:00.000Z", None, "running", "c", Environment({}))
 with Store.open(folder / "pybench.sqlite") as store, open_journal(folder) as journal:
     context = TargetContext(journal, folder)

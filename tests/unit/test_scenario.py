@@ -73,7 +73,7 @@ def test_a_scenario_is_read(path: Path) -> None:
             warmups=0,
         ),
     )
-    assert scenario.measurements == ("startup", "teardown", "memory")
+    assert [choice.name for choice in scenario.measurements] == ["startup", "teardown", "memory"]
     assert scenario.schedule == Schedule(2, 3, 60.0, 0.5)
 
 

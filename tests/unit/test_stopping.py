@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pybench.harness.model import (
+    MeasurementChoice,
     Sample,
     SampleStatus,
     Scenario,
@@ -28,7 +29,9 @@ WORKLOAD = Workload("w", "minimal", ("/bin/workload",))
 def scenario(schedule: Schedule, *targets: TargetChoice) -> Scenario:
     """One workload on some targets."""
     choices = targets or (TargetChoice("a", "mock", 40), TargetChoice("b", "mock", 40))
-    return Scenario("s", "", "s.yaml", combine([WORKLOAD], choices), ("startup",), schedule)
+    return Scenario(
+        "s", "", "s.yaml", combine([WORKLOAD], choices), (MeasurementChoice("startup"),), schedule
+    )
 
 
 def sample(step: Step, value: float | None, status: SampleStatus = "ok") -> Sample:
