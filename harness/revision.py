@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pybench.harness.environment import commit
 from pybench.harness.store import BRANCH
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Scenario
 
 COMMIT: Final = "source.commit"
 _VARIABLES: Final = ("PYBENCH_BRANCH", "GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME")
@@ -27,6 +30,12 @@ def revision(folder: Path, variables: Mapping[str, str] = os.environ) -> dict[st
     branch = named or (_checked_out(root) if root else "")
     fields = {BRANCH: branch[:_LONGEST], COMMIT: (commit(root) if root else None) or ""}
     return {name: value for name, value in fields.items() if value}
+
+
+def commit_of(scenario: Scenario) -> dict[str, str]:
+    """The commit alone, for runs that must not count as those of a branch."""
+    found = revision(Path(scenario.source).absolute().parent)
+    return {COMMIT: found[COMMIT]} if COMMIT in found else {}
 
 
 def _checked_out(root: Path) -> str:

@@ -162,6 +162,7 @@ def _measure_settings(request: Request, store: Recorder, results: Path) -> tuple
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
     from pybench.harness.execution import host_for_itself, prepare  # noqa: PLC0415
     from pybench.harness.preflight import check_host  # noqa: PLC0415
+    from pybench.harness.revision import commit_of  # noqa: PLC0415
     from pybench.harness.scenario.merge import read_documents  # noqa: PLC0415
 
     variants, loaded = Variants(), []
@@ -179,7 +180,8 @@ def _measure_settings(request: Request, store: Recorder, results: Path) -> tuple
         variants.recipes(),
         progress_listener() as listener,
     ):
-        prepared = prepare(scenario, request.command, _fields(request), complain)
+        fields = {**_fields(request), **commit_of(scenario)}
+        prepared = prepare(scenario, request.command, fields, complain)
         outcome = prepared.carry_out(store, results, listener)
     return prepared.run, outcome.status
 
@@ -220,9 +222,7 @@ def _loaded(request: Request, path: Path, side: Side) -> Scenario:
 
 def _fields(request: Request) -> dict[str, str]:
     """What the environment tells of the sides."""
-    from pybench.harness.revision import revision  # noqa: PLC0415 - keeps `pybench ab --help` quick
-
-    return {**revision(request.folder), **{f"ab.{each.label}": str(each) for each in request.sides}}
+    return {f"ab.{each.label}": str(each) for each in request.sides}
 
 
 def _judged(

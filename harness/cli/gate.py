@@ -25,7 +25,7 @@ from pybench.harness.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pybench.harness.gate import GateSettings, Measured, Series
+    from pybench.harness.gathering import Gathering
     from pybench.harness.model import Run
 
 PASS, REGRESSION, INCONCLUSIVE = 0, 1, 4
@@ -50,6 +50,7 @@ class Request:
     baseline: str
     allowed: frozenset[str]
     limits: LimitOptions
+    gather: str
 
 
 @app.command(epilog="Example: pybench gate --baseline main")
@@ -64,6 +65,10 @@ def gate(
         list[str] | None,
         typer.Option("--allow-mismatch", metavar="FIELD", help="Compare though this differs; repeatable."),
     ] = None,
+    gather: Annotated[
+        str,
+        typer.Option("--gather", metavar="TIME", help="Measure more, for so long, while it cannot be told."),
+    ] = "",
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Learn limits from the runs of the candidate's scenario.")
     ] = False,
@@ -99,6 +104,7 @@ def gate(
         baseline=baseline,
         allowed=frozenset(allow_mismatch or ()),
         limits=LimitOptions(tuple(metric or ()), relative, absolute, limits),
+        gather=gather,
     )
     if self_test:
         from pybench.harness.cli.self_test import run_self_test  # noqa: PLC0415 - loads the runner
@@ -111,50 +117,56 @@ def gate(
 
 
 def _gate(found: Sides, request: Request, *, as_json: bool) -> int:
-    from pybench.harness.baselines import baseline_run, refused  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.harness.cli.show_gate import refusal_lines, result_lines  # noqa: PLC0415
-    from pybench.harness.comparability import mismatched_qualifiers  # noqa: PLC0415
-    from pybench.harness.environment import mismatches  # noqa: PLC0415
+    from pybench.harness.baselines import baseline_run  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.cli.show_gate import judgement_lines  # noqa: PLC0415
     from pybench.harness.export.archive import is_archive  # noqa: PLC0415
-    from pybench.harness.export.gate import gate_document, refusal_document  # noqa: PLC0415
-    from pybench.harness.gate import Measured, gate  # noqa: PLC0415
+    from pybench.harness.export.gate import judgement_document  # noqa: PLC0415
+    from pybench.harness.gathering import GATHERED_FOR  # noqa: PLC0415
+    from pybench.harness.gating import hold_against  # noqa: PLC0415
 
     candidate, samples = found.load(request.candidate)
+    if GATHERED_FOR in candidate.environment.fields:
+        # The newest run may be one that was gathered for another.
+        candidate, samples = found.load(candidate.environment.fields[GATHERED_FOR])
     if is_archive(request.baseline.rpartition(":")[0] or request.baseline):
         baseline, before = found.load(request.baseline)
     else:
         baseline = baseline_run(found.record, request.baseline, candidate)
         before = found.record.samples(baseline.id)
-    differences = [
-        *mismatches(baseline.environment, candidate.environment),
-        *mismatched_qualifiers(before, samples),
-    ]
-    if forbidding := refused(differences, request.allowed):
-        lines = refusal_lines(baseline.id, candidate.id, forbidding)
-        _print(lines, refusal_document(baseline.id, candidate.id, forbidding), as_json=as_json)
-        return INCONCLUSIVE
-    settings = gate_settings(request.limits, candidate.source, candidate.definition)
-    measured = Measured(candidate.id, samples)
-    older, level = _history(found, request, (baseline, candidate), measured, settings)
-    result = gate(Measured(baseline.id, before), measured, settings, older=older, series=level)
-    document = gate_document(result, baseline.id, candidate.id)
-    _print(result_lines(result, baseline.id, candidate.id), document, as_json=as_json)
-    return {"pass": PASS, "regression": REGRESSION, "inconclusive": INCONCLUSIVE}[result.outcome]
+    judgement = hold_against(
+        (baseline, before),
+        (candidate, samples),
+        gate_settings(request.limits, candidate.source, candidate.definition),
+        allowed=request.allowed,
+        record=found.record if found.opened else None,
+        name=request.baseline,
+        gathering=_gathering(found, candidate, request.gather) if request.gather else None,
+    )
+    _print(judgement_lines(judgement), judgement_document(judgement), as_json=as_json)
+    return {"pass": PASS, "regression": REGRESSION, "inconclusive": INCONCLUSIVE}[judgement.outcome]
 
 
-def _history(
-    found: Sides, request: Request, runs: tuple[Run, Run], candidate: Measured, settings: GateSettings
-) -> tuple[Measured | None, Series]:
-    """The older baseline and the medians of the runs before, where there is a record of them."""
-    from pybench.harness.baselines import older_baseline, series  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.harness.gate import Measured  # noqa: PLC0415
+def _gathering(found: Sides, candidate: Run, budget: str) -> Gathering:
+    """More runs of the candidate's scenario, on this host, as its command line says."""
+    from pybench.harness.cli.record import results_folder  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.cli.run import complain, scenario_again  # noqa: PLC0415
+    from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
+    from pybench.harness.gathering import Gathering  # noqa: PLC0415
+    from pybench.harness.units import parse_duration  # noqa: PLC0415
 
-    if not found.opened:
-        return None, {}
-    old = older_baseline(found.record, request.baseline, *runs, request.allowed)
-    metrics = {sample.metric for sample in candidate.samples if settings.gates(sample.metric)}
-    level = series(found.record, runs[1], candidate.samples, metrics, request.allowed)
-    return (Measured(old.id, found.record.samples(old.id)) if old else None), level
+    try:
+        seconds = parse_duration(budget)
+    except ValueError as error:
+        raise InputError(f"--gather {budget}: {error}", "e.g. --gather 5min") from error
+    return Gathering(
+        found.record,
+        candidate,
+        lambda: scenario_again(candidate.command),
+        results=results_folder(found.results),
+        budget=seconds,
+        tell=complain,
+        progress=progress_listener,
+    )
 
 
 def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, *, as_json: bool) -> int:

@@ -27,6 +27,11 @@ ResultsOption = Annotated[
 ]
 
 
+def results_folder(results: Path | None) -> Path:
+    """The folder of results that an option names, or the usual one."""
+    return results or Path("results")
+
+
 def open_record(store: str, results: Path | None) -> Store:
     """The record that is there, to read from or to change.
 
@@ -35,14 +40,14 @@ def open_record(store: str, results: Path | None) -> Store:
     """
     from pybench.harness.store import Store  # noqa: PLC0415 - keeps `--help` quick
 
-    return Store.open(store or (results or Path("results")) / DATABASE, create=False)
+    return Store.open(store or results_folder(results) / DATABASE, create=False)
 
 
 def open_or_make_record(store: str, results: Path | None) -> Store:
     """The record, made if it is not there."""
     from pybench.harness.store import Store  # noqa: PLC0415 - keeps `--help` quick
 
-    folder = results or Path("results")
+    folder = results_folder(results)
     if not store:
         folder.mkdir(parents=True, exist_ok=True)
     return Store.open(store or folder / DATABASE)

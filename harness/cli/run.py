@@ -100,12 +100,9 @@ def run(
     from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
     path = scenarios.resolve(scenario)
-    labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
-    loaded = load_scenario(path, Choices(labels, repeat, seed, tuple(set_ or ()), quick))
-    loaded = _with_vm_option(loaded, "libvirt_uri", libvirt_uri)
-    if accel and accel not in _ACCELERATIONS:
-        raise InputError(f"--accel {accel}: no such thing", f"one of {', '.join(_ACCELERATIONS)}")
-    loaded = _with_vm_option(loaded, "accel", accel)
+    labels = _labels(targets)
+    chosen = Choices(labels, repeat, seed, tuple(set_ or ()), quick)
+    loaded = _with_machines(load_scenario(path, chosen), libvirt_uri, accel)
     destination = Destination(results or default_results(scenario, path), json, not no_report, store)
     if dry_run:
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
@@ -120,6 +117,35 @@ def run(
     with host_for_itself(loaded, wait=wait, tell=complain):
         code = _run(loaded, command, destination, _revision(path, branch))
     raise typer.Exit(code)
+
+
+def scenario_again(command: str) -> Scenario:
+    """What a command line as it stands in the record measured.
+
+    Raises:
+        InputError: it is no command line of `pybench run`, or the scenario makes no sense any more.
+    """
+    from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
+
+    words = shlex.split(command)
+    if words[:2] != ["pybench", "run"]:
+        raise InputError(f"{command[:100]}: this is no command line of `pybench run`")
+    # Parsed by the verb's own parser, so that no option is read otherwise here than there.
+    chosen = typer.main.get_command(app).make_context("run", words[2:]).params
+    choices = Choices(
+        _labels(chosen["targets"] or None),
+        chosen["repeat"],
+        chosen["seed"],
+        tuple(chosen["set_"] or ()),
+        chosen["quick"],
+    )
+    loaded = load_scenario(scenarios.resolve(chosen["scenario"]), choices)
+    return _with_machines(loaded, chosen["libvirt_uri"], chosen["accel"])
+
+
+def _labels(texts: Sequence[str] | None) -> list[str] | None:
+    return None if texts is None else [label for text in texts for label in text.split(",") if label]
 
 
 def _revision(path: Path, branch: str) -> Mapping[str, str]:
@@ -199,6 +225,13 @@ def _exit_code(outcome: Outcome) -> int:
     if outcome.status == "failed":
         typer.echo("ended at the first failure, as the scenario says; what was measured is kept", err=True)
     return FAILED if outcome.failed_targets or outcome.status == "failed" else 0
+
+
+def _with_machines(scenario: Scenario, libvirt_uri: str, accel: str) -> Scenario:
+    """With the options of all virtual machines."""
+    if accel and accel not in _ACCELERATIONS:
+        raise InputError(f"--accel {accel}: no such thing", f"one of {', '.join(_ACCELERATIONS)}")
+    return _with_vm_option(_with_vm_option(scenario, "libvirt_uri", libvirt_uri), "accel", accel)
 
 
 def _with_vm_option(scenario: Scenario, name: str, value: str) -> Scenario:

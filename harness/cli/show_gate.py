@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pybench.harness.environment import Mismatch
     from pybench.harness.gate import Finding, GateResult
     from pybench.harness.gate_calibration import Calibration
+    from pybench.harness.gating import Judgement
 
 _SAYING: Final = {
     "pass": "pass: nothing became worse",
@@ -24,6 +25,15 @@ _SAYING: Final = {
     "inconclusive": "inconclusive",
 }
 _MOST_BLIND: Final = 8
+
+
+def judgement_lines(judgement: Judgement) -> list[str]:
+    """What a judgement says, or why there is none."""
+    if judgement.result is None:
+        return refusal_lines(judgement.baseline, judgement.candidate, judgement.differences)
+    lines = result_lines(judgement.result, judgement.baseline, judgement.candidate)
+    taken = count(len(judgement.gathered), "run")
+    return [*lines, f"with {taken} more: {', '.join(judgement.gathered)}"] if judgement.gathered else lines
 
 
 def result_lines(result: GateResult, baseline: str, candidate: str) -> list[str]:

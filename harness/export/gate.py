@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from pybench.harness.environment import Mismatch
     from pybench.harness.gate import Finding, GateResult
     from pybench.harness.gate_calibration import Calibration
+    from pybench.harness.gating import Judgement
+
+
+def judgement_document(judgement: Judgement) -> dict[str, Any]:
+    """What a judgement says, or the fields in which the runs differ; `gathered` are the runs taken beside."""
+    if judgement.result is None:
+        found = refusal_document(judgement.baseline, judgement.candidate, judgement.differences)
+    else:
+        found = gate_document(judgement.result, judgement.baseline, judgement.candidate)
+    return {**found, "gathered": list(judgement.gathered)}
 
 
 def gate_document(result: GateResult, baseline: str, candidate: str) -> dict[str, Any]:

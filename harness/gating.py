@@ -1,0 +1,84 @@
+"""A recorded run held against its baseline: what may be compared, with its history, and with more samples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pybench.harness.baselines import older_baseline, refused, series
+from pybench.harness.comparability import mismatched_qualifiers
+from pybench.harness.environment import Mismatch, mismatches
+from pybench.harness.gate import GateResult, GateSettings, Measured, Outcome, gate
+from pybench.harness.gathering import LOOKS, Gathering, pooled
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Run, Sample
+    from pybench.harness.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What came of it."""
+
+    candidate: str
+    baseline: str
+    differences: tuple[Mismatch, ...]
+    """Why the two may not be compared; then there is no result."""
+    result: GateResult | None
+    gathered: tuple[str, ...] = ()
+    """Runs whose samples were taken beside the candidate's."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """Runs that may not be compared are inconclusive."""
+        return "inconclusive" if self.result is None else self.result.outcome
+
+
+def hold_against(
+    baseline: tuple[Run, Sequence[Sample]],
+    candidate: tuple[Run, Sequence[Sample]],
+    settings: GateSettings,
+    *,
+    allowed: Collection[str] = (),
+    record: Store | None = None,
+    name: str = "",
+    gathering: Gathering | None = None,
+) -> Judgement:
+    """Gate a candidate.
+
+    Args:
+        baseline: the run and its samples.
+        candidate: the same of what is judged.
+        settings: limits and rate.
+        allowed: fields of the environment in which the two may differ.
+        record: where earlier baselines and the level of the runs before are, if there is one.
+        name: what the baseline was called: a tag or a branch.
+        gathering: where more samples come from while the result is not clear; each look then has its share
+            of the rate, the first one too.
+    """
+    (before, of_baseline), (run, samples) = baseline, candidate
+    differences = [
+        *mismatches(before.environment, run.environment),
+        *mismatched_qualifiers(of_baseline, samples),
+    ]
+    if forbidding := refused(differences, allowed):
+        return Judgement(run.id, before.id, tuple(forbidding), None)
+    if gathering is not None:
+        settings = replace(settings, rate=settings.rate / LOOKS)
+    old = older_baseline(record, name, before, run, allowed) if record else None
+    older = Measured(old.id, record.samples(old.id)) if record and old else None
+    metrics = {sample.metric for sample in samples if settings.gates(sample.metric)}
+    while True:
+        level = series(record, run, samples, metrics, allowed) if record else {}
+        measured = Measured(run.id, samples)
+        result = gate(Measured(before.id, of_baseline), measured, settings, older=older, series=level)
+        further = gathering.more() if gathering and more_would_tell(result) else None
+        if further is None:
+            return Judgement(run.id, before.id, (), result, tuple(gathering.runs if gathering else ()))
+        samples = pooled(samples, further)
+
+
+def more_would_tell(result: GateResult) -> bool:
+    """Whether nothing is wrong but that there are too few samples."""
+    return result.outcome == "inconclusive" and any(each.kind == "unsupported" for each in result.findings)
