@@ -7,7 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pybench.runtime.container.identity import remove_abandoned
-from pybench.runtime.container.leftovers import end_session, remove_cgroup, remove_mount_point
+from pybench.runtime.container.leftovers import (
+    end_session,
+    remove_cgroup,
+    remove_mount,
+    remove_mount_point,
+)
 from pybench.runtime.container.network.leftovers import remove_link, remove_table
 from pybench.runtime.errors import LeftoverError, PybenchError
 from pybench.runtime.files import remove_file
@@ -31,6 +36,7 @@ def _remove_directory(details: Mapping[str, Detail]) -> str:
 REMOVERS: Mapping[str, Remover] = {
     "session": end_session,
     "cgroup": remove_cgroup,
+    "mount": remove_mount,
     "mount-point": remove_mount_point,
     "directory": _remove_directory,
     "file": remove_file,

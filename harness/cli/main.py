@@ -16,6 +16,7 @@ INTERRUPTED = 130
 
 VERBS = {
     "run": "Run a scenario and report what it measured.",
+    "audit": "Tell what leaks through the isolation of each target, with proof.",
     "compare": "Tell what changed between two runs, and how sure that is.",
     "ab": "Measure two revisions or settings in alternation, and fail if the second is worse.",
     "gate": "Fail if a run is worse than its baseline.",

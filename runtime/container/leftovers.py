@@ -11,7 +11,9 @@ from pathlib import Path
 
 from pybench.runtime.container.cgroup.base import REMOVAL_PATIENCE
 from pybench.runtime.container.cgroup.detect import open_group
+from pybench.runtime.container.system_calls import MNT_DETACH, umount
 from pybench.runtime.errors import LeftoverError
+from pybench.runtime.journal import state_directory
 
 POLL_INTERVAL = 0.002
 """Seconds between looks at what is dying; never within a measured span."""
@@ -52,6 +54,19 @@ def remove_mount_point(details: Mapping[str, str | int]) -> str:
     except FileNotFoundError:
         return ""
     return f"removed directory {directory}"
+
+
+def remove_mount(details: Mapping[str, str | int]) -> str:
+    """Unmount what is on a journalled directory below the state directory, and remove it."""
+    directory = Path(str(details["path"]))
+    if not directory.is_relative_to(state_directory()):
+        raise LeftoverError(f"the journal names {directory}, which is not below {state_directory()}")
+    if not directory.exists():
+        return ""
+    while directory.is_mount():
+        umount(str(directory), MNT_DETACH)
+    directory.rmdir()
+    return f"unmounted and removed {directory}"
 
 
 def descendants(pid: int) -> tuple[int, ...]:

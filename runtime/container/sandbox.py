@@ -8,6 +8,7 @@ that took is kept as the mark `preparing`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import signal
@@ -79,6 +80,9 @@ LEAST_MEMORY = 4 << 20
 """Bytes. The kernel charges a container's namespaces and mounts to it, and the thread that starts it for
 what it asks of the kernel on the way."""
 
+_GROUPS = itertools.count(1)
+"""Numbers for the names of control groups; several sandboxes share a spawning thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class SandboxSpec:
@@ -134,7 +138,6 @@ class Sandbox:
         self.specification: Specification | None = None
         """What its containers are, in OCI's vocabulary, once it is prepared."""
         self._supervised = PROFILES[spec.profile].confined and not notify.unavailable()
-        self._count = 0
         self._running: list[Container] = []
         self.qualifiers: dict[str, str] = {}
 
@@ -394,8 +397,7 @@ class Sandbox:
     def _make_group(self, stack: contextlib.ExitStack) -> Group | None:
         if self._controller.label == "none":
             return None
-        self._count += 1
-        name = f"pybench-{os.getpid()}-{threading.get_native_id()}-{self._count}"
+        name = f"pybench-{os.getpid()}-{threading.get_native_id()}-{next(_GROUPS)}"
         journal = self._spawner.journal
         for directory in self._controller.directories(name, self._spec.limits):
             stack.callback(journal.forget, journal.record("cgroup", path=str(directory)))

@@ -1,0 +1,31 @@
+"""What the host plants for guests to find; each removes itself and verifies that it is gone."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pybench.harness.audit.canaries.base import Canary
+from pybench.harness.audit.canaries.files import (
+    DescriptorCanary,
+    SecretFileCanary,
+    SetuidFileCanary,
+    TemporaryFileCanary,
+)
+from pybench.harness.audit.canaries.network import AbstractSocketCanary, FramesCanary, ListenersCanary
+from pybench.harness.audit.canaries.process import ForkingCanary, ProcessCanary
+
+CANARIES: Final[dict[str, type[Canary]]] = {
+    canary.name: canary
+    for canary in (
+        ProcessCanary,
+        ForkingCanary,
+        ListenersCanary,
+        AbstractSocketCanary,
+        FramesCanary,
+        TemporaryFileCanary,
+        SecretFileCanary,
+        SetuidFileCanary,
+        DescriptorCanary,
+    )
+}
+"""Every canary by its name."""

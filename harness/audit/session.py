@@ -1,0 +1,225 @@
+"""One audit: plant canaries, run the payload in the bare process, then in every target, and judge.
+
+The bare process always runs, asked for or not: it is the positive control of all others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from pybench.harness.audit.answer import LARGEST_ANSWER, Answer, MalformedAnswerError, read_answers
+from pybench.harness.audit.canaries import CANARIES
+from pybench.harness.audit.canaries.base import Canary, CannotPlantError, Tokens
+from pybench.harness.audit.canaries.place import Place
+from pybench.harness.audit.controls import controlled, without_control
+from pybench.harness.audit.model import (
+    Audit,
+    AuditedTarget,
+    Judged,
+    Parameters,
+    Probe,
+    Verdict,
+    error,
+    not_applicable,
+)
+from pybench.harness.audit.observation import AnyCanary, Observation, evidence
+from pybench.harness.audit.payload import script
+from pybench.harness.audit.subjects.base import NoPythonError, Subject, SubjectMaker
+from pybench.harness.audit.subjects.process import ProcessMaker
+from pybench.harness.errors import InstanceError, PybenchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pybench.runtime.journal import Journal
+    from pybench.vm_images import Image
+
+_START_SECONDS: Final = 60.0
+"""What a Python and the payload may take to start in an emulated guest, beside the probes' own time."""
+
+Tell = Callable[[str, str], None]
+"""Told the target and what is done with it."""
+
+
+def _tell_nobody(_target: str, _what: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(slots=True)
+class _Ground:
+    """What is planted, as the parameters of guest parts see it."""
+
+    subject: Subject
+    sibling: Subject | None
+    planted: Mapping[str, Canary]
+    rootfs: Path
+
+    def canary(self, kind: type[AnyCanary]) -> AnyCanary:
+        """The planted canary of a class."""
+        found = self.planted[kind.name]
+        if not isinstance(found, kind):
+            raise TypeError(f"{kind.name} is not a {kind.__name__}")
+        return found
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What came of one target."""
+
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+
+class Session:
+    """Plants once, then audits one target after the other; a context manager that removes what it planted.
+
+    Args:
+        journal: where everything that is made on the host is written down first.
+        image: what the targets run.
+        probes: the questions.
+        tell: is told what happens.
+    """
+
+    def __init__(
+        self, journal: Journal, image: Image, probes: Sequence[Probe], tell: Tell = _tell_nobody
+    ) -> None:
+        self.journal = journal
+        self.tokens = Tokens()
+        self.place = Place(journal, self.tokens)
+        self.unplanted: dict[str, str] = {}
+        """Canaries that could not be planted, and why."""
+        self._image = image
+        self._probes = tuple(probes)
+        self._tell = tell
+        self._planted: dict[str, Canary] = {}
+        self._control: _Findings | None = None
+        self._removal = ExitStack()
+
+    def __enter__(self) -> Session:
+        with ExitStack() as removal:
+            removal.enter_context(self.place)
+            wanted = {name for probe in self._probes for name in probe.canaries}
+            for name in sorted(wanted):
+                try:
+                    self._planted[name] = removal.enter_context(CANARIES[name](self))
+                except CannotPlantError as fault:
+                    self.unplanted[name] = fault.message
+            self._removal = removal.pop_all()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._removal.close()
+
+    def audit(self, makers: Sequence[SubjectMaker]) -> Audit:
+        """Audit every target, the positive control first.
+
+        Raises:
+            HostError: this host cannot run a target.
+            LeftoverError: something survived its removal.
+        """
+        control = next((maker for maker in makers if maker.kind == "process"), ProcessMaker())
+        targets: list[AuditedTarget] = []
+        judged: list[Judged] = []
+        for maker in (control, *(maker for maker in makers if maker is not control)):
+            began = time.monotonic()
+            findings, qualifiers = self._audit(maker)
+            if maker in makers:
+                targets.append(AuditedTarget(maker.label, maker.kind, time.monotonic() - began, qualifiers))
+                judged += self._judged(maker, findings)
+        return Audit(self._image.name, tuple(targets), tuple(judged), self.unplanted)
+
+    def _audit(self, maker: SubjectMaker) -> tuple[_Findings, Mapping[str, str]]:
+        """Start what is needed of one target, ask, judge, and stop everything."""
+        self._tell(maker.label, "starting")
+        qualifiers: Mapping[str, str] = {}
+        try:
+            with maker.opened(self, self._image) as instances:
+                subject = next(instances)
+                qualifiers = subject.qualifiers
+                sibling = next(instances) if any(probe.sibling for probe in self._probes) else None
+                self._tell(maker.label, "probing")
+                findings = self._examine(_Ground(subject, sibling, self._planted, self._image.rootfs))
+        except InstanceError as fault:
+            # It did not start, or died meanwhile: nothing is known, and that is said of every probe.
+            reason = f"the target failed: {fault.message}"
+            findings = _Findings({}, {probe.id: error(reason, *_log(fault)) for probe in self._probes})
+        if maker.kind == "process":
+            self._control = findings
+        self._tell(maker.label, "done")
+        return findings, qualifiers
+
+    def _examine(self, ground: _Ground) -> _Findings:
+        answers, faults = self._ask(ground)
+        findings = _Findings(answers)
+        for probe in self._probes:
+            missing = [self.unplanted[name] for name in probe.canaries if name in self.unplanted]
+            if missing:
+                findings.verdicts[probe.id] = not_applicable(f"it could not be planted: {missing[0]}")
+            elif probe.id in faults:
+                findings.verdicts[probe.id] = faults[probe.id]
+            else:
+                findings.verdicts[probe.id] = self._judge(probe, ground, answers.get(probe.id))
+        return findings
+
+    def _ask(self, ground: _Ground) -> tuple[Mapping[str, Answer], Mapping[str, Verdict]]:
+        """Run the payload: what it answered, and a verdict for each probe that has no answer to judge."""
+        asked: list[tuple[Probe, Parameters]] = []
+        for probe in self._probes:
+            if probe.guest and not any(name in self.unplanted for name in probe.canaries):
+                asked.append((probe, probe.parameters(ground)))
+        if not asked:
+            return {}, {}
+        names = [probe.id for probe, _ in asked]
+        subject = ground.subject
+        text = script(self.tokens.shape, asked, shared=subject.shared)
+        timeout = _START_SECONDS + sum(probe.seconds for probe, _ in asked)
+        try:
+            output = subject.run_python(text, timeout, LARGEST_ANSWER)
+        except NoPythonError as fault:
+            reason = f"{fault.message}; audit an image that has it, such as debian"
+            return {}, dict.fromkeys(names, not_applicable(reason))
+        except InstanceError as fault:
+            return {}, dict.fromkeys(names, error(f"the payload failed: {fault.message}", *_log(fault)))
+        answers, faults = read_answers(output, names)
+        verdicts = {name: error(reason) for name, reason in faults.items()}
+        for name, answer in answers.items():
+            if answer.status != "done":
+                verdicts[name] = error(f"the guest's part failed: {evidence([answer.reason])[0]}")
+            elif false := [token for token, _ in answer.seen if not self.tokens.was_made(token)]:
+                verdicts[name] = error("it saw a token that was never planted", *evidence(false))
+        return answers, verdicts
+
+    def _judge(self, probe: Probe, ground: _Ground, answer: Answer | None) -> Verdict:
+        if probe.sibling and (ground.sibling is None or ground.sibling.pid is None):
+            return error("the sibling has ended")
+        if ground.subject.pid is None:
+            return error("the instance has ended")
+        baseline = self._control.answers.get(probe.id) if self._control else None
+        answer = answer or Answer(probe=probe.id, status="done")
+        observation = Observation(answer, ground.subject, ground.sibling, self.place, self._planted, baseline)
+        try:
+            return probe.judge(observation)
+        except MalformedAnswerError as fault:
+            return error(f"the payload's answer is not what was asked for: {fault}")
+        except (OSError, PybenchError) as fault:
+            return error(f"the host's part failed: {fault}")
+
+    def _judged(self, maker: SubjectMaker, findings: _Findings) -> Iterator[Judged]:
+        control = self._control.verdicts if self._control else {}
+        for probe in self._probes:
+            verdict = findings.verdicts[probe.id]
+            if maker.kind == "process":
+                verdict = without_control(probe, verdict)
+            else:
+                verdict = controlled(probe, verdict, control.get(probe.id))
+            answer = findings.answers.get(probe.id)
+            seconds = answer.seconds if answer else 0.0
+            yield Judged(probe, maker.label, maker.kind, verdict, seconds)
+
+
+def _log(fault: InstanceError) -> tuple[str, ...]:
+    return evidence(fault.log.splitlines()[-4:]) if fault.log else ()

@@ -1,0 +1,123 @@
+"""The bare process: the positive control. It inherits everything, as a child does that nobody confines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Final
+
+from pybench.harness.audit.canaries.place import READ_ONLY, WRITABLE
+from pybench.harness.audit.payload import beacon
+from pybench.harness.audit.subjects.base import BEACON, VARIABLE, Ports, read_ports
+from pybench.harness.errors import InstanceError, LeftoverError
+from pybench.runtime.container.leftovers import start_ticks
+
+if TYPE_CHECKING:
+    from pybench.harness.audit.canaries.base import Planting
+    from pybench.harness.audit.model import Kind
+    from pybench.vm_images import Image
+
+_QUALIFIERS: Final = {"isolation": "none", "limits": "none"}
+_KILL_SECONDS: Final = 10.0
+
+
+class ProcessSubject:
+    """A Python of the host's."""
+
+    kind: Kind = "process"
+    own_kernel = False
+    shared = True
+    group = None
+    address = "127.0.0.1"
+    qualifiers: Mapping[str, str] = _QUALIFIERS
+
+    def __init__(self, planting: Planting, removal: ExitStack) -> None:
+        self.token = planting.tokens.make()
+        volumes = planting.place.volumes
+        self.volumes = {name: str(volumes / name) for name in (READ_ONLY, WRITABLE)}
+        self._first = subprocess.Popen(
+            [sys.executable, "-I", "-c", beacon(), self.token],
+            env={**os.environ, VARIABLE: self.token},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        removal.callback(_end, self._first)
+        number = planting.journal.record(
+            "session", session=self._first.pid, started=start_ticks(self._first.pid) or 0
+        )
+        removal.callback(planting.journal.forget, number)
+        self.ports = self._await_beacon()
+
+    @property
+    def pid(self) -> int | None:
+        """Of its first process."""
+        return self._first.pid if self._first.poll() is None else None
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Its first process."""
+        return (self._first.pid,) if self._first.poll() is None else ()
+
+    def run_python(self, script: bytes, timeout: float, maximum: int) -> bytes:
+        """Run a script with everything that a child of the harness inherits.
+
+        Raises:
+            InstanceError: it did not end in time.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            close_fds=False,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                return process.communicate(script, timeout)[0][:maximum]
+            except subprocess.TimeoutExpired as error:
+                raise InstanceError(f"the payload did not end within {timeout:g} s") from error
+            finally:
+                process.kill()
+
+    def _await_beacon(self) -> Ports:
+        assert self._first.stdout is not None, "it is a pipe"  # noqa: S101
+        line = self._first.stdout.readline(256).decode(errors="replace")
+        ports = read_ports(line)
+        if ports is None:
+            raise InstanceError(f"the first process of the bare target said {line!r}, not {BEACON!r}")
+        return ports
+
+
+class ProcessMaker:
+    """Makes bare processes."""
+
+    label = "process"
+    kind: Kind = "process"
+
+    @contextmanager
+    def opened(self, planting: Planting, image: Image) -> Iterator[Iterator[ProcessSubject]]:  # noqa: ARG002 - the host's own Python runs
+        """Start instances on demand."""
+
+        def start() -> Iterator[ProcessSubject]:
+            while True:
+                yield ProcessSubject(planting, removal)
+
+        with ExitStack() as removal:
+            yield start()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    try:
+        process.wait(_KILL_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise LeftoverError(f"the bare process {process.pid} survived SIGKILL") from error
+    finally:
+        if process.stdout is not None:
+            process.stdout.close()

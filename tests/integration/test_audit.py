@@ -1,0 +1,264 @@
+"""The audit on the real kernel: every probe fires where it must and nowhere else, and nothing is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pybench.harness.audit import payload, session
+from pybench.harness.audit.canaries.base import Planting
+from pybench.harness.audit.catalogue import catalogue, choose
+from pybench.harness.audit.model import Audit, Kind, Outcome, Probe, Verdict
+from pybench.harness.audit.session import Session
+from pybench.harness.audit.subjects.base import SubjectMaker
+from pybench.harness.audit.subjects.container import ContainerMaker
+from pybench.harness.audit.subjects.process import ProcessMaker, ProcessSubject
+from pybench.harness.errors import InstanceError
+from pybench.runtime.journal import Journal, open_journal
+from pybench.runtime.leftovers import remove_leftovers
+from pybench.vm_images import Image, build
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can plant every canary")
+CONFINED: tuple[Kind, ...] = ("container", "strict")
+each_probe = pytest.mark.parametrize("probe", catalogue(), ids=lambda probe: probe.id)
+
+
+@pytest.fixture(scope="module")
+def debian() -> Image:
+    """An image with python3."""
+    return build("debian", progress=lambda _text: None)
+
+
+@pytest.fixture(scope="module")
+def traces() -> dict[str, list[str]]:
+    """What was on the host before and after the audit that all tests share."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def found(debian: Image, traces: dict[str, list[str]], tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    """One audit of the bare process and of our container in every profile, for all tests of this module."""
+    traces["before"] = host_traces()
+    with open_journal(tmp_path_factory.mktemp("journal")) as journal:
+        with Session(journal, debian, catalogue()) as opened:
+            traces["during"] = host_traces()
+            makers: list[SubjectMaker] = [
+                ProcessMaker(),
+                ContainerMaker(),
+                ContainerMaker("strict"),
+                ContainerMaker("privileged"),
+            ]
+            result = opened.audit(makers)
+        traces["entries"] = [str(entry) for entry in journal.entries]
+    traces["after"] = host_traces()
+    return result
+
+
+def host_traces() -> list[str]:
+    """Whatever on the host could be the audit's or could have been changed by it; others are left out."""
+    words = re.compile(r"pbc-[0-9a-f]{8}|pybench-canary|pybench-setuid|pybench-audit")
+    found = []
+    for path in ("/proc/self/mountinfo", "/proc/net/unix", "/proc/keys"):
+        found += [line for line in Path(path).read_text(errors="replace").splitlines() if words.search(line)]
+    for folder in ("/tmp", "/dev/shm", "/dev/mqueue", "/run/pybench"):
+        if Path(folder).is_dir():
+            found += [str(path) for path in Path(folder).iterdir() if words.search(path.name)]
+    found += [f"{path} {Path(path).read_text()}" for path in SETTINGS if Path(path).exists()]
+    return sorted(found)
+
+
+SETTINGS = tuple(
+    f"/proc/sys/{name}"
+    for name in (
+        "fs/suid_dumpable",
+        "kernel/core_pattern",
+        "kernel/domainname",
+        "kernel/hostname",
+        "kernel/modprobe",
+        "kernel/panic",
+        "kernel/sysrq",
+        "net/ipv4/conf/all/route_localnet",
+        "net/ipv4/ip_forward",
+        "vm/overcommit_memory",
+    )
+)
+
+
+def verdict(found: Audit, probe: Probe, kind: Kind) -> Verdict:
+    """What a probe came to on one class of target."""
+    return next(each.verdict for each in found.judged if each.probe is probe and each.kind == kind)
+
+
+@each_probe
+def test_a_probe_fires_where_isolation_is_missing(found: Audit, probe: Probe) -> None:
+    """Each leaks on the bare process or in the privileged profile, unless it is about what all share."""
+    kinds: tuple[Kind, ...] = ("process", "privileged")
+    leaky = [kind for kind in kinds if probe.expected.on(kind) is Outcome.LEAK]
+    for kind in leaky:
+        came = verdict(found, probe, kind)
+        assert came.is_leak, came
+        assert came.evidence
+    assert leaky or Outcome.LEAK not in {probe.expected.on(kind) for kind in kinds}
+
+
+@each_probe
+@pytest.mark.parametrize("kind", CONFINED)
+def test_a_probe_comes_out_as_expected_where_isolation_is_complete(
+    found: Audit, probe: Probe, kind: Kind
+) -> None:
+    """Our container, in its default and strict profiles, is as the catalogue says."""
+    came = verdict(found, probe, kind)
+    assert came.outcome is probe.expected.on(kind), came
+
+
+def test_the_container_holds_what_it_promises(found: Audit) -> None:
+    """By default no leak of high or critical severity and at most three medium ones; strict has none."""
+    leaks = [(each.kind, each.probe.severity) for each in found.judged if each.verdict.is_leak]
+    assert not {("container", "critical"), ("container", "high")} & set(leaks)
+    assert leaks.count(("container", "medium")) <= 3
+    assert {severity for kind, severity in leaks if kind == "strict"} <= {"low"}
+
+
+def test_nothing_is_left_on_the_host(found: Audit, traces: dict[str, list[str]]) -> None:
+    """Canaries are there during the audit, and afterwards no mount, socket, file, key or setting of it."""
+    assert found.unplanted == {}
+    assert traces["during"] != traces["before"]
+    assert traces["after"] == traces["before"]
+    assert traces["entries"] == []
+
+
+class _Payload(ProcessSubject):
+    """A bare process whose payload is another one than was sent."""
+
+    output: bytes | Exception = b""
+
+    def run_python(self, script: bytes, timeout: float, maximum: int) -> bytes:  # noqa: ARG002 - none of it is run
+        if isinstance(self.output, Exception):
+            raise self.output
+        return self.output[:maximum]
+
+
+class _PayloadMaker(ProcessMaker):
+    """Makes them."""
+
+    label = "container"
+    kind: Kind = "container"
+
+    def __init__(self, output: bytes | Exception) -> None:
+        self._output = output
+
+    @contextmanager
+    def opened(self, planting: Planting, image: Image) -> Iterator[Iterator[_Payload]]:
+        with super().opened(planting, image) as instances:
+
+            def changed() -> Iterator[_Payload]:
+                for instance in instances:
+                    instance.__class__ = _Payload
+                    assert isinstance(instance, _Payload)
+                    instance.output = self._output
+                    yield instance
+
+            yield changed()
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (b"\0" * (1 << 20), "no answer"),
+        (b'{"probe": "N3", "status": "done"}\n' * 100_000, "answered twice"),
+        (b'{"probe": "N3", "status": "done", "facts": {"fault": 7}}\n', "not what was asked for"),
+        (b'{"probe": "N3", "status": "done", "facts": {}}\n', "not what was asked for"),
+        (InstanceError("it did not end within 9 s"), "the payload failed"),
+    ],
+)
+def test_a_hostile_payload_is_an_error_and_harms_nobody(
+    journal: Journal, debian: Image, output: bytes | Exception, reason: str
+) -> None:
+    """Whatever it prints or however long it hangs, its probe is an error, and the host goes on."""
+    with Session(journal, debian, choose(("N3",))) as opened:
+        (judged,) = opened.audit([_PayloadMaker(output)]).judged
+    assert judged.verdict.outcome is Outcome.ERROR
+    assert reason in judged.verdict.reason
+
+
+def test_a_token_that_was_never_planted_is_an_error(journal: Journal, debian: Image) -> None:
+    """Who claims to have seen what nobody planted is not believed in anything."""
+    with Session(journal, debian, choose(("P1",))) as opened:
+        false = opened.tokens.shape.replace("[0-9a-f]{24}", "0" * 24)
+        line = f'{{"probe": "P1", "status": "done", "seen": [["{false}", "/proc/1/cmdline"]]}}\n'
+        (judged,) = opened.audit([_PayloadMaker(line.encode())]).judged
+    assert judged.verdict.outcome is Outcome.ERROR
+    assert "never planted" in judged.verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("while True: pass", "its time was over"),
+        ("os._exit(3)", "it ended with status"),
+        ("os.kill(os.getpid(), 9)", "it ended with status"),
+        ("return {'text': 'x' * 1000000}", "too long an answer"),
+        ("raise RuntimeError('by itself')", "by itself"),
+        ("os.fork() and os._exit(0); time.sleep(60)", "its time was over"),
+    ],
+)
+def test_a_part_that_crashes_or_hangs_is_an_error_for_its_probe_alone(
+    journal: Journal, debian: Image, monkeypatch: pytest.MonkeyPatch, body: str, reason: str
+) -> None:
+    """The probes before and after it are judged as ever."""
+    real = payload.script
+    broken = f"def _broken(given, seen):\n    {body}\nPARTS['P2'] = _broken\n"
+
+    def script(shape: str, asked: list[tuple[Probe, object]], *, shared: bool) -> bytes:
+        text = real(shape, asked, shared=shared)  # type: ignore[arg-type]
+        head, separator, request = text.rpartition(b"\n\nmain(")
+        return head + b"\n" + broken.encode() + separator + request.replace(b"3.0", b"1.0")
+
+    monkeypatch.setattr(session, "script", script)
+    with Session(journal, debian, choose(("P1", "P2", "P3"))) as opened:
+        verdicts = {each.probe.id: each.verdict for each in opened.audit([ProcessMaker()]).judged}
+    assert verdicts["P1"].is_leak
+    assert verdicts["P3"].is_leak
+    assert verdicts["P2"].outcome is Outcome.ERROR
+    assert reason in verdicts["P2"].reason
+
+
+_DIES = """
+import os
+from pybench.harness.audit.catalogue import catalogue
+from pybench.harness.audit.session import Session
+from pybench.runtime.journal import open_journal
+with open_journal() as journal, Session(journal, None, catalogue()) as session:
+    print(session.place.path, flush=True)
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_audit_has_planted_is_removed() -> None:
+    """The next start, or `pybench clean`, unmounts its directory and ends its processes."""
+    before = host_traces()
+    words = [sys.executable, "-c", _DIES]
+    died = subprocess.run(words, check=False, capture_output=True, text=True)
+    place = Path(died.stdout.strip())
+    assert place.is_mount()
+    done = list(remove_leftovers())
+    assert any(str(place) in line for line in done)
+    assert not place.exists()
+    assert host_traces() == before
+
+
+def test_an_image_without_python_is_told_so(journal: Journal, image: Image) -> None:
+    """What the host answers alone is judged; the rest does not apply, and the reason says what to do."""
+    with Session(journal, image, choose(("P1", "U2"))) as opened:
+        judged = opened.audit([ContainerMaker()]).judged
+    verdicts = {each.probe.id: each.verdict for each in judged}
+    assert verdicts["U2"].outcome is Outcome.ISOLATED
+    assert verdicts["P1"].outcome is Outcome.NOT_APPLICABLE
+    assert "debian" in verdicts["P1"].reason
