@@ -17,7 +17,7 @@ BATCHES: Final = 5
 ROUNDS: Final = 50
 PUSH_SPACING: Final = 0.0005
 """Seconds between two pushes: long enough for the reader to be asleep again."""
-WITH_SPAWNER: Final = frozenset({"process", "floor", "container"})
+WITH_SPAWNER: Final = frozenset({"process", "floor", "chroot", "container"})
 PIPE_CHANNELS: Final = ("execve-pipe", "mark-pipe", "stdout-pipe")
 SOCKET_CHANNELS: Final = ("isa-serial",)
 

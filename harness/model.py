@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pybench.runtime.marks import Mark
+from pybench.runtime.workload_files import WorkloadFile
 
 __all__ = [
     "Combination",
@@ -74,16 +75,6 @@ class Resources:
     cpus: float | None = None
     """Processors' worth of time."""
     pids: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkloadFile:
-    """A file that a workload finds in its image: a text of the scenario, or a copy of a file beside it."""
-
-    path: str
-    """Absolute, inside the image."""
-    content: bytes
-    mode: int = 0o644
 
 
 @dataclass(frozen=True, slots=True)

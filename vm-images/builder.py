@@ -149,7 +149,7 @@ class _Build:
             as_found = self._source.imported is not None
             forms.write_disk(self._new("disk"), root, content_hash, as_found=as_found)
             forms.write_boot_initramfs(
-                initramfs, self._scratch, kernel.modules, writable=self._recipe.writable
+                initramfs, self._scratch, kernel.modules, kernel.spare, writable=self._recipe.writable
             )
         else:
             self._progress("writing the initramfs")
@@ -168,8 +168,11 @@ class _Build:
             return guest_kernel.Needs({}, ())
         overlay = form == "disk" and self._recipe.writable
         options = kernel_options.needed_options(forms.FILE_SYSTEM if form == "disk" else "", overlay=overlay)
-        modules = [*(forms.DISK_MODULES if form == "disk" else ()), *([forms.OVERLAY_MODULE] * overlay)]
-        return guest_kernel.Needs(options, modules)
+        if form != "disk":
+            return guest_kernel.Needs(options, ())
+        modules = [*forms.DISK_MODULES, *([forms.OVERLAY_MODULE] * overlay)]
+        # A read-only disk gets a layer only where a workload has files of its own.
+        return guest_kernel.Needs(options, modules, () if overlay else (forms.OVERLAY_MODULE,))
 
     def _new(self, form: str) -> Path:
         """The file of a form that is about to be written."""

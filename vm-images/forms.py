@@ -52,15 +52,20 @@ def write_initramfs(output: Path, root: Path, scratch: Path, selected: Sequence[
         write_archive(_guest_entries(_compiled_init(scratch), selected), archive)
 
 
-def write_boot_initramfs(output: Path, scratch: Path, selected: Sequence[Module], *, writable: bool) -> None:
-    """Write an initramfs that holds no more than what it takes to get to the image's disk."""
+def write_boot_initramfs(
+    output: Path, scratch: Path, selected: Sequence[Module], spare: Sequence[Module], *, writable: bool
+) -> None:
+    """Write an initramfs that holds no more than what it takes to get to the image's disk.
+
+    Init loads the `spare` modules only where a read-only disk has to be written to.
+    """
     access = "writable" if writable else "read-only"
     description = f"{FILE_SYSTEM} {access}\n".encode()
     with output.open("xb") as archive:
         write_archive(
             [
                 ArchiveEntry("/dev", stat.S_IFDIR | 0o755),
-                *_guest_entries(_compiled_init(scratch), selected),
+                *_guest_entries(_compiled_init(scratch), selected, spare),
                 ArchiveEntry(f"{_SEGMENT}/disk", stat.S_IFREG | 0o444, description),
             ],
             archive,
@@ -109,15 +114,19 @@ def _compiled_init(scratch: Path) -> Path:
     return scratch / "init"
 
 
-def _guest_entries(init: Path, selected: Sequence[Module]) -> Iterator[ArchiveEntry]:
+def _guest_entries(
+    init: Path, selected: Sequence[Module], spare: Sequence[Module] = ()
+) -> Iterator[ArchiveEntry]:
     """What a guest needs beside the root filesystem that all targets share: init, nodes, modules."""
     yield ArchiveEntry(_SEGMENT, stat.S_IFDIR | 0o755)
     yield ArchiveEntry(f"{_SEGMENT}/init", stat.S_IFREG | 0o755, init)
     for path, mode, device in _DEVICES:
         yield ArchiveEntry(path, stat.S_IFCHR | mode, device=device)
-    if selected:
+    if selected or spare:
         yield ArchiveEntry(f"{_SEGMENT}/modules", stat.S_IFDIR | 0o755)
-        for module in selected:
+        for module in (*selected, *spare):
             yield ArchiveEntry(f"{_SEGMENT}/modules/{module.name}.ko", stat.S_IFREG | 0o644, module.content)
-        order = "".join(f"{module.name}.ko\n" for module in selected)
+        order = "".join(
+            f"{mark}{module.name}.ko\n" for mark, some in (("", selected), ("?", spare)) for module in some
+        )
         yield ArchiveEntry(f"{_SEGMENT}/modules/order", stat.S_IFREG | 0o644, order.encode())

@@ -13,6 +13,7 @@ from pybench.vm_images import compiler, elf, inputs, kernel, kernel_build, kerne
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from pybench.vm_images.modules import Module
     from pybench.vm_images.recipe import KernelEntry
 
 
@@ -22,8 +23,10 @@ class GuestKernel:
 
     release: str
     """`uname -r`; empty for a bare-metal guest, and where a user's kernel does not tell."""
-    modules: Sequence[modules.Module] = ()
+    modules: Sequence[Module] = ()
     """In the order to load them."""
+    spare: Sequence[Module] = ()
+    """For init to load where a workload asks for it."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Debian package → version."""
     tools: Mapping[str, str] = field(default_factory=dict)
@@ -38,6 +41,8 @@ class Needs:
     """See `kernel_options.needed_options`."""
     modules: Sequence[str]
     """To load where the options are modules."""
+    spare: Sequence[str] = ()
+    """To have along, unloaded, if there are such modules."""
 
 
 def obtain(
@@ -110,7 +115,11 @@ def _from_package(
                 packages.unpack(packages.download(extra, progress), Path(unpacked))
                 wanted.append(extra)
         selected = modules.select_modules(names, library, "kernel.modules")
-    return GuestKernel(release, selected, {package.name: package.version for package in wanted})
+        absent = {*modules.unavailable(list(needs.spare), library), *(module.name for module in selected)}
+        named = [name for name in needs.spare if name not in absent]
+        spare = modules.select_modules(named, library, "kernel.modules")
+    versions = {package.name: package.version for package in wanted}
+    return GuestKernel(release, selected, spare, versions)
 
 
 def _module_library(unpacked: Path, release: str) -> Path:

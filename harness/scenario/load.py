@@ -202,7 +202,9 @@ def _check_features(
     }
     for feature, keys in asked.items():
         if keys is not None and feature in FEATURES and feature not in settings.features:
-            hint = "a container can with `network: bridge`" if choice.kind == "container" else ""
+            hint = "it can with `network: bridge`" if {"container", "vm"} & {choice.kind} else ""
+            if feature == "files" and choice.kind == "process":
+                hint = "its file tree is the host's; the target chroot has one of its own"
             raise document.error(
                 ("workloads", workload.name, *keys),
                 f"the target {choice.name!r} (kind {choice.kind}) cannot {FEATURES[feature]}",

@@ -24,12 +24,14 @@ __all__ = [
     "FEATURES",
     "KINDS",
     "MACHINES",
+    "ChrootSettings",
     "ContainerSettings",
     "MockSettings",
     "ProcessSettings",
     "TargetContext",
     "TargetKind",
     "TargetSettings",
+    "VmRestoreSettings",
     "VmSettings",
     "open_target",
 ]
@@ -44,6 +46,7 @@ FEATURES: Final = {
 }
 """What a workload may ask for and not every target can do; each completes "a target that cannot …"."""
 NETWORKED: Final = frozenset({"ports", "tcp", "http"})
+FILLED: Final = frozenset({"files", "user"})
 
 
 class TargetSettings(BaseModel):
@@ -69,8 +72,17 @@ class ProcessSettings(TargetSettings):
 
     @property
     def features(self) -> frozenset[str]:
+        """It listens on the host's own ports; its file tree is the host's too."""
+        return NETWORKED | {"user"}
+
+
+class ChrootSettings(TargetSettings):
+    """Options of the process with a root directory of its own: none."""
+
+    @property
+    def features(self) -> frozenset[str]:
         """It listens on the host's own ports."""
-        return NETWORKED
+        return NETWORKED | FILLED
 
 
 class ContainerSettings(TargetSettings):
@@ -86,7 +98,7 @@ class ContainerSettings(TargetSettings):
     @property
     def features(self) -> frozenset[str]:
         """With an address of its own it can be asked."""
-        return NETWORKED if self.network == "bridge" else frozenset()
+        return FILLED | (NETWORKED if self.network == "bridge" else frozenset())
 
 
 class VmSettings(TargetSettings):
@@ -100,6 +112,20 @@ class VmSettings(TargetSettings):
     """`bridge`: an address of its own on a bridge, siblings isolated; `user`: QEMU's own, outwards only."""
     libvirt_uri: str = Field(default="", max_length=4096)
     """A libvirt connection URI; empty means libvirt's embedded driver, which needs no daemon."""
+
+    @property
+    def features(self) -> frozenset[str]:
+        """With an address of its own it can be asked."""
+        return FILLED | (NETWORKED if self.network == "bridge" else frozenset())
+
+
+class VmRestoreSettings(VmSettings):
+    """Options of the restored virtual machine, which has no address of its own."""
+
+    @property
+    def features(self) -> frozenset[str]:
+        """Files and user are those of the machine that was saved."""
+        return FILLED
 
 
 class MockSettings(TargetSettings):
@@ -163,6 +189,13 @@ KINDS: Final[dict[str, TargetKind]] = {
         class_path="pybench.harness.targets.floor:FloorTarget",
         typical_seconds=0.03,
     ),
+    "chroot": TargetKind(
+        title="Process in a chroot",
+        description="fork, chroot into the image, exec: a file tree of its own, everything else the host's",
+        settings=ChrootSettings,
+        class_path="pybench.harness.targets.chroot:ChrootTarget",
+        typical_seconds=0.03,
+    ),
     "container": TargetKind(
         title="Container",
         description="our namespace-based container with cgroup limits and no capabilities",
@@ -180,7 +213,7 @@ KINDS: Final[dict[str, TargetKind]] = {
     "vm-restore": TargetKind(
         title="Restored VM",
         description="the same virtual machine, restored from the state of one that was booted and ready",
-        settings=VmSettings,
+        settings=VmRestoreSettings,
         class_path="pybench.harness.targets.vm_restore:VmRestoreTarget",
         typical_seconds=1.2,
     ),

@@ -1,8 +1,9 @@
 """Readiness over the network: the first connection that a workload accepts, or the first request it answers.
 
 Nothing can push this instant to the harness: only a client learns that a server answers, by asking. So
-it is asked again and again, at a spacing that is a small share of the time that has passed. The last refusal
-and the answer enclose the instant, and the mark's resolution is the time between the two.
+it is asked again and again, at a spacing that is a small share of the time that has passed. Asked at another
+moment since the last refusal, it would have answered earlier by no more than the time from that refusal
+to the question that it answered; that is the mark's resolution.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Final
 
 from pybench.harness.errors import InstanceError
 from pybench.harness.model import Mark, Readiness
+from pybench.runtime.container.system_calls import exact_timers
 
 ASKED_LEVELS: Final = frozenset({"tcp", "http"})
 SPACING: Final = 0.004
 """Share of the time since the request between two attempts: the error stays below 1 % of the value."""
-SHORTEST_SPACING: Final = 5e-5
+SHORTEST_SPACING: Final = 2e-5
 LONGEST_SPACING: Final = 5e-3
 ATTEMPT_TIMEOUT: Final = 1.0
 LONGEST_HEAD: Final = 4096
@@ -71,29 +73,34 @@ def await_answer(
     requested_at, refused_at = next(mark.at for mark in marks if mark.name == "request"), marks[-1].at
     deadline = requested_at + round(timeout * 1e9)
     problem = "it was not asked"
-    while time.monotonic_ns() < deadline:
-        try:
-            _ask(readiness, address)
-        except RefusedError as refusal:
-            problem, refused_at = refusal.problem, time.monotonic_ns()
-        else:
-            answered_at = time.monotonic_ns()
-            channel = f"{readiness.level}-answer"
-            marks[-1] = Mark("ready", answered_at, channel, (answered_at - refused_at) / 1e9)
-            return
-        if has_ended():
-            raise InstanceError(f"ended before it answered on port {readiness.port}: {problem}")
-        spacing = SPACING * (refused_at - requested_at) / 1e9
-        time.sleep(min(max(spacing, SHORTEST_SPACING), LONGEST_SPACING))
+    with exact_timers():
+        while (asked_at := time.monotonic_ns()) < deadline:
+            try:
+                _ask(readiness, address)
+            except RefusedError as refusal:
+                problem, refused_at = refusal.problem, time.monotonic_ns()
+            else:
+                answered_at = time.monotonic_ns()
+                channel = f"{readiness.level}-answer"
+                marks[-1] = Mark("ready", answered_at, channel, (asked_at - refused_at) / 1e9)
+                return
+            if has_ended():
+                raise InstanceError(f"ended before it answered on port {readiness.port}: {problem}")
+            spacing = SPACING * (refused_at - requested_at) / 1e9
+            time.sleep(min(max(spacing, SHORTEST_SPACING), LONGEST_SPACING))
     hint = "raise schedule.ready_timeout, or correct the workload's readiness"
     raise InstanceError(f"not ready after {timeout:g} s: port {readiness.port}: {problem}", hint)
 
 
 def _connected(readiness: Readiness, address: str) -> socket.socket:
+    connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        return socket.create_connection((address, readiness.port), ATTEMPT_TIMEOUT)
+        connection.settimeout(ATTEMPT_TIMEOUT)
+        connection.connect((address, readiness.port))
     except OSError as error:
+        connection.close()
         raise RefusedError(error.strerror or str(error)) from error
+    return connection
 
 
 def _ask(readiness: Readiness, address: str) -> None:

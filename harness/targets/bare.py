@@ -1,4 +1,4 @@
-"""What `process` and `floor` share: a program started on the host's own file tree, without limits."""
+"""What `process`, `floor` and `chroot` share: a program started without limits, in a session of its own."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pybench.harness.errors import InstanceError
+from pybench.harness.errors import HostError, InstanceError
 from pybench.harness.model import Mark, Workload
 from pybench.harness.model import Readiness as AskedReadiness
 from pybench.harness.targets.answer import ASKED_LEVELS, await_answer, check_free
 from pybench.harness.targets.bare_commands import BareCommands
 from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed, ImageFiles
-from pybench.harness.targets.commands import check_command
+from pybench.harness.targets.contents import find_user
 from pybench.harness.targets.readiness import spawn_readiness
+from pybench.harness.targets.surroundings import LOOPBACK, Surroundings
 from pybench.runtime.container import leftovers
 from pybench.runtime.container.instance import (
     CLOCK_RESOLUTION,
@@ -28,9 +29,8 @@ from pybench.runtime.container.instance import (
 from pybench.runtime.container.sandbox import mark_environment, stdio_steps
 from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
+from pybench.runtime.container.system_calls import CLONE_NEWNET
 from pybench.runtime.journal import Journal
-
-LOOPBACK = "127.0.0.1"
 
 
 class BareInstance:
@@ -44,7 +44,7 @@ class BareInstance:
         journal: Journal,
         qualifiers: Mapping[str, str],
         running: list[BareInstance],
-        rootfs: Path,
+        surroundings: Surroundings,
     ) -> None:
         self._instance = started
         self._journal = journal
@@ -54,7 +54,8 @@ class BareInstance:
             "session", session=started.pid, started=leftovers.start_ticks(started.pid) or 0
         )
         self.qualifiers = qualifiers
-        self._commands = BareCommands(started.spawner, journal, rootfs)
+        self.address = surroundings.address
+        self._commands = BareCommands(started.spawner, journal, surroundings)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -97,21 +98,23 @@ class BareInstance:
         )
 
     def copy_in(self, path: str, content: bytes, mode: int = 0o644) -> None:
-        """Make a new file of the host, which is removed with the program.
+        """Make a new file of the host, which is removed with the program, or of its own root directory.
 
         Raises:
             InstanceError: there is one of this name, or it cannot be written.
         """
         self._commands.copy_in(path, content, mode)
 
-    def await_answer(self, readiness: AskedReadiness, address: str, timeout: float) -> None:
+    def await_answer(self, readiness: AskedReadiness, timeout: float) -> None:
         """Ask it over the network until it answers; the answer becomes its mark `ready`.
 
         Raises:
             InstanceError: it did not answer in time, and nothing is left of it.
         """
         try:
-            await_answer(readiness, address, self._instance.marks, timeout, lambda: self._instance.wait(0))
+            await_answer(
+                readiness, self.address, self._instance.marks, timeout, lambda: self._instance.wait(0)
+            )
         except InstanceError as error:
             self.stop(0)
             raise InstanceError(error.message, error.hint, log=self.output) from error
@@ -151,8 +154,9 @@ class BareTarget:
         self._resources = contextlib.ExitStack()
         self._spawner: Spawner | None = None
         self._program: Program | None = None
-        self._rootfs: Path | None = None
+        self._surroundings: Surroundings | None = None
         self._readiness = Readiness(marking=False, line=None)
+        self._place = contextlib.ExitStack()
         self._running: list[BareInstance] = []
         self._asked: AskedReadiness | None = None
 
@@ -160,17 +164,25 @@ class BareTarget:
         """Compile the program.
 
         Raises:
-            InputError: the command is not in the image.
+            InputError: the command or the user is not in the image, or a file has no place there.
+            HostError: this user may not do it.
         """
-        path = check_command(image.rootfs, workload.command)
-        self._rootfs = image.rootfs
+        user = find_user(workload, image)
+        if user and os.geteuid() != 0:
+            raise HostError(f"only root can run workload {workload.name} as another user", "run as root")
         if self._spawner is None:
             self._spawner = self._resources.enter_context(Spawner(self._journal))
+        self._place.close()
+        root = self._make_root(self._spawner, workload, image)
+        # In a network namespace of its own it is out of reach.
+        address = "" if self._namespaces & CLONE_NEWNET else LOOPBACK
+        surroundings = self._surroundings = Surroundings(image.rootfs, address, root, user)
         self._readiness = spawn_readiness(workload, image)
         self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
         # Not only for safety: a program that loses its harness would disturb the next run.
         steps: tuple[Step, ...] = (
             NewSession(),
+            *surroundings.steps,
             DeathSignal(signal.SIGKILL),
             *stdio_steps(self._readiness.marking),
         )
@@ -179,8 +191,17 @@ class BareTarget:
             workload.command,
             mark_environment(workload.environment, self._readiness.marking),
             self._namespaces,
-            path=str(path),
+            path=self._place.enter_context(surroundings.program(workload.command)),
         )
+
+    def _make_root(self, spawner: Spawner, workload: Workload, image: ImageFiles) -> Path | None:  # noqa: ARG002
+        """A root directory of its own, released with `_place`; None: the host's.
+
+        Raises:
+            InputError: a file of the workload has no place in it.
+            HostError: it cannot be made here.
+        """
+        return None
 
     def launch(self, timeout: float) -> BareInstance:
         """Start one.
@@ -188,25 +209,28 @@ class BareTarget:
         Raises:
             InstanceError: it failed or was not ready in time.
         """
-        spawner, program, rootfs = self._spawner, self._program, self._rootfs
-        if spawner is None or program is None or rootfs is None:
+        spawner, program, surroundings = self._spawner, self._program, self._surroundings
+        if spawner is None or program is None or surroundings is None:
             raise RuntimeError("launch before prepare")
 
         def start() -> BareInstance:
             # In the spawning thread, where no signal can come between the start and the bookkeeping.
-            started = launch(spawner, program, self._readiness, timeout)
-            return BareInstance(started, self._journal, self._qualifiers, self._running, rootfs)
+            started = launch(spawner, program, self._readiness, timeout, on_stage=surroundings.on_stage)
+            return BareInstance(started, self._journal, self._qualifiers, self._running, surroundings)
 
         if self._asked is None:
             return spawner.call(start)
         check_free(self._asked, LOOPBACK)
         instance = spawner.call(start)
-        instance.await_answer(self._asked, LOOPBACK, timeout)
+        instance.await_answer(self._asked, timeout)
         return instance
 
     def cleanup(self) -> None:
         """End what an interruption left running, then the spawning thread."""
         for instance in tuple(self._running):
             instance.stop(0)
-        self._resources.close()
+        try:
+            self._place.close()
+        finally:
+            self._resources.close()
         self._spawner = self._program = None

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from pybench.harness.errors import InputError, InstanceError
-from pybench.harness.targets.base import Completed
-from pybench.harness.targets.commands import check_command
+from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed
+from pybench.harness.targets.commands import copy_by_shell
+from pybench.harness.targets.surroundings import Surroundings
 from pybench.runtime.container import leftovers
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.interactive import Exchange
@@ -27,10 +28,10 @@ START_SECONDS: Final = 30.0
 class BareCommands:
     """What further commands of one instance have made; `end` removes it."""
 
-    def __init__(self, spawner: Spawner, journal: Journal, rootfs: Path) -> None:
+    def __init__(self, spawner: Spawner, journal: Journal, surroundings: Surroundings) -> None:
         self._spawner = spawner
         self._journal = journal
-        self._rootfs = rootfs
+        self._surroundings = surroundings
         self._sessions: dict[int, int] = {}
         """Session → its journal entry, of what may still run."""
         self._files: list[TemporaryFile] = []
@@ -40,27 +41,28 @@ class BareCommands:
         command: Sequence[str],
         timeout: float,
         *,
-        stdin: bytes,
-        environment: Mapping[str, str],
-        output_limit: int,
+        stdin: bytes = b"",
+        environment: Mapping[str, str] = COMMAND_ENVIRONMENT,
+        output_limit: int = OUTPUT_LIMIT,
     ) -> Completed:
         """Run a command of the image on the host.
 
         Raises:
             InstanceError: it could not be started, did not end in time, or printed too much.
         """
-        try:
-            path = check_command(self._rootfs, command)
-        except InputError as error:
-            raise InstanceError(error.message, error.hint) from error
         with Exchange(stdin) as exchange, contextlib.ExitStack() as stack:
+            try:
+                path = stack.enter_context(self._surroundings.program(command))
+            except InputError as error:
+                raise InstanceError(error.message, error.hint) from error
             slots = Slots()
             steps: tuple[Step, ...] = (
-                DeathSignal(signal.SIGKILL),
                 WorkingDirectory("/"),
+                *self._surroundings.steps,
+                DeathSignal(signal.SIGKILL),
                 *exchange.steps([slots.give(each) for each in exchange.descriptors]),
             )
-            program = Program.compile(steps, command, environment, 0, path=str(path))
+            program = Program.compile(steps, command, environment, 0, path=path)
             child = self._spawner.call(lambda: self._spawn(program, slots))
             stack.callback(os.close, child.pidfd)
             exchange.close_writers()
@@ -73,11 +75,14 @@ class BareCommands:
         return Completed(done.status, done.output, done.errors)
 
     def copy_in(self, path: str, content: bytes, mode: int) -> None:
-        """Write a new file of the host, which is removed in the end.
+        """Write a new file of the host, which is removed in the end; or of the root directory.
 
         Raises:
             InstanceError: it is there already, or cannot be written.
         """
+        if self._surroundings.root is not None:
+            copy_by_shell(self.execute, path, content, mode)
+            return
         try:
             self._files.append(TemporaryFile.make(self._journal, Path(path), content, mode))
         except OSError as error:
@@ -97,7 +102,12 @@ class BareCommands:
     def _spawn(self, program: Program, slots: Slots) -> Spawned:
         # In the spawning thread, where no signal can come between the start and the bookkeeping.
         child = self._spawner.spawn(
-            program, descriptors=slots.descriptors, watched=(), awaited=0, timeout=START_SECONDS
+            program,
+            descriptors=slots.descriptors,
+            watched=(),
+            awaited=0,
+            timeout=START_SECONDS,
+            on_stage=self._surroundings.on_stage,
         )
         self._sessions[child.pid] = self._journal.record(
             "session", session=child.pid, started=leftovers.start_ticks(child.pid) or 0

@@ -162,6 +162,16 @@ class HasCommands(Protocol):
 
 
 @runtime_checkable
+class HasAddress(Protocol):
+    """An instance whose ports the host may reach."""
+
+    @property
+    def address(self) -> str:
+        """The IPv4 address at which it listens; empty where the host reaches none."""
+        ...
+
+
+@runtime_checkable
 class HasGuest(Protocol):
     """What an instance with a kernel of its own can tell beside the rest."""
 

@@ -1,4 +1,4 @@
-"""Finding a workload's command in an image, as the workload's own root would find it."""
+"""Commands of an image: finding one as the workload's own root would, and writing a file by one."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import Final, Protocol
 
-from pybench.harness.errors import InputError
+from pybench.harness.errors import InputError, InstanceError
+from pybench.harness.targets.base import Completed
 from pybench.runtime.container.system_calls import open_in_root
+from pybench.runtime.output import printable
 
 EXECUTABLE = 0o111
+COPY_SECONDS: Final = 60.0
+_WRITER: Final = 'set -eCu; umask 077; cat > "$1"; chmod "$2" "$1"'
 
 
 def check_command(rootfs: Path, command: Sequence[str]) -> Path:
@@ -41,6 +46,26 @@ def check_command(rootfs: Path, command: Sequence[str]) -> Path:
     if not stat.S_ISREG(mode) or not mode & EXECUTABLE:
         raise InputError(f"command {command[0]} is not an executable file in the image", "chmod +x it")
     return path
+
+
+class Execute(Protocol):
+    """Runs a command in an instance, as `HasCommands.execute` does."""
+
+    def __call__(self, command: Sequence[str], timeout: float, *, stdin: bytes = b"") -> Completed:
+        """Run it to its end."""
+        ...
+
+
+def copy_by_shell(execute: Execute, path: str, content: bytes, mode: int) -> None:
+    """Make a new file by the image's own shell, so that its owner is one that the inside knows.
+
+    Raises:
+        InstanceError: there is one of this name, it cannot be written there, or the image has no /bin/sh.
+    """
+    command = ("/bin/sh", "-c", _WRITER, "sh", path, f"{mode:o}")
+    done = execute(command, COPY_SECONDS, stdin=content)
+    if done.status != 0:
+        raise InstanceError(f"cannot write {path} inside: {printable(done.stderr).strip()}")
 
 
 def _suggestion(rootfs: Path, command: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from pybench.harness.errors import InstanceError
 from pybench.harness.model import Mark, Readiness, Workload
 from pybench.harness.targets import ContainerSettings, TargetContext
 from pybench.harness.targets.answer import ASKED_LEVELS, await_answer
 from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed, ImageFiles
-from pybench.harness.targets.commands import check_command
+from pybench.harness.targets.commands import check_command, copy_by_shell
+from pybench.harness.targets.contents import find_places, find_user
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import detect
@@ -19,15 +19,12 @@ from pybench.runtime.container.container import Container, Request
 from pybench.runtime.container.instance import describe_status
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.network.pool import NetworkPool
-from pybench.runtime.container.sandbox import DEFAULT_LIMITS, Sandbox, SandboxSpec
+from pybench.runtime.container.sandbox import DEFAULT_LIMITS, ROOT_USER, Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
-from pybench.runtime.output import printable
+from pybench.runtime.container.specification.model import User
 
 POOL_SIZE = 2
 """Networks kept ready: one to take, and one for a start that comes before the pool is full again."""
-COPY_SECONDS: Final = 60.0
-_WRITER: Final = 'set -eCu; umask 077; cat > "$1"; chmod "$2" "$1"'
-"""Run by the image's own shell, so that the file gets an owner that the container has."""
 
 
 class ContainerInstance:
@@ -96,10 +93,13 @@ class ContainerInstance:
         Raises:
             InstanceError: there is one of this name, or it cannot be written there.
         """
-        command = ("/bin/sh", "-c", _WRITER, "sh", path, f"{mode:o}")
-        done = self.execute(command, COPY_SECONDS, stdin=content)
-        if done.status != 0:
-            raise InstanceError(f"cannot write {path} in the container: {printable(done.stderr).strip()}")
+        copy_by_shell(self.execute, path, content, mode)
+
+    @property
+    def address(self) -> str:
+        """Its own on the bridge; empty where it has none."""
+        lease = self._container.network
+        return str(lease.address.ip) if lease else ""
 
     def await_answer(self, readiness: Readiness, timeout: float) -> None:
         """Ask it over its network until it answers; the answer becomes its mark `ready`.
@@ -107,12 +107,9 @@ class ContainerInstance:
         Raises:
             InstanceError: it did not answer in time, and nothing is left of it.
         """
-        lease = self._container.network
-        if lease is None:
-            raise RuntimeError("a container without a network was to be asked")
         marks = list(self._container.marks)
         try:
-            await_answer(readiness, str(lease.address.ip), marks, timeout, lambda: self._container.wait(0))
+            await_answer(readiness, self.address, marks, timeout, lambda: self._container.wait(0))
         except InstanceError as error:
             self._container.stop(0)
             raise InstanceError(error.message, error.hint, log=self.output) from error
@@ -144,7 +141,7 @@ class ContainerTarget:
         """Reserve ids, stage the image, compile the steps.
 
         Raises:
-            InputError: the command is not in the image.
+            InputError: the command or the user is not in the image, or a file has no place there.
             HostError: this host cannot run containers.
         """
         check_command(image.rootfs, workload.command)
@@ -153,6 +150,7 @@ class ContainerTarget:
             self._spawner = self._resources.enter_context(Spawner(self._journal))
         self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
         asked = workload.resources
+        user = find_user(workload, image)
         spec = SandboxSpec(
             rootfs=image.rootfs,
             command=workload.command,
@@ -163,6 +161,8 @@ class ContainerTarget:
             profile=self._settings.profile,
             network=self._network_pool(),
             writable=self._settings.writable,
+            files=find_places(workload, image),
+            user=User(uid=user.uid, gid=user.gid, additional_gids=user.groups) if user else ROOT_USER,
         )
         self._sandbox = self._sandbox_resources.enter_context(Sandbox(self._spawner, detect(), spec))
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError, InstanceError
 from pybench.harness.nano import nano_image
+from pybench.harness.targets.answer import ASKED_LEVELS, await_answer
 from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed
 from pybench.harness.targets.commands import check_command
+from pybench.harness.targets.contents import find_places, find_user
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pybench.harness.model import Mark, Resources, Workload
+    from pybench.harness.model import Mark, Readiness, Resources, Workload
     from pybench.harness.targets import TargetContext, VmSettings
     from pybench.harness.targets.base import ImageFiles
     from pybench.runtime.vm.memory import GuestMemory, HostMemory
     from pybench.runtime.vm.network import GuestNetwork
+    from pybench.runtime.workload_files import WorkloadFile
 
 MACHINE: Final = "q35"
 _KERNEL_ROOM: Final = 32 * MEBIBYTE
@@ -45,12 +48,18 @@ class VmInstance:
     """A running guest, in the words of the target protocol."""
 
     def __init__(
-        self, machine: VirtualMachine, qualifiers: Mapping[str, str], resources: contextlib.ExitStack
+        self,
+        machine: VirtualMachine,
+        qualifiers: Mapping[str, str],
+        resources: contextlib.ExitStack,
+        address: str = "",
     ) -> None:
         self.machine = machine
         self._resources = resources
         """What is released when the guest is gone."""
         self.qualifiers = qualifiers
+        self.address = address
+        """On the bridge; empty where the host cannot reach it."""
         self.cgroup_memory: int | None = None
 
     @property
@@ -100,6 +109,22 @@ class VmInstance:
         """
         self.machine.copy_in(content, path, mode=mode)
 
+    def await_answer(self, readiness: Readiness, timeout: float) -> None:
+        """Ask it at its address until it answers; the answer becomes its mark `ready`.
+
+        Raises:
+            InstanceError: it did not answer in time, and nothing is left of it.
+        """
+        machine = self.machine
+        try:
+            await_answer(readiness, self.address, machine.marks, timeout, lambda: bool(machine.last_words))
+        except InstanceError as error:
+            ended = machine.last_words
+            with contextlib.suppress(InstanceError):
+                self.stop(0)
+            message = f"{error.message} ({ended})" if ended else error.message
+            raise InstanceError(message, error.hint, log=self.output) from error
+
     def read_host_memory(self) -> HostMemory:
         """What QEMU takes of the host, the guest's memory apart.
 
@@ -146,27 +171,30 @@ class VmTarget:
         self._initramfs: Path | None = None
         self._taps: TapNetwork | None = None
         self._spec: MachineSpec | None = None
+        self._asked: Readiness | None = None
         self.qualifiers: Mapping[str, str] = {}
 
     def prepare(self, workload: Workload, image: ImageFiles) -> None:
         """Connect to libvirt, settle the acceleration, put the workload into the initramfs.
 
         Raises:
-            InputError: the command is not in the image, or the limits do not suit a machine.
+            InputError: the command or the user is not in the image, a file has no place there, or the limits
+                do not suit a machine.
             HostError: libvirt or QEMU is missing, or KVM is demanded and does not boot the image.
         """
         check_command(image.rootfs, workload.command)
         self._check_network(image)
+        self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
+        guest = _guest_workload(workload, image)
         if self._connection is None:
             uri = self._settings.libvirt_uri
             self._connection = self._resources.enter_context(open_connection(self._journal, uri))
         connection = self._connection
         accel = self._settings.accel
         verdict = decide(accel, image, connection, None if accel == "tcg" else nano_image())
-        marking = workload.command[0] in image.marking
         self._discard_initramfs()
         self._initramfs = connection.directory / f"{os.urandom(5).hex()}.cpio"
-        write_initramfs(image.initramfs, _guest_workload(workload, marking=marking), self._initramfs)
+        write_initramfs(image.initramfs, guest, self._initramfs)
         self._spec = MachineSpec(
             kernel=image.kernel,
             initramfs=self._initramfs,
@@ -178,7 +206,7 @@ class VmTarget:
             machine=MACHINE,
             virtio_port=has_driver("virtio_console", image.kernel, image.initramfs),
             bare_metal=not has_init(image.initramfs),
-            marking=marking,
+            marking=guest.marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
             disks=(Disk(image.disk),) if image.disk is not None else (),
         )
@@ -200,9 +228,14 @@ class VmTarget:
         """
         connection = self._connected()
         with contextlib.ExitStack() as resources:
-            machine = VirtualMachine(connection, self._specify(resources))
+            network = self._network(resources)
+            machine = VirtualMachine(connection, self._specify(network))
             machine.start(timeout)
-            return VmInstance(machine, self.qualifiers, resources.pop_all())
+            address = str(network.address.ip) if network and network.reachable else ""
+            instance = VmInstance(machine, self.qualifiers, resources.pop_all(), address)
+        if self._asked is not None:
+            instance.await_answer(self._asked, timeout)
+        return instance
 
     def cleanup(self) -> None:
         """Remove the initramfs and leave the connection; idempotent.
@@ -219,11 +252,10 @@ class VmTarget:
             raise RuntimeError("launch before prepare")
         return self._connection
 
-    def _specify(self, resources: contextlib.ExitStack) -> MachineSpec:
-        """The machine of one launch, whose network lives until `resources` are closed."""
+    def _specify(self, network: GuestNetwork | None) -> MachineSpec:
+        """The machine of one launch."""
         if self._spec is None:
             raise RuntimeError("launch before prepare")
-        network = self._network(resources)
         if network is None:
             return self._spec
         command_line = self._spec.command_line + network.arguments
@@ -270,14 +302,31 @@ class VmTarget:
         return memory
 
 
-def _guest_workload(workload: Workload, *, marking: bool) -> GuestWorkload:
+def _guest_workload(workload: Workload, image: ImageFiles) -> GuestWorkload:
+    user, files = find_user(workload, image), find_places(workload, image)
+    _check_contents(workload, image, files)
     return GuestWorkload(
         command=workload.command,
         environment=workload.environment,
         host_name=workload.name,
-        marking=marking,
+        marking=workload.command[0] in image.marking,
         limits=_limits(workload.resources),
+        identity=(user.uid, user.gid, *user.groups) if user else (),
+        files=files,
     )
+
+
+def _check_contents(workload: Workload, image: ImageFiles, files: tuple[WorkloadFile, ...]) -> None:
+    if (files or workload.user) and not has_init(image.initramfs):
+        raise InputError(
+            f"the guest of image {image.name} has no init to put files or change the user",
+            "leave out files and user",
+        )
+    if files and image.disk is not None and not has_driver("overlay", image.kernel, image.initramfs):
+        raise InputError(
+            f"the guest of image {image.name} cannot put files on its disk: its kernel has no overlay",
+            "pybench images build --rebuild, or a kernel with CONFIG_OVERLAY_FS",
+        )
 
 
 def _limits(resources: Resources) -> dict[str, str]:

@@ -56,7 +56,7 @@ class VmRestoreTarget(VmTarget):
         super().prepare(workload, image)
         connection = self._connected()
         with contextlib.ExitStack() as resources:
-            spec = dataclasses.replace(self._specify(resources), savable=True)
+            spec = dataclasses.replace(self._specify(self._network(resources)), savable=True)
             machine = VirtualMachine(connection, spec)
             machine.start(BOOT_SECONDS)
         self._spec = machine.spec

@@ -41,6 +41,13 @@ class IdentityMap:
     """`range` or `single`: recorded with every sample."""
 
     @property
+    def root(self) -> tuple[int, int]:
+        """The host's ids of the container's user and group 0."""
+        uids, gids = self.mappings
+        first = tuple(next(each.host_id for each in maps if each.container_id == 0) for maps in (uids, gids))
+        return first[0], first[1]
+
+    @property
     def mappings(self) -> tuple[tuple[IdMapping, ...], tuple[IdMapping, ...]]:
         """The maps of user and group ids, in the specification's words."""
         if self.map_commands:

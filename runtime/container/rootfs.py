@@ -30,6 +30,7 @@ from pybench.runtime.container.steps import (
 )
 from pybench.runtime.container.system_calls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_RDONLY
 from pybench.runtime.errors import HostError, InputError
+from pybench.runtime.workload_files import WorkloadFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,8 @@ class RootBuilder:
     """Gets what removes it again."""
     namespace: Callable[[], contextlib.AbstractContextManager[int]] | None
     """Makes a user namespace with the container's ids, for mapped mounts; None where none are mapped."""
+    owner: tuple[int, int] = (0, 0)
+    """The host's ids of the container's root, to whom its files belong."""
     _mapped: bool = field(init=False, default=True)
 
     def build(
@@ -143,15 +146,17 @@ class RootBuilder:
         covers: Sequence[tuple[str, Path | bytes]],
         volumes: Sequence[Volume],
         *,
+        files: Sequence[WorkloadFile] = (),
         own: Sequence[str],
         writable: int | None,
     ) -> Root:
-        """The root of these layers, the topmost first, with covers and volumes.
+        """The root of these layers, the topmost first, with covers, volumes and files.
 
         Args:
             layers: directories; one is enough.
             covers: destination and what covers it read-only: a tree or a text.
             volumes: what of the host is to be seen inside.
+            files: what nobody inside can change, by paths without symbolic links.
             own: where the container mounts file systems of its own.
             writable: bytes that the container may write into its root, or None.
 
@@ -162,7 +167,12 @@ class RootBuilder:
         self._mapped = True
         base = self._merge([self._tree(layer, MOUNT_ATTR_RDONLY | NO_PRIVILEGE) for layer in layers])
         shared = [self._cover(destination, content) for destination, content in covers]
-        mounted = tuple(self._volume(volume) for volume in volumes)
+        placed = [self._file(file, beneath_own=_beneath(file.path, own)) for file in files]
+        shared += (cover for cover in placed if not cover.volume)
+        mounted = (
+            *(self._volume(volume) for volume in volumes),
+            *(cover for cover in placed if cover.volume),
+        )
         needed = [
             *own,
             *(each.destination for each in (*shared, *mounted) if not _beneath(each.destination, own)),
@@ -216,16 +226,25 @@ class RootBuilder:
         directory = content.is_dir()
         return Cover(self._tree(content, attributes, mapped=False), destination, directory)
 
-    def _text(self, content: bytes) -> Path:
+    def _file(self, file: WorkloadFile, *, beneath_own: bool) -> Cover:
+        attributes = MOUNT_ATTR_RDONLY | NO_PRIVILEGE
+        place = self._text(file.content, file.mode, self.owner)
+        if self.stage is None:
+            return Cover(place, file.path, False, attributes, volume=beneath_own)
+        # Owned by the host's ids: not every kernel can map those of a file system in memory.
+        return Cover(self._tree(place, attributes, mapped=False), file.path, False, volume=beneath_own)
+
+    def _text(self, content: bytes, mode: int = 0o444, owner: tuple[int, int] = (0, 0)) -> Path:
         if self.stage is not None:
-            place = self.stage.add_file(content)
+            place = self.stage.add_file(content, mode, owner)
             self.resources.callback(self.stage.remove_place, place)
             return place
         descriptor, name = _temporary(self.scratch)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
         place = Path(name)
         self.resources.callback(place.unlink, missing_ok=True)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        place.chmod(mode)
         return place
 
     def _volume(self, volume: Volume) -> Cover:

@@ -68,6 +68,7 @@ from pybench.runtime.container.user_namespace import user_namespace
 from pybench.runtime.errors import InputError, InstanceError
 from pybench.runtime.journal import Journal
 from pybench.runtime.marks import Mark
+from pybench.runtime.workload_files import WorkloadFile
 
 NAMESPACES = sum(FLAGS.values())
 """All eight: user, pid, mount, net, uts, ipc, cgroup and time."""
@@ -102,6 +103,8 @@ class SandboxSpec:
     writable: int | None = None
     """Bytes that it may write into its root, in memory and charged to it; None: the root is read-only."""
     volumes: tuple[Volume, ...] = ()
+    files: tuple[WorkloadFile, ...] = ()
+    """By paths without symbolic links; read-only inside."""
     user: User = ROOT_USER
     working_directory: str = "/"
     terminal: bool = False
@@ -151,6 +154,7 @@ class Sandbox:
             profile = PROFILES[self._spec.profile]
             if not profile.namespaces_left_out & system_calls.CLONE_NEWUSER:
                 self._identity = stack.enter_context(reserve())
+            _check_user(self._spec.user, self._identity)
             root = self._build_root(stack, self._identity)
             self._program = self._compile(root, self._identity)
             self._resources = stack.pop_all()
@@ -174,13 +178,16 @@ class Sandbox:
             scratch,
             stack.enter_context(_in_thread(self._spawner)),
             (lambda: user_namespace(self._spawner, identity)) if stage and identity else None,
+            identity.root if stage and identity else (0, 0),
         )
         covers: list[tuple[str, Path | bytes]] = [*host_files(spec.host_name).items()]
         if stage:
             covers.insert(0, ("/dev", stage.devices))
         layers = spec.layers or (spec.rootfs,)
         return self._spawner.call(
-            lambda: builder.build(layers, covers, spec.volumes, own=OWN_POINTS, writable=spec.writable)
+            lambda: builder.build(
+                layers, covers, spec.volumes, files=spec.files, own=OWN_POINTS, writable=spec.writable
+            )
         )
 
     def _compile(self, root: Root, identity: IdentityMap | None) -> Program:
@@ -446,6 +453,24 @@ def _scratch_directory(journal: Journal) -> Iterator[Path]:
         scratch.rmdir()
         directory.rmdir()
         journal.forget(number)
+
+
+def _check_user(user: User, identity: IdentityMap | None) -> None:
+    """Raise where the container would have no such user, or could not put it into its groups."""
+    if identity is None:
+        return
+    for kind, ids, mappings in zip(
+        ("user", "group"), ((user.uid,), (user.gid, *user.additional_gids)), identity.mappings, strict=True
+    ):
+        for number in ids:
+            if not any(number - each.container_id in range(each.size) for each in mappings):
+                highest = max(each.container_id + each.size for each in mappings) - 1
+                raise InputError(
+                    f"{kind} {number} does not exist in a container here, where the highest is {highest}",
+                    "run as root, or have a range in /etc/subuid and /etc/subgid" if highest == 0 else "",
+                )
+    if identity.deny_setgroups and user.additional_gids:
+        raise InputError("an ordinary user's container cannot have further groups", "run as root")
 
 
 def _no_mapped_mounts(source: Path, _uids: Sequence[IdMapping], _gids: Sequence[IdMapping]) -> Path:

@@ -67,7 +67,8 @@ class Stage:
         try:
             system_calls.unshare(system_calls.CLONE_FS | system_calls.CLONE_NEWNS)
             system_calls.mount_setattr(AT_FDCWD, "/", propagation=system_calls.MS_PRIVATE, recursive=True)
-            _mount_tmpfs(self._directory, attributes=0, size="1m")
+            # It takes what is in it: a few nodes, and the files of workloads.
+            _mount_tmpfs(self._directory, attributes=0, size="1g")
         except OSError as error:
             self._directory.rmdir()
             journal.forget(self._journalled)
@@ -194,11 +195,26 @@ class Stage:
             raise HostError(f"cannot mount {source}: {error}") from error
         return place, mapped
 
-    def add_file(self, content: bytes) -> Path:
-        """A file of the stage's own, for `add_tree` to mount."""
+    def add_file(self, content: bytes, mode: int = 0o444, owner: tuple[int, int] = (0, 0)) -> Path:
+        """A file of the stage's own, for `add_tree` to mount; `owner` is a user and a group of the host.
+
+        Raises:
+            HostError: it does not fit onto the stage.
+        """
         place = self._place(directory=False)
-        place.write_bytes(content)
-        place.chmod(0o444)
+        try:
+            place.write_bytes(content)
+        except OSError as error:
+            place.unlink()
+            raise HostError(f"cannot keep a file of {len(content)} bytes: {error.strerror}") from error
+        os.chown(place, *owner)
+        place.chmod(mode)
+        self._own.add(place)
+        return place
+
+    def add_directory(self) -> Path:
+        """An empty directory of the stage's own, to be filled or mounted over."""
+        place = self._place(directory=True)
         self._own.add(place)
         return place
 

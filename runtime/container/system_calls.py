@@ -5,8 +5,10 @@ The numbers are those of the unified table (5.1 and later): the same on every ar
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWTIME = 0x00000080
@@ -45,6 +47,8 @@ MOUNT_ATTR_NODEV = 0x04
 MOUNT_ATTR_NOEXEC = 0x08
 MOUNT_ATTR_IDMAP = 0x00100000
 
+_PR_SET_TIMERSLACK = 29
+_PR_GET_TIMERSLACK = 30
 _SYS_PIVOT_ROOT = 155
 """On x86-64; older than the unified table."""
 _SYS_OPEN_TREE = 428
@@ -153,6 +157,17 @@ def mount(source: str, path: str, kind: str, flags: int, options: str) -> None:
     texts = (os.fsencode(text) for text in (source, path, kind))
     result = _libc.mount(*texts, ctypes.c_ulong(flags), os.fsencode(options))
     _checked("mount", result)
+
+
+@contextlib.contextmanager
+def exact_timers() -> Iterator[None]:
+    """prctl(PR_SET_TIMERSLACK): the calling thread's short sleeps end when they should, not 50 µs later."""
+    usual = _checked("prctl", _libc.prctl(_PR_GET_TIMERSLACK, 0, 0, 0, 0))
+    _checked("prctl", _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(1), 0, 0, 0))
+    try:
+        yield
+    finally:
+        _libc.prctl(_PR_SET_TIMERSLACK, ctypes.c_ulong(usual), 0, 0, 0)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:

@@ -94,6 +94,15 @@ class VirtualMachine(GuestCommands):
         return self._progress.exit_status
 
     @property
+    def last_words(self) -> str:
+        """Why it has ended since it was ready, or is about to; empty while it runs. Takes a millisecond."""
+        self._catch_up()
+        progress = self._progress
+        if progress.failure or progress.exit_status:
+            return progress.ended
+        return self._reason() if self._ended_at else "".join(self._problems[:1])
+
+    @property
     def processes(self) -> tuple[int, ...]:
         """QEMU's pid while it runs."""
         pid = self._channels.emulator if self._channels else None

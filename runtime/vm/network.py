@@ -37,6 +37,11 @@ class GuestNetwork:
     gateway: IPv4Address | None = None
 
     @property
+    def reachable(self) -> bool:
+        """Whether the host reaches the guest's ports; QEMU's own network leads outwards only."""
+        return bool(self.interface.tap)
+
+    @property
     def arguments(self) -> str:
         """For the kernel's command line: variables of init's environment, which no workload sees."""
         gateway = f" PYBENCH_GATEWAY={self.gateway}" if self.gateway else ""

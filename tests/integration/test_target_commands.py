@@ -30,6 +30,7 @@ READY = Workload(
 )
 OPTIONS: dict[str, dict[str, str | int | float | bool]] = {
     "process": {},
+    "chroot": {},
     "container": {"writable": 8 * 2**20},
     "vm": {"accel": "tcg"},
 }

@@ -25,6 +25,7 @@ from pybench.runtime.container.steps import Attach, Capabilities, CopyTree, Pivo
 from pybench.runtime.container.system_calls import CLONE_NEWUSER
 from pybench.runtime.journal import Journal
 from pybench.runtime.vm.workload import GuestWorkload
+from pybench.runtime.workload_files import WorkloadFile
 
 WORKLOAD = REPOSITORY / "vm-images" / "minimal" / "workload.c"
 MEASURE = tuple(sorted((REPOSITORY / "vm-images" / "minimal").glob("measure*.c")))
@@ -144,6 +145,7 @@ def read_until(descriptor: int, wanted: str) -> str:
 def root(compiled: Compile, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A guest's root: init and workload, static and with the sanitizer of undefined behaviour."""
     root = tmp_path_factory.mktemp("guest")
+    root.chmod(0o755)  # the workload may be another user
     for name in ("dev", "proc", "sys", "tmp", "run", ".pybench"):
         (root / name).mkdir()
     (root / "dev" / "ttyS1").touch()
@@ -222,6 +224,34 @@ def test_init_kills_what_does_not_stop(guest: Guest) -> None:
     assert guest.marks("signal")[-1] == "signal 9"
 
 
+@pytest.mark.parametrize(
+    "guest",
+    [
+        GuestWorkload(
+            command=("/workload", "exit", "5"),
+            identity=(65534, 65533, 65532, 65531),
+            files=(WorkloadFile("/tmp/new/folder/a", b"first", 0o600), WorkloadFile("/tmp/b", b"", 0o755)),
+        ).record()
+    ],
+    indirect=True,
+    ids=["guest"],
+)
+def test_init_names_a_file_that_did_not_come_along(guest: Guest) -> None:
+    """A record with a user and files is read; without the files themselves nothing is run."""
+    assert guest.marks("error")[-1] == "error open /.pybench/files: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    "guest",
+    [GuestWorkload(command=("/workload", "exit", "5"), identity=(65534, 65533, 65532, 65531)).record()],
+    indirect=True,
+    ids=["guest"],
+)
+def test_init_becomes_another_user(guest: Guest) -> None:
+    """User, group and further groups are taken on before the workload is executed."""
+    assert guest.marks("exit")[-1] == "exit 5"
+
+
 @pytest.mark.parametrize("guest", [record("/nowhere")], indirect=True, ids=["guest"])
 def test_init_reports_a_missing_command(guest: Guest) -> None:
     """An execve that fails is told with its reason."""
@@ -232,15 +262,16 @@ def test_init_reports_a_missing_command(guest: Guest) -> None:
     "guest",
     [
         b"",
-        b"pybench-workload-1",
+        b"pybench-workload-2",
         record("/workload")[:-12],
-        b"pybench-workload-1\0box\0/\0\0" + b"99999999999999999999\0",
-        b"pybench-workload-1\0box\0/\0\0" + b"4096\0x\0",
-        b"pybench-workload-1\0box\0/\0\0" + b"-1\0x\0",
+        b"pybench-workload-2\0box\0/\0\0" + b"0\0" + b"1\0" + b"5\0",
+        b"pybench-workload-2\0box\0/\0\0" + b"99999999999999999999\0",
+        b"pybench-workload-2\0box\0/\0\0" + b"4096\0x\0",
+        b"pybench-workload-2\0box\0/\0\0" + b"-1\0x\0",
         b"x" * (256 * 1024),
     ],
     indirect=True,
-    ids=["empty", "short", "cut", "overflow", "too few", "negative", "too long"],
+    ids=["empty", "short", "cut", "group missing", "overflow", "too few", "negative", "too long"],
 )
 def test_init_refuses_a_broken_record(guest: Guest) -> None:
     """A record that is empty, cut short, too long or counts wrongly is named, and nothing is run."""

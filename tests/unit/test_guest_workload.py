@@ -8,6 +8,7 @@ import pytest
 
 from pybench.runtime.errors import HostError, InputError
 from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
+from pybench.runtime.workload_files import WorkloadFile
 
 
 def test_record_holds_every_field_in_order() -> None:
@@ -19,11 +20,15 @@ def test_record_holds_every_field_in_order() -> None:
         host_name="guest",
         marking=True,
         limits={"pids.max": "8"},
+        identity=(33, 44, 55),
+        files=(WorkloadFile("/etc/a", b"text", 0o600),),
     )
     fields = workload.record().split(b"\0")
     assert fields == [
-        b"pybench-workload-1", b"guest", b"/tmp", b"marking",
+        b"pybench-workload-2", b"guest", b"/tmp", b"marking",
         b"2", b"pids.max", b"8",
+        b"3", b"33", b"44", b"55",
+        b"2", b"/etc/a", b"600",
         b"3", b"/bin/sh", b"-c", b"true",
         b"1", b"A=b c",
         b"",
@@ -52,15 +57,19 @@ def test_impossible_workload_is_refused(workload: GuestWorkload, named: str) -> 
 
 
 def test_initramfs_keeps_the_image_and_adds_the_record(tmp_path: Path) -> None:
-    """The image's archive comes first, unchanged; the record is a segment after it."""
+    """The image's archive comes first, unchanged; record and files are a segment after it."""
     base = tmp_path / "base.cpio"
     base.write_bytes(b"image" * 1024)
     output = tmp_path / "guest.cpio"
-    workload = GuestWorkload(command=("/bin/true",))
+    files = (WorkloadFile("/a", b"the first"), WorkloadFile("/b", b"the second"))
+    workload = GuestWorkload(command=("/bin/true",), files=files)
     write_initramfs(base, workload, output)
     written = output.read_bytes()
     assert written.startswith(base.read_bytes())
-    assert workload.record() in written[base.stat().st_size :]
+    added = written[base.stat().st_size :]
+    assert workload.record() in added
+    for number, file in enumerate(files):
+        assert file.content in added[added.index(b".pybench/files/%d\0" % number) :]
 
 
 def test_missing_image_is_named(tmp_path: Path) -> None:

@@ -24,13 +24,29 @@ void write_file(const char *path, const char *value);
 /* Mount on a directory that is made if need be, or fail. */
 void mount_at(const char *source, const char *path, const char *type, unsigned long flags, const char *options);
 
+/* Whether the image is a disk with a layer above it that takes what is written; see root.c. */
+int disk_is_writable(void);
+
 /*
  * Make the image's disk the root, if the image has one: what was in the initramfs is out of reach from
- * then on. Its modules have to be loaded before, and nothing may be mounted yet; see root.c.
+ * then on, but for what is open. Its modules have to be loaded before, and nothing may be mounted yet. With
+ * `layered` init itself can write to it until `seal_root`.
  */
-void enter_disk_root(void);
+void enter_disk_root(int layered);
 
-/* Become root without any capability, for good. */
+/* Take back what a disk that is read-only was layered for. */
+void seal_root(void);
+
+/* Keep the workload's files within reach of `place_files`; see files.c. */
+void hold_files(void);
+
+/* Put them where they belong, read-only; `files` are pairs of path and mode, ended by NULL. */
+void place_files(char **files);
+
+/* Who the workload is: user, group and further groups, as decimal numbers; root where there are none. */
+void set_identity(char **numbers, size_t count);
+
+/* Become the workload's user without any capability, for good; see identity.c. */
 void drop_privileges(void);
 
 /* Raise the loopback interface, and the guest's own with the address that the host has given it. */

@@ -23,7 +23,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,22 +41,12 @@
 
 #define MODULES "/.pybench/modules"
 #define RECORD_PATH "/.pybench/workload"
-#define RECORD_MAGIC "pybench-workload-1"
+#define RECORD_MAGIC "pybench-workload-2"
 #define RECORD_MAXIMUM (256 * 1024)
 #define FIELDS_MAXIMUM 4096
 #define CGROUP_ROOT "/sys/fs/cgroup"
 #define LINE_MAXIMUM 1024
 #define COM2 0x2f8
-
-/* From <linux/capability.h>, which a musl tool chain does not bring along. */
-#define CAPABILITY_VERSION_3 0x20080522
-struct capability_header {
-    uint32_t version;
-    int process;
-};
-struct capability_data {
-    uint32_t effective, permitted, inheritable;
-};
 
 /* What the host asked for; every pointer points into the record. */
 struct workload {
@@ -65,6 +54,7 @@ struct workload {
     const char *directory;
     int marking;
     char **limits; /* pairs of cgroup file and value, ended by NULL */
+    char **files;  /* pairs of path and mode, see files.c */
     char **arguments;
     char **environment; /* one free slot before the final NULL, for PYBENCH_MARK_FD */
     size_t environment_count;
@@ -228,6 +218,9 @@ static void read_workload(struct workload *workload)
     workload->directory = next_field(&position, end);
     workload->marking = strcmp(next_field(&position, end), "marking") == 0;
     workload->limits = next_list(&position, end, 0, &count);
+    char **identity = next_list(&position, end, 0, &count);
+    set_identity(identity, count);
+    workload->files = next_list(&position, end, 0, &count);
     workload->arguments = next_list(&position, end, 0, &count);
     workload->environment = next_list(&position, end, 1, &workload->environment_count);
     if (workload->arguments[0] == NULL) {
@@ -246,8 +239,11 @@ void write_file(const char *path, const char *value)
     close(file);
 }
 
-/* The image's kernel modules, if it has any, in the order that their dependences ask for. */
-static void load_modules(void)
+/*
+ * The image's kernel modules, if it has any, in the order that their dependences ask for. One with a question
+ * mark in front is for a layer above a disk, and costs its time only where there is one.
+ */
+static void load_modules(int layered)
 {
     FILE *order = fopen(MODULES "/order", "re");
     if (order == NULL)
@@ -255,6 +251,10 @@ static void load_modules(void)
     char path[256] = MODULES "/", *name = path + sizeof MODULES;
     while (fgets(name, (int)(sizeof path - sizeof MODULES), order) != NULL) {
         name[strcspn(name, "\n")] = '\0';
+        if (name[0] == '?' && !layered)
+            continue;
+        if (name[0] == '?')
+            memmove(name, name + 1, strlen(name));
         int module = open(path, O_RDONLY | O_CLOEXEC);
         if (module < 0)
             fail("open", path);
@@ -280,23 +280,6 @@ static void apply_limits(char **limits)
         snprintf(path, sizeof path, CGROUP_WORKLOAD "/%s", limit[0]);
         write_file(path, limit[1]);
     }
-}
-
-/*
- * Root without any capability: with an empty bounding set not even execve as uid 0 gives one back
- * (capabilities(7), "Capabilities and execution of programs by root").
- */
-void drop_privileges(void)
-{
-    for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
-        if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) != 0)
-            fail("prctl", "PR_CAPBSET_DROP");
-    struct capability_header header = {.version = CAPABILITY_VERSION_3};
-    struct capability_data none[2] = {{0, 0, 0}, {0, 0, 0}};
-    if (syscall(SYS_capset, &header, none) != 0)
-        fail("capset", "none");
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        fail("prctl", "PR_SET_NO_NEW_PRIVS");
 }
 
 /* In the child: everything between fork and execve. */
@@ -450,11 +433,16 @@ int main(void)
         fail("open", "/dev/ttyS2");
     struct workload workload;
     read_workload(&workload);
-    load_modules();
-    enter_disk_root();
+    int placing = workload.files[0] != NULL;
+    load_modules(placing || disk_is_writable());
+    if (placing)
+        hold_files();
+    enter_disk_root(placing);
     mount_file_systems();
     sethostname(workload.host_name, strlen(workload.host_name));
     set_up_network();
+    if (placing)
+        place_files(workload.files);
     apply_limits(workload.limits);
     supervise(start_workload(&workload));
 }

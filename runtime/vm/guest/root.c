@@ -32,31 +32,54 @@ static void mount_writable(void)
              "lowerdir=" LOWER ",upperdir=" LAYER "/upper,workdir=" LAYER "/work");
 }
 
-void enter_disk_root(void)
+static char type[16], access_to_it[16];
+static int sealed;
+
+/* Zero where the image is no disk. */
+static int read_description(void)
 {
-    char type[16], access[16];
-    const char *root = LOWER;
     FILE *description = fopen(DESCRIPTION, "re");
     if (description == NULL && errno == ENOENT)
-        return;
+        return 0;
     if (description == NULL)
         fail("open", DESCRIPTION);
-    int fields = fscanf(description, "%15s %15s", type, access);
+    int fields = fscanf(description, "%15s %15s", type, access_to_it);
     fclose(description);
     if (fields != 2) {
         errno = EBADMSG;
         fail("read", DESCRIPTION);
     }
+    return 1;
+}
+
+int disk_is_writable(void)
+{
+    return read_description() && strcmp(access_to_it, "writable") == 0;
+}
+
+void enter_disk_root(int layered)
+{
+    const char *root = LOWER;
+    int writable = disk_is_writable();
+    if (type[0] == '\0')
+        return;
     /* Only for the disk's node; init mounts a /dev of the new root afterwards. */
     mount_at("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, NULL);
     mount_at(DISK, LOWER, type, MS_RDONLY | INERT, NULL);
     if (umount2("/dev", MNT_DETACH) != 0)
         fail("umount2", "/dev");
-    if (strcmp(access, "writable") == 0) {
+    if (writable || layered) {
         mount_writable();
         root = MERGED;
+        sealed = !writable;
     }
     /* The initramfs is the first of all mounts and cannot be left by pivot_root(2): it is covered. */
     if (chdir(root) != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 || chroot(".") != 0 || chdir("/") != 0)
         fail("chroot", root);
+}
+
+void seal_root(void)
+{
+    if (sealed && mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | INERT, NULL) != 0)
+        fail("mount", "/");
 }
