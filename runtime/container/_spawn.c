@@ -264,8 +264,8 @@ static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
     static char *names[] = {"program",      "flags",          "descriptors",  "uid_map",  "gid_map",
                             "time_offsets", "deny_setgroups", "map_commands", "cgroup",   "watched",
                             "awaited",      "cancel",         "timeout",      "listener", "supervisor",
-                            "detached",     "on_clone",       NULL};
-    struct request request = {0};
+                            "detached",     "on_clone",       "processes",    NULL};
+    struct request request = {.processes = -1};
     struct outcome outcome = {0};
     unsigned long long flags;
     PyObject *descriptors, *map_commands, *watched;
@@ -273,12 +273,13 @@ static PyObject *spawn(PyObject *module, PyObject *args, PyObject *kwargs)
     long long timeout;
     PyObject *on_clone = Py_None;
     Program *program;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiLii|pO", names, program_type,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!KO!zzzpO!iO!iiLii|pOi", names, program_type,
                                      &program, &flags, &PyTuple_Type, &descriptors,
                                      &request.uid_map, &request.gid_map, &request.time_offsets,
                                      &deny_setgroups, &PyTuple_Type, &map_commands, &request.cgroup,
                                      &PyTuple_Type, &watched, &request.awaited, &request.cancel, &timeout,
-                                     &request.listener, &request.supervisor, &detached, &on_clone))
+                                     &request.listener, &request.supervisor, &detached, &on_clone,
+                                     &request.processes))
         return NULL;
     request.program = &program->prepared;
     request.detached = detached;

@@ -73,6 +73,7 @@ def spawn(
     supervisor: int,
     detached: bool = False,
     on_clone: Callable[[int], None] | None = None,
+    processes: int = -1,
 ) -> tuple[int, int, int, int, int, int, int, int, tuple[int, ...], int, int, str]:
     """Clone, write the id maps, wait for execve and for the first `awaited` watched descriptors.
 
@@ -84,6 +85,7 @@ def spawn(
     A `detached` child has a copy of this process's memory and may outlive it; for such a child the wait
     also ends when the awaited descriptors have spoken before execve. `on_clone` is called with the pid
     while the child waits for the go-ahead; what it raises is raised here, and the child is gone then.
+    `processes` is a descriptor of /proc, needed wherever maps or offsets are to be written there.
 
     Returns:
         pid, pidfd, requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at,

@@ -27,11 +27,11 @@ static void stop_sharing(struct outcome *outcome)
     outcome->sharing = false;
 }
 
-static int write_proc(pid_t pid, const char *name, const char *text)
+static int write_proc(const struct request *request, pid_t pid, const char *name, const char *text)
 {
     char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
-    int file = open(path, O_WRONLY | O_CLOEXEC);
+    snprintf(path, sizeof(path), "%d/%s", (int)pid, name);
+    int file = openat(request->processes, path, O_WRONLY | O_CLOEXEC);
     if (file < 0)
         return -1;
     ssize_t written = write(file, text, strlen(text));
@@ -68,13 +68,13 @@ static int run_map_command(char **command, pid_t pid)
 
 static const char *write_maps(const struct request *request, pid_t pid)
 {
-    if (request->time_offsets && write_proc(pid, "timens_offsets", request->time_offsets) < 0)
+    if (request->time_offsets && write_proc(request, pid, "timens_offsets", request->time_offsets) < 0)
         return "write /proc/<pid>/timens_offsets";
-    if (request->deny_setgroups && write_proc(pid, "setgroups", "deny") < 0)
+    if (request->deny_setgroups && write_proc(request, pid, "setgroups", "deny") < 0)
         return "write /proc/<pid>/setgroups";
-    if (request->uid_map && write_proc(pid, "uid_map", request->uid_map) < 0)
+    if (request->uid_map && write_proc(request, pid, "uid_map", request->uid_map) < 0)
         return "write /proc/<pid>/uid_map";
-    if (request->gid_map && write_proc(pid, "gid_map", request->gid_map) < 0)
+    if (request->gid_map && write_proc(request, pid, "gid_map", request->gid_map) < 0)
         return "write /proc/<pid>/gid_map";
     for (int i = 0; i < MAP_COMMANDS; i++)
         if (request->map_command[i][0] && run_map_command((char **)request->map_command[i], pid) < 0)

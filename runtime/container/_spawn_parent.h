@@ -28,6 +28,7 @@ struct request {
     const struct prepared *program;
     uint64_t flags;
     int cgroup;
+    int processes; /* /proc, opened ahead: there may be none in the mount namespace to be cloned in */
     int slots[SLOTS];
     const char *uid_map, *gid_map, *time_offsets;
     bool deny_setgroups;

@@ -104,7 +104,7 @@ def launch(
     time_offsets: str | None = None,
     group: Group | None = None,
     listener: int = -1,
-    on_stage: bool = False,
+    namespace: int | None = None,
 ) -> Instance:
     """Start a program and return when it is ready; call it in the spawning thread.
 
@@ -127,7 +127,7 @@ def launch(
             time_offsets=time_offsets,
             cgroup=group.descriptor if group else -1,
             listener=listener,
-            on_stage=on_stage,
+            namespace=namespace,
         )
         instance = Instance(spawner, spawned.pid, spawned.pidfd, os.dup(output))
     try:

@@ -2,8 +2,8 @@
 
 What all share is mounted once ahead: the image's layers, read-only and with mapped ids, merged by
 overlayfs where there are several, and over them /dev, hosts, resolv.conf and hostname. A container
-then takes a copy of the whole with one call. One that may write, or whose image lacks a mount point,
-merges that with a directory of its own, in memory and of limited size.
+then is born where the whole is the root already. One that may write, or whose image lacks a mount point,
+merges it with a directory of its own, in memory and of limited size, and has to pivot into that.
 
 Volumes are prepared ahead too, but each container mounts them itself, after the file systems of its
 own: a volume may be in one of those.
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from pybench.runtime.container import system_calls
@@ -27,6 +27,7 @@ from pybench.runtime.container.steps import (
     SetAttributes,
     Step,
     WorkingDirectory,
+    enter_root,
 )
 from pybench.runtime.container.system_calls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_RDONLY
 from pybench.runtime.errors import HostError, InputError
@@ -62,7 +63,7 @@ class Cover:
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """How a container's child gets its root; `slot` is where its mount has to be."""
+    """How a container's child gets its root; `slot` is where its mount is until then."""
 
     place: Path
     """The tree that containers share."""
@@ -76,10 +77,14 @@ class Root:
     """Bytes that the container may write; 0 where its root is read-only but lacks mount points; else None."""
     shared_attributes: int = 0
     """Flags still to be set on the copy of the shared tree."""
+    namespace: int | None = None
+    """The mount namespace to be cloned in, as a descriptor; None for the spawning thread's own."""
+    is_root: bool = False
+    """There the shared tree is the root already."""
 
     def outside(self, slot: int) -> tuple[Step, ...]:
         """Before the child has an identity."""
-        if self.upper_size is not None:
+        if self.upper_size is not None or self.is_root:
             return ()
         steps: list[Step] = [CopyTree(slot, str(self.place), recursive=True)]
         if self.shared_attributes:
@@ -104,6 +109,10 @@ class Root:
             MakeDirectory(work),
             MakeFilesystem(slot, "overlay", options, NO_PRIVILEGE),
         )
+
+    def entering(self, slot: int) -> tuple[Step, ...]:
+        """From the mount in the slot to the root."""
+        return () if self.is_root else enter_root(slot)
 
     def cover_steps(
         self, slots: Callable[[], int]
@@ -182,11 +191,17 @@ class RootBuilder:
             size = 0 if writable is None and not complete else writable
             attributes = MOUNT_ATTR_RDONLY | NO_PRIVILEGE
             return Root(base, self.scratch, (*shared, *mounted), True, size, attributes)
+        root = Root(base, self.scratch, mounted, self._mapped, None, namespace=self.stage.bare)
         if writable is not None or not complete:
-            return Root(base, self.scratch, (*shared, *mounted), self._mapped, writable or 0)
+            return replace(root, covers=(*shared, *mounted), upper_size=writable or 0)
         for cover in shared:
             self.stage.cover(base, cover.destination, cover.place)
-        return Root(base, self.scratch, mounted, self._mapped, None)
+        if mounted:
+            # They are mounted late, from the stage.
+            return root
+        namespace = self.stage.add_namespace(base, for_user_namespaces=self.namespace is not None)
+        self.resources.callback(os.close, namespace)
+        return replace(root, namespace=namespace, is_root=True)
 
     def _tree(self, source: Path, attributes: int, *, mapped: bool = True, recursive: bool = False) -> Path:
         stage = self.stage

@@ -77,6 +77,8 @@ ROOT_USER = User()
 FIRST_INHERITED = 3
 DEFAULT_LIMITS = Limits(pids=256)
 """Podman's 2048 is generous; a workload that needs more than 256 processes says so."""
+_EMPTY = "/dev/shm"  # noqa: S108 - inside
+"""A directory of the stage's /dev, which is empty until the container mounts its own there."""
 LEAST_MEMORY = 4 << 20
 """Bytes. The kernel charges a container's namespaces and mounts to it, and the thread that starts it for
 what it asks of the kernel on the way."""
@@ -138,6 +140,8 @@ class Sandbox:
         self._resources = contextlib.ExitStack()
         self._identity: IdentityMap | None = None
         self._program: Program | None = None
+        self._namespace: int | None = None
+        """The mount namespace in which its containers are born."""
         self.specification: Specification | None = None
         """What its containers are, in OCI's vocabulary, once it is prepared."""
         self._supervised = PROFILES[spec.profile].confined and not notify.unavailable()
@@ -157,6 +161,7 @@ class Sandbox:
             _check_user(self._spec.user, self._identity)
             root = self._build_root(stack, self._identity)
             self._program = self._compile(root, self._identity)
+            self._namespace = root.namespace
             self._resources = stack.pop_all()
         self.qualifiers = self._describe(self._identity, root.mapped)
         return self
@@ -213,8 +218,8 @@ class Sandbox:
             map_ids=_no_mapped_mounts,
             policy=policy_of(profile, supervised=self._supervised),
             keep_groups=identity is not None and identity.deny_setgroups,
-            null=str(stage.devices / "null") if stage else "/dev/null",
-            empty=str(stage.empty) if stage else "",
+            null=str(stage.devices / "null") if stage and not root.is_root else "/dev/null",
+            empty=_EMPTY if root.is_root else str(stage.empty) if stage else "",
             own_devices=stage is None,
             entered=frozenset({"network"}) if spec.network else frozenset(),
             early=(DeathSignal(signal.SIGKILL), NewSession()),
@@ -269,7 +274,7 @@ class Sandbox:
                     time_offsets=offsets_text(zero_clocks()),
                     group=made.group,
                     listener=made.listener,
-                    on_stage=True,
+                    namespace=self._namespace,
                 )
             started.marks.insert(0, preparing)
             container = Container(started, made.group, made.lease, stack.pop_all(), self._join)
@@ -323,7 +328,7 @@ class Sandbox:
                 time_offsets=offsets_text(zero_clocks()),
                 cgroup=made.group.descriptor if made.group else -1,
                 listener=made.listener,
-                on_stage=True,
+                namespace=self._namespace,
             ).pidfd
 
     def _compiled(self) -> Program:

@@ -105,6 +105,7 @@ class Spawner:
         """None where this user may not make a mount namespace without a user namespace."""
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pybench-spawn")
         self._cancel = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._processes = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
         self.output.__enter__()
@@ -124,6 +125,7 @@ class Spawner:
         self._thread.shutdown()
         self.output.__exit__(kind, error, trace)
         os.close(self._cancel)
+        os.close(self._processes)
         self.supervisor.__exit__(kind, error, trace)
 
     def call(self, function: Callable[[], Result]) -> Result:
@@ -160,7 +162,7 @@ class Spawner:
         time_offsets: str | None = None,
         cgroup: int = -1,
         listener: int = -1,
-        on_stage: bool = False,
+        namespace: int | None = None,
         detached: bool = False,
         on_clone: Callable[[int], None] | None = None,
     ) -> Spawned:
@@ -170,7 +172,7 @@ class Spawner:
         ended, or `timeout` seconds have passed since the request. The listener of a filter among the
         steps takes the place of the descriptor `listener`, for the supervisor to answer.
 
-        A child spawned `on_stage` has a mount namespace with nothing but the stage and /proc.
+        A child is cloned in the mount `namespace`, a descriptor, if one of the stage's is given.
 
         A `detached` child has a copy of this process's memory, so it may join namespaces, wait to be
         started, and outlive this process. `on_clone` is called with the pid before the child does
@@ -180,7 +182,11 @@ class Spawner:
             InstanceError: it did not get as far as executing its program, or as waiting to be started;
                 nothing is left of it. Whatever `on_clone` raises is raised again.
         """
-        with self.stage.entered() if on_stage and self.stage else contextlib.nullcontext():
+        with (
+            self.stage.entered(namespace)
+            if self.stage and namespace is not None
+            else contextlib.nullcontext()
+        ):
             (pid, pidfd, requested_at, _, _, _, execve_at, executed_at, watched_at, failed, number, call) = (
                 _spawn.spawn(
                     program.compiled,
@@ -200,6 +206,7 @@ class Spawner:
                     supervisor=self.supervisor.descriptor,
                     detached=detached,
                     on_clone=on_clone,
+                    processes=self._processes,
                 )
             )
         if failed != -1:

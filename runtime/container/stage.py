@@ -6,8 +6,9 @@ process sees it, and every container takes a copy of it with one system call.
 
 The stage has two namespaces. The thread lives in a copy of the host's, where it finds images and
 volumes. It enters the other one just before it clones: nothing is mounted there but the stage and
-/proc, so that a container neither copies the host's mounts nor has to take them down.
-When the thread ends the kernel removes both and everything in them.
+/proc, so that a container neither copies the host's mounts nor has to take them down. A root that is
+complete gets a third one, in which it is the root already, so that its containers need not even pivot.
+When the thread ends the kernel removes all of them and everything in them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import contextlib
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pybench.runtime.container import system_calls
@@ -96,10 +97,15 @@ class Stage:
             os.close(self._host)
             os.close(self._bare)
 
+    @property
+    def bare(self) -> int:
+        """The namespace where nothing but the stage is mounted, as a descriptor."""
+        return self._bare
+
     @contextlib.contextmanager
-    def entered(self) -> Iterator[None]:
-        """Be where nothing but the stage is mounted, and in the copy of the host's namespace again after."""
-        system_calls.setns(self._bare, system_calls.CLONE_NEWNS)
+    def entered(self, namespace: int | None = None) -> Iterator[None]:
+        """Be in a namespace, by default the bare one, and in the copy of the host's again after."""
+        system_calls.setns(self._bare if namespace is None else namespace, system_calls.CLONE_NEWNS)
         try:
             yield
         finally:
@@ -256,6 +262,41 @@ class Stage:
             raise HostError(f"overlayfs cannot merge {len(names)} layers: {error}") from error
         return place
 
+    def add_namespace(self, root: Path, *, for_user_namespaces: bool) -> int:
+        """A mount namespace whose root is a copy of a place, with all that is mounted on it.
+
+        Args:
+            root: the place.
+            for_user_namespaces: who is cloned there gets a user namespace, which may mount a /proc only where
+                one is in full view (mount_too_revealing in fs/namespace.c). The one that is put there,
+                beneath the container's own, shows only processes that the viewer may trace anyway.
+
+        Returns:
+            A descriptor, for the caller to close.
+
+        Raises:
+            HostError: the kernel refuses.
+        """
+        flags = system_calls.OPEN_TREE_CLONE | system_calls.OPEN_TREE_CLOEXEC | system_calls.AT_RECURSIVE
+        try:
+            with contextlib.ExitStack() as opened:
+                threads = os.open("/proc/thread-self/ns", os.O_PATH | os.O_CLOEXEC)
+                opened.callback(os.close, threads)
+                opened.enter_context(self.entered())
+                tree = system_calls.open_tree(AT_FDCWD, str(root), flags)
+                opened.callback(os.close, tree)
+                system_calls.unshare(system_calls.CLONE_NEWNS)
+                system_calls.move_mount(tree, str(self.scratch))
+                os.fchdir(tree)
+                system_calls.pivot_root(".", ".")
+                system_calls.umount(".", system_calls.MNT_DETACH)
+                os.chdir("/")
+                if for_user_namespaces:
+                    _mount_traceable_processes()
+                return os.open("mnt", os.O_RDONLY | os.O_CLOEXEC, dir_fd=threads)
+        except OSError as error:
+            raise HostError(f"cannot make a mount namespace of {root}: {error}") from error
+
     def remove_place(self, place: Path) -> None:
         """Unmount and remove what an `add_…` function returned."""
         if place in self._own:
@@ -300,15 +341,32 @@ def _own_namespace() -> int:
 
 
 def _mount_tmpfs(place: Path, *, attributes: int, size: str) -> None:
-    context = system_calls.fsopen("tmpfs")
-    try:
-        for key, value in (("source", "pybench"), ("mode", "755"), ("size", size)):
-            system_calls.fsconfig(context, key, value)
-        system_calls.fsconfig(context)
-        mount = system_calls.fsmount(context, attributes)
-    finally:
-        os.close(context)
+    mount = _make_filesystem("tmpfs", {"source": "pybench", "mode": "755", "size": size}, attributes)
     try:
         system_calls.move_mount(mount, str(place))
     finally:
         os.close(mount)
+
+
+def _mount_traceable_processes() -> None:
+    options = {"source": "proc", "hidepid": "ptraceable", "subset": "pid"}
+    mount = _make_filesystem("proc", options, NO_PRIVILEGE | MOUNT_ATTR_NOEXEC)
+    try:
+        point = system_calls.open_in_root(Path("/"), "/proc")
+        try:
+            system_calls.move_mount_to(mount, point)
+        finally:
+            os.close(point)
+    finally:
+        os.close(mount)
+
+
+def _make_filesystem(kind: str, options: Mapping[str, str], attributes: int) -> int:
+    context = system_calls.fsopen(kind)
+    try:
+        for key, value in options.items():
+            system_calls.fsconfig(context, key, value)
+        system_calls.fsconfig(context)
+        return system_calls.fsmount(context, attributes)
+    finally:
+        os.close(context)

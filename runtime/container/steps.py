@@ -311,6 +311,11 @@ class Pivot:
         return "pivot_root"
 
 
+def enter_root(slot: int) -> tuple[Step, ...]:
+    """Make the detached mount in a slot the root."""
+    return (Attach(slot, "/"), Pivot(slot))
+
+
 @dataclass(frozen=True, slots=True)
 class WorkingDirectory:
     """Change the working directory, by no link that stands for a descriptor; make it if it is missing."""

@@ -19,7 +19,6 @@ from pybench.runtime.container.specification.mounts import parse_propagation
 from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
 from pybench.runtime.container.specification.seccomp import SeccompProfile
 from pybench.runtime.container.steps import (
-    Attach,
     CopyTree,
     HideExecutable,
     HostName,
@@ -28,13 +27,13 @@ from pybench.runtime.container.steps import (
     MakeFilesystem,
     Mask,
     NewSessionKeyring,
-    Pivot,
     Protect,
     SetAttributes,
     SetMountAttributes,
     Step,
     WaitForMaps,
     WriteFile,
+    enter_root,
 )
 from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NODEV,
@@ -58,7 +57,7 @@ def no_groups() -> Iterable[tuple[str, Path]]:
 
 
 class RootSource(Protocol):
-    """How the child gets its root, as a detached mount in a slot."""
+    """How the child gets its root: as a detached mount in a slot, or by being born in it."""
 
     def outside(self, slot: int) -> tuple[Step, ...]:
         """Steps that need no identity."""
@@ -66,6 +65,10 @@ class RootSource(Protocol):
 
     def identified(self, slot: int, spare: int) -> tuple[Step, ...]:
         """Steps as the container's root; `spare` is a slot for their use."""
+        ...
+
+    def entering(self, slot: int) -> tuple[Step, ...]:
+        """Steps that make it the root."""
         ...
 
     def cover_steps(
@@ -92,6 +95,10 @@ class PlainRoot:
     def identified(self, slot: int, spare: int) -> tuple[Step, ...]:  # noqa: ARG002
         """None."""
         return ()
+
+    def entering(self, slot: int) -> tuple[Step, ...]:
+        """By pivoting."""
+        return enter_root(slot)
 
     def cover_steps(
         self,
@@ -176,7 +183,7 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         steps.append(Identity(keep_groups=surroundings.keep_groups))
     steps += (*surroundings.early, *surroundings.root.identified(root, spare))
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
-    steps += (*parts.tree.identified, Attach(root, "/"), Pivot(root))
+    steps += (*parts.tree.identified, *surroundings.root.entering(root))
     steps += (*covers_first, *parts.tree.inside, *covers_last)
     steps += _network_and_names(specification, entered)
     # The terminal's place and missing mount points are made before the root becomes read-only.
