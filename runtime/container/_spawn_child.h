@@ -82,6 +82,7 @@ struct child {
     char *const *arguments;
     char *const *environment;
     int slots[SLOTS];
+    const char *covered[2]; /* the first file and the first directory that was masked; or NULL */
     int link;        /* the child's end: "go" comes in, the listener of a filter goes out, and its
                       * closing tells of execve or death */
     int parent_link; /* the parent's end, to be closed, or the parent's death would go unseen */

@@ -7,10 +7,14 @@
 #include <fcntl.h>
 #include <linux/mount.h>
 #include <linux/openat2.h>
+#include <stddef.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
 #define LONGEST_PATH 4096
+/* MS_BIND and MS_REC; <sys/mount.h> and <linux/mount.h> exclude each other */
+#define BIND 0x1000
+#define BIND_RECURSIVELY 0x4000
 
 /* An image's symbolic links lead nowhere but into the image once it is the root; the links in /proc
  * that stand for our own descriptors would lead out, and are refused. */
@@ -91,45 +95,54 @@ int set_slot_attributes(const struct child *child, const struct step *step)
                      sizeof(attributes));
 }
 
-/* A file gets a copy of the null device on top of it, a directory one of the empty directory. */
-int mask(const struct child *child, const struct step *step)
+static long cover(int slot, const char *path)
 {
-    struct stat state;
-    long place = open_inside(step->text[0], O_PATH);
-    if (place == -ENOENT || place == -ENOTDIR)
-        return 0; /* nothing to hide */
+    long place = open_inside(path, O_PATH);
     if (place < 0)
-        return (int)place;
-    long result = CALL(SYS_newfstatat, place, "", &state, AT_EMPTY_PATH);
-    if (result == 0)
-        result = clone_mount(child->slots[step->number[S_ISDIR(state.st_mode) ? 1 : 0]], "", 0);
+        return place;
+    long result = clone_mount(slot, "", 0);
     if (result >= 0) {
-        int cover = (int)result;
-        result = CALL(SYS_move_mount, cover, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-        CALL(SYS_close, cover);
+        int copy = (int)result;
+        result = CALL(SYS_move_mount, copy, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+        CALL(SYS_close, copy);
     }
     CALL(SYS_close, place);
+    return result;
+}
+
+/* A file gets a copy of the null device on top of it, a directory one of the empty directory. The first of
+ * each kind comes from a slot, the others are copies of the first by mount(2), which does in one call, and
+ * in a fifth of the time, what takes five. It follows links as the slot's way does, but for those that stand
+ * for descriptors: they lead to other mount namespaces, where mount(2) refuses. Whatever it refuses is
+ * done in the slot's way. The kind is looked at first, since a refusal takes the kernel 0.1 ms. */
+int mask(struct child *child, const struct step *step)
+{
+    const char *path = step->text[0];
+    struct stat state;
+    long result = CALL(SYS_newfstatat, AT_FDCWD, path, &state, 0);
+    if (result == -ENOENT || result == -ENOTDIR)
+        return 0; /* nothing to hide */
+    if (result < 0)
+        return (int)result;
+    int kind = S_ISDIR(state.st_mode);
+    if (child->covered[kind] && CALL(SYS_mount, child->covered[kind], path, NULL, BIND, NULL) == 0)
+        return 0;
+    result = cover(child->slots[step->number[kind]], path);
+    if (result == 0)
+        child->covered[kind] = path;
     return (int)result;
 }
 
 /* A read-only copy of what is there on top of itself. */
 int make_read_only(const struct step *step)
 {
-    long place = open_inside(step->text[0], O_PATH);
-    if (place == -ENOENT || place == -ENOTDIR)
-        return 0; /* nothing to protect */
-    if (place < 0)
-        return (int)place;
+    const char *path = step->text[0];
     struct mount_attr attributes = {.attr_set = (uint64_t)step->number[0]};
-    long result = clone_mount((int)place, "", AT_RECURSIVE);
-    if (result >= 0) {
-        int tree = (int)result;
-        result = CALL(SYS_mount_setattr, tree, "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof(attributes));
-        if (result == 0)
-            result = CALL(SYS_move_mount, tree, "", place, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
-        CALL(SYS_close, tree);
-    }
-    CALL(SYS_close, place);
+    long result = CALL(SYS_mount, path, path, NULL, BIND | BIND_RECURSIVELY, NULL);
+    if (result == -ENOENT || result == -ENOTDIR)
+        return 0; /* nothing to protect */
+    if (result == 0)
+        result = CALL(SYS_mount_setattr, AT_FDCWD, path, AT_RECURSIVE, &attributes, sizeof(attributes));
     return (int)result;
 }
 
