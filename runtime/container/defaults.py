@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -111,8 +112,10 @@ def specification(
             uid_mappings=tuple(mappings[0]),
             gid_mappings=tuple(mappings[1]),
             time_offsets=zero_clocks(),
-            masked_paths=_existing(profile.masked_paths),
-            readonly_paths=_existing(profile.read_only_paths),
+            masked_paths=tuple(
+                path for path in profile.masked_paths if _can_be_opened(path, own_users=bool(mappings[0]))
+            ),
+            readonly_paths=tuple(path for path in profile.read_only_paths if Path(path).exists()),
         ),
     )
 
@@ -148,9 +151,17 @@ def _mounts(profile: Profile, *, own_devices: bool) -> Sequence[Mount]:
     return mounts
 
 
-def _existing(paths: Sequence[str]) -> tuple[str, ...]:
-    """Those that the running kernel has; host and container share it, and a look costs time."""
-    return tuple(path for path in paths if Path(path).exists())
+def _can_be_opened(path: str, *, own_users: bool) -> bool:
+    """Whether a container could open a file of /proc. Both share the kernel, and a mask costs time.
+
+    What the host's root alone may open is out of reach of a container whose users are others.
+    """
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return False
+    for_root_alone = stat.S_ISREG(state.st_mode) and state.st_uid == 0 and not state.st_mode & 0o077
+    return not (own_users and for_root_alone)
 
 
 def own_capabilities(field: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
 from pybench.runtime.container.assembly.devices import add_devices
@@ -59,6 +59,11 @@ def no_groups() -> Iterable[tuple[str, Path]]:
 class RootSource(Protocol):
     """How the child gets its root: as a detached mount in a slot, or by being born in it."""
 
+    @property
+    def is_root(self) -> bool:
+        """It is born in it."""
+        ...
+
     def outside(self, slot: int) -> tuple[Step, ...]:
         """Steps that need no identity."""
         ...
@@ -87,6 +92,7 @@ class PlainRoot:
     """A directory of the host as it is."""
 
     place: Path
+    is_root = False
 
     def outside(self, slot: int) -> tuple[Step, ...]:
         """A copy of its mount, and of those beneath it."""
@@ -150,7 +156,22 @@ class Surroundings:
 @dataclass(slots=True)
 class _Parts:
     tree: MountSteps = field(default_factory=MountSteps)
-    covers: list[Step] = field(default_factory=list)
+    covers: list[Mask | Protect] = field(default_factory=list)
+
+    def without_ids(self) -> tuple[Step, ...]:
+        """Takes out what needs neither ids nor what needs them: mounts, and covers in those."""
+        tree = self.tree
+        points = [attach.path for attach in tree.unmapped_inside]
+        early = [
+            cover
+            for cover in self.covers
+            if any(PurePosixPath(cover.path).is_relative_to(point) for point in points)
+        ]
+        steps = (*tree.unmapped, *tree.unmapped_inside, *early)
+        tree.unmapped.clear()
+        tree.unmapped_inside.clear()
+        self.covers = [cover for cover in self.covers if cover not in early]
+        return steps
 
 
 def assemble(specification: Specification, surroundings: Surroundings) -> Program:
@@ -170,6 +191,9 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     root, spare = surroundings.slots.take(), surroundings.slots.take()
     covers_outside, covers_first, covers_last = surroundings.root.cover_steps(surroundings.slots.take)
     steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
+    if surroundings.root.is_root:
+        # While the parent writes the maps: what depends on none of them.
+        steps += parts.without_ids()
     steps.append(WaitForMaps())
     entered = surroundings.entered
     if surroundings.clock_offsets is not None:
@@ -183,8 +207,8 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
         steps.append(Identity(keep_groups=surroundings.keep_groups))
     steps += (*surroundings.early, *surroundings.root.identified(root, spare))
     steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
-    steps += (*parts.tree.identified, *surroundings.root.entering(root))
-    steps += (*covers_first, *parts.tree.inside, *covers_last)
+    steps += (*parts.tree.unmapped, *parts.tree.identified, *surroundings.root.entering(root))
+    steps += (*covers_first, *parts.tree.unmapped_inside, *parts.tree.inside, *covers_last)
     steps += _network_and_names(specification, entered)
     # The terminal's place and missing mount points are made before the root becomes read-only.
     steps += (*surroundings.stdio, *parts.covers)
@@ -233,16 +257,23 @@ def _file_tree(specification: Specification, surroundings: Surroundings, *, own_
     if surroundings.own_devices:
         add_devices(parts.tree, specification.linux.devices, slots, may_make_nodes=not own_user)
     parts.covers += (Protect(path, MOUNT_ATTR_RDONLY) for path in specification.linux.readonly_paths)
-    if specification.linux.masked_paths:
-        null, empty = slots.take(), slots.take()
-        # From outside, since the container's own may be anything (CVE-2025-31133).
-        parts.tree.outside.append(CopyTree(null, surroundings.null))
+    _add_masks(parts, specification.linux.masked_paths, surroundings)
+    return parts
+
+
+def _add_masks(parts: _Parts, paths: Sequence[str], surroundings: Surroundings) -> None:
+    if not paths:
+        return
+    null, empty = surroundings.slots.take(), surroundings.slots.take()
+    # From outside, since the container's own may be anything (CVE-2025-31133).
+    parts.tree.outside.append(CopyTree(null, surroundings.null))
+    # A mount that is made for nothing is taken down in execve, for which the kernel takes 0.1 ms.
+    if any(not path.startswith("/proc/") or Path(path).is_dir() for path in paths):
         if surroundings.empty:
             parts.tree.outside += (CopyTree(empty, surroundings.empty), SetAttributes(empty, _SEALED))
         else:
             parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
-        parts.covers += (Mask(null, empty, path) for path in specification.linux.masked_paths)
-    return parts
+    parts.covers += (Mask(null, empty, path) for path in paths)
 
 
 def _sysctls(specification: Specification) -> Iterable[tuple[str, str]]:

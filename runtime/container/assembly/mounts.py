@@ -46,6 +46,10 @@ class MountSteps:
 
     outside: list[Step] = field(default_factory=list)
     """While the host's paths can be reached; need no identity inside."""
+    unmapped: list[Step] = field(default_factory=list)
+    """New file systems in which nothing belongs to the container's root, so that it need not be known."""
+    unmapped_inside: list[Attach] = field(default_factory=list)
+    """Where those belong, once the root is there."""
     identified: list[Step] = field(default_factory=list)
     """Before the pivot too, but as the container's root: new file systems belong to it."""
     inside: list[Step] = field(default_factory=list)
@@ -106,9 +110,15 @@ class MountMaker:
             data.insert(0, f"source={mount.source}")
         # What fsmount(2) cannot clear is clear in a new mount anyway.
         attributes = options.attributes.set | options.recursive_attributes.set
-        steps.identified.append(MakeFilesystem(slot, mount.type, ",".join(data), attributes))
-        steps.identified += _propagation(slot, options)
-        steps.inside.append(Attach(slot, mount.destination, "directory"))
+        made = (MakeFilesystem(slot, mount.type, ",".join(data), attributes), *_propagation(slot, options))
+        attach = Attach(slot, mount.destination, "directory")
+        if mount.type == "proc" and not steps.inside:
+            # The host's root owns what is not a process's. One that comes later may lie in another mount.
+            steps.unmapped += made
+            steps.unmapped_inside.append(attach)
+        else:
+            steps.identified += made
+            steps.inside.append(attach)
 
     def _control_groups(self, steps: MountSteps, mount: Mount, options: MountOptions) -> None:
         """The container's own group and those beneath it, of every hierarchy."""
