@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import psutil
 import pytest
 from oci_bundles import Runtime
 
+from pybench.runtime.container.network.bridge import NAME_PATTERN, NAME_PREFIX
 from pybench.runtime.journal import Journal, open_journal
 from pybench.vm_images import Image, build
 
@@ -44,9 +46,11 @@ def host_unchanged() -> Iterator[None]:
     assert _host_state() == before
 
 
-def _is_anothers(group: str) -> bool:
-    """Whether a group belongs to another run that goes on at the same time: its name has the maker's pid."""
-    maker = next((int(word) for word in group.split("-") if word.isdigit()), 0)
+def _is_anothers(name: str) -> bool:
+    """Whether a group or link belongs to another run that still goes on: its name has the maker's pid."""
+    link = re.fullmatch(rf"({NAME_PATTERN})(-\d+)?", name)
+    pid = name[len(NAME_PREFIX) :][:6] if link else ""
+    maker = int(pid, 16) if link else next((int(word) for word in name.split("-") if word.isdigit()), 0)
     own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     return maker not in own and psutil.pid_exists(maker)
 
@@ -56,7 +60,7 @@ def _host_state() -> dict[str, frozenset[str]]:
     # os.walk passes over what another process removes meanwhile.
     found = [Path(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names]
     groups = {str(path) for path in found if path.match("pybench*") and not _is_anothers(path.name)}
-    links = {path.name for path in Path("/sys/class/net").iterdir()}
+    links = {path.name for path in Path("/sys/class/net").iterdir() if not _is_anothers(path.name)}
     children = {f"{child.pid} {child.name()}" for child in psutil.Process().children(recursive=True)}
     return {
         "mounts": frozenset(mounts),

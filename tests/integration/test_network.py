@@ -521,7 +521,7 @@ def _bridges(prefix: str = "pyb") -> list[str]:
         return [link for link in link_names(routes) if link.startswith(prefix)]
 
 
-@pytest.mark.parametrize("name", ["eth0", "pyb", "pyb123456-2", "pyb12345g", "docker0"])
+@pytest.mark.parametrize("name", ["eth0", "pyb", "pyb123456a-2", "pyb12345ga", "docker0"])
 def test_the_removers_touch_nothing_of_others(name: str) -> None:
     """A journal entry with a name that pybench does not give is refused."""
     with pytest.raises(LeftoverError, match="no name that pybench gives"):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import ipaddress
+import itertools
 import os
+import random
+import string
 import time
 from collections.abc import Iterator
 from types import TracebackType
@@ -25,6 +28,9 @@ from pybench.runtime.errors import LeftoverError
 from pybench.runtime.journal import Journal, state_directory
 
 NAME_PREFIX = "pyb"
+NAME_PATTERN = rf"{NAME_PREFIX}[0-9a-f]{{6}}[0-9a-z]"
+"""Then the maker's pid, in base sixteen, and what tells its bridges apart."""
+_letters = itertools.cycle(random.sample(string.digits + string.ascii_lowercase, 36))
 REMOVAL_PATIENCE = 30.0
 """Seconds until the kernel must have removed links: it does so behind our back, in batches."""
 POLL_INTERVAL = 0.005
@@ -45,6 +51,11 @@ NO_IPV6 = {"disable_ipv6": "1"}
 """No link-local address, which would be a way to the host past the rules for IPv4."""
 
 
+def new_name() -> str:
+    """A name that tells who made it; with a port's number it has the 15 characters that a link may have."""
+    return f"{NAME_PREFIX}{os.getpid():06x}{next(_letters)}"
+
+
 class Bridge:
     """A context manager; containers join it through a `NetworkPool`.
 
@@ -60,7 +71,7 @@ class Bridge:
         addresses: ipaddress.IPv4Network = DEFAULT_RANGE,
     ) -> None:
         """`addresses` is the range in which a free subnet is looked for."""
-        self.name = f"{NAME_PREFIX}{os.urandom(3).hex()}"
+        self.name = new_name()
         self.siblings = siblings
         self.index = 0
         self.missing: dict[str, str] = {}

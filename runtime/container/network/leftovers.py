@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 
 from pybench.runtime.container.network import firewall
-from pybench.runtime.container.network.bridge import NAME_PREFIX, remove_links
+from pybench.runtime.container.network.bridge import NAME_PATTERN, remove_links
 from pybench.runtime.container.network.links import link_errors, link_names, route_socket
 from pybench.runtime.errors import LeftoverError
 
-_OUR_NAME = re.compile(rf"{NAME_PREFIX}[0-9a-f]{{6}}")
+_OUR_NAME = re.compile(NAME_PATTERN)
 
 
 def _our_name(name: str) -> str:
