@@ -34,6 +34,9 @@ VERBS = {
 """Every verb with its first help line; its module, of the same name, is imported when it is used."""
 
 
+_CALLED = "pybench.called"
+
+
 class LazyGroup(TyperGroup):
     """Knows its verbs without importing them, so that `pybench --help` answers at once.
 
@@ -44,11 +47,16 @@ class LazyGroup(TyperGroup):
         """The verbs in the order in which a newcomer needs them."""
         return list(VERBS)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401
+        """A verb that is called, and not only shown, is looked up as a whole."""
+        ctx.meta[_CALLED] = True
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
         """Import a verb; for the overview its help line is enough."""
         if cmd_name not in VERBS:
             return None
-        if ctx.resilient_parsing or _only_overview():
+        if ctx.resilient_parsing or not ctx.meta.get(_CALLED):
             return typer.main.get_command(_overview_of(cmd_name))
         module = importlib.import_module(f"pybench.harness.cli.{cmd_name}")
         return typer.main.get_command(module.app)
@@ -58,10 +66,6 @@ def _overview_of(verb: str) -> typer.Typer:
     overview = typer.Typer(add_completion=False, rich_markup_mode=None)
     overview.command(help=VERBS[verb])(lambda: None)
     return overview
-
-
-def _only_overview() -> bool:
-    return all(word.startswith("-") for word in sys.argv[1:])
 
 
 def _show_version(wanted: bool) -> None:

@@ -12,8 +12,16 @@ import pytest
 from oci_bundles import Runtime
 
 from pybench.runtime.container.network.bridge import NAME_PATTERN, NAME_PREFIX
+from pybench.runtime.container.system_calls import AT_FDCWD, CLONE_NEWNS, MS_PRIVATE, mount_setattr, unshare
 from pybench.runtime.journal import Journal, open_journal
 from pybench.vm_images import Image, build
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where tests run in several processes, each has mounts of its own, or it would see those of the others."""
+    if hasattr(session.config, "workerinput") and os.geteuid() == 0:
+        unshare(CLONE_NEWNS)
+        mount_setattr(AT_FDCWD, "/", propagation=MS_PRIVATE, recursive=True)
 
 
 @pytest.fixture(scope="session")
