@@ -107,12 +107,14 @@ def format_bytes(value: float, digits: int = DIGITS) -> str:
 
 
 def format_value(value: float, unit: str, digits: int = DIGITS) -> str:
-    """A value in any unit of the model: `s` and `B` with prefixes, others as they are (`12.3 1/s`)."""
+    """A value in any unit of the model: `s`, `B` and `B/s` with prefixes, others as they are (`12.3 1/s`)."""
     match unit:
         case "s":
             return format_seconds(value, digits)
         case "B":
             return format_bytes(value, digits)
+        case "B/s":
+            return f"{format_bytes(value, digits)}/s" if math.isfinite(value) else "-"
         case "":
             return _significant(value, digits)
         case _:

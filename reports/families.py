@@ -31,7 +31,13 @@ FAMILIES = (
     Family("memory", "Memory", "Memory", ("memory.",), "each"),
     Family("density", "Density", "What one more instance costs", ("density.",), "curve"),
     Family("rate", "Rate", "How many starts a second", ("rate.",), "each"),
-    Family("throughput", "Throughput", "How fast work goes inside", ("throughput.", "network."), "overhead"),
+    Family(
+        "throughput",
+        "Throughput",
+        "How fast work goes inside",
+        ("throughput.", "network.", "latency."),
+        "overhead",
+    ),
     Family("interference", "Interference", "What neighbours do to each other", ("interference.",), "matrix"),
     Family("isolation", "Isolation", "What leaks", ("isolation.",), "verdicts"),
 )

@@ -14,9 +14,11 @@ DASH = "—"
 NO_BREAK_SPACE = "\u00a0"
 TIMES = "×"
 UNSPACED = frozenset({TIMES, ""})
+_BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
-    "B": ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
+    "B": _BYTES,
+    "B/s": tuple((divisor, f"{name}/s") for divisor, name in _BYTES),
 }
 """Divisors, largest first, of the units that are scaled for reading; other units are shown as they are."""
 

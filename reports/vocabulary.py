@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pybench.reports.numbers import one_line
+from pybench.reports.work_texts import WORK_TEXTS
 
 BASELINE = "process"
 LIMIT = "floor"
@@ -183,6 +184,7 @@ METRICS = {
         "the monitor of {high} holds {ratio} the file pages of that of {low}",
         "the monitor of {target} holds {value} of files",
     ),
+    **{name: MetricText(*texts) for name, texts in WORK_TEXTS.items()},
 }
 
 MARK_MEANINGS = {
@@ -213,7 +215,7 @@ _QUALIFIER_TEXTS = {
     ("sysinfo", "host"): "sysinfo(2) tells the host’s figures",
     ("sysinfo", "refused"): "sysinfo(2) refused",
 }
-UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind", "looks"})
+UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind", "looks", "spread"})
 """Recorded with every sample and listed under validity, but not beside each number."""
 CAVEAT_KEYS = frozenset({"accel", "degraded", "limits", "image-ids", "rootless", "pretended"})
 CAVEATS = frozenset({("cgroup", "none")})

@@ -16,7 +16,7 @@ from pybench.harness.stats import CellKey, cells
 Verdict = Literal["faster", "slower", "smaller", "larger", "same", "inconclusive"]
 """Times and rates are faster or slower, sizes and counts smaller or larger."""
 FALSE_DISCOVERY_RATE: Final = 0.05
-_RATE: Final = "1/s"
+_RATES: Final = frozenset({"1/s", "B/s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +115,12 @@ def direction_of(
 
 def worse_direction(cell: CellKey) -> int:
     """1 where more is worse, which is everything but rates; -1 for these."""
-    return -1 if cell[3] == _RATE else 1
+    return -1 if cell[3] in _RATES else 1
 
 
 def _words(cell: CellKey, direction: int) -> tuple[Verdict, bool]:
     """The word for a change in this direction, and whether it is for the worse."""
     worse = direction == worse_direction(cell)
-    if cell[3] in {"s", _RATE}:
+    if cell[3] == "s" or cell[3] in _RATES:
         return ("slower" if worse else "faster"), worse
     return ("larger" if direction > 0 else "smaller"), worse

@@ -10,6 +10,8 @@ from pybench.harness.measure.memory import read_memory
 from pybench.harness.measure.restart import RestartSettings, measure_restart
 from pybench.harness.measure.startup import read_startup
 from pybench.harness.measure.teardown import read_teardown
+from pybench.harness.measure.throughput import METRICS as THROUGHPUT_METRICS
+from pybench.harness.measure.throughput import ThroughputSettings, measure_throughput
 
 __all__ = ["MEASUREMENTS", "Measurement", "Metric", "Reading", "measurement_of", "metric_of"]
 
@@ -58,6 +60,13 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
                 Metric("memory.guest.kernel", "B", "what the guest's kernel keeps for itself"),
             ),
             at_ready=read_memory,
+        ),
+        Measurement(
+            name="throughput",
+            description="how much an instance gets done: processor, memory, system calls, switches, files",
+            metrics=THROUGHPUT_METRICS,
+            procedure=measure_throughput,
+            settings=ThroughputSettings,
         ),
     )
 }

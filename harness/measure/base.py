@@ -38,6 +38,8 @@ class Reading:
     """Under what it was read, such as `instances=4`; added to those of the scenario."""
     qualifiers: Mapping[str, str] = field(default_factory=dict)
     """What must be said beside it, beyond what is said of its instance."""
+    doubt: str = ""
+    """Why the value must not count, where whoever took it knows; it is stored as rejected."""
 
 
 Reader = Callable[[Instance], list[Reading]]

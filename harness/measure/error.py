@@ -60,6 +60,8 @@ def rejections(readings: Sequence[Reading], errors: Sequence[float]) -> list[str
 
 
 def _reason(reading: Reading, error: float) -> str:
+    if reading.value is not None and reading.doubt:
+        return reading.doubt
     if reading.value is None or error <= LARGEST_SHARE * abs(reading.value):
         return ""
     value, estimate = (format_value(number, reading.unit) for number in (reading.value, error))

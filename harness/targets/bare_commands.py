@@ -72,7 +72,7 @@ class BareCommands:
                 self._end_session(child.pid)
         if done.truncated:
             raise InstanceError(f"{command[0]} printed more than {output_limit} bytes")
-        return Completed(done.status, done.output, done.errors)
+        return Completed(done.status, done.output, done.errors, printing=done.printing)
 
     def copy_in(self, path: str, content: bytes, mode: int) -> None:
         """Write a new file of the host, which is removed in the end; or of the root directory.

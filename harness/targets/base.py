@@ -118,6 +118,10 @@ class Completed:
     stdout: bytes
     """Bounded; hostile."""
     stderr: bytes
+    channel: str = "pipe"
+    """By which it came here: `pipe`, `virtio-serial` or `isa-serial`."""
+    printing: tuple[int, int] | None = None
+    """When the first and the last of `stdout` arrived, in nanoseconds of the host's CLOCK_MONOTONIC."""
 
 
 @runtime_checkable

@@ -85,7 +85,7 @@ class ContainerInstance:
         done = self._container.execute(command, request)
         if done.truncated:
             raise InstanceError(f"{command[0]} in the container printed more than {output_limit} bytes")
-        return Completed(done.status, done.output, done.errors)
+        return Completed(done.status, done.output, done.errors, printing=done.printing)
 
     def copy_in(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """Make a new file in it; the image must have /bin/sh.

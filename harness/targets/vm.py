@@ -99,7 +99,7 @@ class VmInstance:
         done = self.machine.execute(
             command, stdin=stdin, environment=environment, timeout=timeout, maximum=output_limit
         )
-        return Completed(done.status, done.output, done.errors)
+        return Completed(done.status, done.output, done.errors, done.channel, done.printing)
 
     def copy_in(self, path: str, content: bytes, mode: int = 0o644) -> None:
         """Make a file in the guest.

@@ -40,6 +40,8 @@ class Completed:
     errors: bytes
     truncated: bool
     """More was printed than was kept."""
+    printing: tuple[int, int] | None = None
+    """When the first and the last of `output` arrived, in nanoseconds of CLOCK_MONOTONIC."""
 
 
 def receive_master(connection: socket.socket) -> int:
@@ -154,7 +156,7 @@ class Exchange:
             InstanceError: it did not end in time.
         """
         try:
-            ended, truncated, kept = self._read(child.pidfd, timeout, maximum)
+            ended, truncated, kept, arrivals = self._read(child.pidfd, timeout, maximum)
             if not ended:
                 raise InstanceError(f"the command did not end within {timeout:g} s")
         except BaseException:
@@ -164,11 +166,15 @@ class Exchange:
             finally:
                 reap(child.pidfd)
             raise
-        return Completed(reap(child.pidfd), bytes(kept[0]), bytes(kept[1]), truncated)
+        printing = (arrivals[0], arrivals[-1]) if arrivals else None
+        return Completed(reap(child.pidfd), bytes(kept[0]), bytes(kept[1]), truncated, printing)
 
-    def _read(self, pidfd: int, timeout: float, maximum: int) -> tuple[bool, bool, list[bytearray]]:
-        """Whether it ended, whether more was printed than kept, and what it printed."""
+    def _read(
+        self, pidfd: int, timeout: float, maximum: int
+    ) -> tuple[bool, bool, list[bytearray], list[int]]:
+        """Whether it ended, whether more was printed than kept, what was, and when the output came."""
         kept = [bytearray(), bytearray()]
+        arrivals: list[int] = []
         truncated = False
         poll = select.poll()
         for descriptor in (*self._readers, pidfd):
@@ -182,6 +188,7 @@ class Exchange:
             if left <= 0:
                 break
             events = poll.poll(min(left, DRAIN_PATIENCE) * 1000)
+            woken = time.monotonic_ns()
             if not events and ended:
                 break
             for descriptor, _ in events:
@@ -195,11 +202,14 @@ class Exchange:
                     poll.unregister(descriptor)
                     open_count -= 1
                     continue
+                if descriptor == self._readers[0]:
+                    # The first one, and the latest so far.
+                    arrivals[1:] = [woken]
                 sink = kept[self._readers.index(descriptor)]
                 room = max(0, maximum - len(sink))
                 truncated |= len(data) > room
                 sink += data[:room]
-        return ended, truncated, kept
+        return ended, truncated, kept, arrivals
 
     def _own(self, descriptor: int) -> int:
         self._closing.callback(os.close, descriptor)

@@ -48,6 +48,8 @@ class Completed:
     errors: bytes
     channel: str
     """`virtio-serial` or `isa-serial`."""
+    printing: tuple[int, int] | None = None
+    """When the first and the last of `output` arrived here, in nanoseconds of CLOCK_MONOTONIC."""
 
 
 @dataclass(slots=True)
@@ -102,14 +104,19 @@ class GuestCommands(abc.ABC):
             privileged=privileged,
         )
         streams = {Kind.OUTPUT: bytearray(), Kind.ERRORS: bytearray()}
+        arrivals: list[int] = []
 
         def keep(kind: Kind, data: bytes) -> None:
+            if kind is Kind.OUTPUT:
+                # The first one, and the latest so far.
+                arrivals[1:] = [time.monotonic_ns()]
             streams[kind] += data
             if len(streams[kind]) > maximum:
                 raise InstanceError(f"{command[0]} in the guest printed more than {maximum} bytes")
 
         status, channel = self._converse(request, _reader(stdin), keep, timeout + len(stdin) / _SLOWEST)
-        return Completed(status, bytes(streams[Kind.OUTPUT]), bytes(streams[Kind.ERRORS]), channel)
+        output, errors = (bytes(streams[kind]) for kind in (Kind.OUTPUT, Kind.ERRORS))
+        return Completed(status, output, errors, channel, (arrivals[0], arrivals[-1]) if arrivals else None)
 
     def copy_in(
         self, source: Path | bytes, path: str, *, mode: int = 0o644, timeout: float = COMMAND_SECONDS

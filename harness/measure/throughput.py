@@ -1,0 +1,90 @@
+"""Throughput: how much an instance gets done of each kind of work, by the image's program `measure`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Final, Literal, get_args
+
+from pydantic import AfterValidator, Field
+
+from pybench.harness.errors import InstanceError
+from pybench.harness.fields import Duration, MemorySize
+from pybench.harness.measure.base import Metric, ProcedureSettings, Reading
+from pybench.harness.measure.work import Worker, do_work, failed, worker
+
+if TYPE_CHECKING:
+    from pybench.harness.bench import Bench
+    from pybench.harness.model import ParameterValue
+
+Kind = Literal[
+    "cpu",
+    "cpu.float",
+    "memory.read",
+    "memory.write",
+    "memory.copy",
+    "syscall",
+    "switch",
+]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+LEAST_SECONDS: Final = 0.01
+_OVERHEAD: Final = 0.4
+"""Seconds that a kind takes beside its measured time."""
+_WARMING: Final = 1.25
+"""What it takes with its warm-up, as a multiple of its measured time."""
+
+METRICS: Final = (
+    Metric("throughput.cpu", "1/s", "integer operations that each need the one before, on one processor"),
+    Metric("throughput.cpu.float", "1/s", "the same with numbers of double precision"),
+    Metric("throughput.memory.read", "B/s", "bytes of a buffer larger than the caches, read in order"),
+    Metric("throughput.memory.write", "B/s", "the same, written"),
+    Metric("throughput.memory.copy", "B/s", "bytes copied from one such buffer to another"),
+    Metric("throughput.syscall", "1/s", "system calls that do next to nothing"),
+    Metric("throughput.switch", "1/s", "switches between two processes on one processor"),
+)
+UNITS: Final = {metric.name: metric.unit for metric in METRICS}
+
+
+def _distinct(kinds: list[Kind]) -> list[Kind]:
+    if len(set(kinds)) != len(kinds):
+        raise ValueError("a kind is named twice")
+    return kinds
+
+
+def _long_enough(seconds: float) -> float:
+    if seconds < LEAST_SECONDS:
+        raise ValueError("at least 10ms")
+    return seconds
+
+
+class ThroughputSettings(ProcedureSettings):
+    """Options of throughput."""
+
+    kinds: Annotated[list[Kind], Field(min_length=1), AfterValidator(_distinct)] | None = None
+    """By default all."""
+    duration: Annotated[Duration, AfterValidator(_long_enough)] = 0.5
+    """Seconds of each kind that are measured; warming up takes a quarter more."""
+    buffer: MemorySize = 64 << 20
+    """Bytes of memory that are gone through; larger than the processor's caches, or those are measured."""
+
+    def expected_seconds(self, launch: float, parameters: Mapping[str, ParameterValue]) -> float:  # noqa: ARG002
+        """One launch, and each kind in turn."""
+        return launch + len(self.kinds or KINDS) * (_WARMING * self.duration + _OVERHEAD)
+
+
+def measure_throughput(bench: Bench) -> None:
+    """Every kind of work in turn, in one instance."""
+    options = bench.options(ThroughputSettings)
+    instance = worker(bench.launch(), bench.target.name)
+    for kind in options.kinds or KINDS:
+        bench.record(_reading(instance, kind, options))
+
+
+def _reading(instance: Worker, kind: Kind, options: ThroughputSettings) -> Reading:
+    metric = f"throughput.{kind}"
+    try:
+        timed = do_work(instance, kind, options.duration, size=options.buffer)
+    except InstanceError as error:
+        if instance.ended:
+            raise
+        return failed(metric, UNITS[metric], error.message)
+    return timed.rate(metric, UNITS[metric])

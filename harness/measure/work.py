@@ -1,0 +1,112 @@
+"""Work that is done in an instance for a while, and timed from outside: by the host's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from pybench.harness.errors import InstanceError
+from pybench.harness.measure.base import Reading
+from pybench.harness.measure.program import Work, parse_printed, work_command
+from pybench.harness.targets.base import Completed, HasCommands, Instance
+from pybench.harness.units import format_seconds
+
+AGREEMENT: Final = 0.01
+"""Share by which two clocks may differ over a span. Beyond it one runs wrong, or was looked at too late."""
+PATIENCE: Final = 60.0
+"""Seconds beyond the measured ones that a command may take, with its warm-up, on a busy host."""
+FACTOR: Final = 10
+"""Under emulation preparing a file or a buffer takes many times as long."""
+
+
+class Worker(HasCommands, Instance, Protocol):
+    """An instance that can run commands."""
+
+
+def worker(instance: Instance, target: str) -> Worker:
+    """The same instance, for its commands.
+
+    Raises:
+        InstanceError: its target can run none.
+    """
+    if not isinstance(instance, HasCommands):
+        raise InstanceError(f"the target {target} cannot run commands in its instances")
+    return cast("Worker", instance)
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Work with the time that it took by both clocks."""
+
+    work: Work
+    host_span: int
+    """Nanoseconds between the arrivals of `begin` and of the result, on the host's clock."""
+    channel: str
+
+    @property
+    def disagreement(self) -> float:
+        """By which share of the host's span the clock inside tells another one."""
+        return abs(self.work.span - self.host_span) / self.host_span
+
+    @property
+    def doubt(self) -> str:
+        """Why this must not count, or nothing."""
+        if self.disagreement <= AGREEMENT:
+            return ""
+        inside, host = (format_seconds(span / 1e9, 4) for span in (self.work.span, self.host_span))
+        return f"the clock inside tells {inside} where the host's tells {host}"
+
+    def rate(self, metric: str, unit: str) -> Reading:
+        """How much was done each second of the host's clock."""
+        value = self.work.total / (self.host_span / 1e9)
+        error = value * self.disagreement
+        return Reading(
+            metric, unit, value, self.channel, error, doubt=self.doubt, qualifiers={"spread": self._spread()}
+        )
+
+    def latency(self, metric: str, nanoseconds: int) -> Reading:
+        """A duration of single operations, which only the clock inside can tell."""
+        value = nanoseconds / 1e9
+        return Reading(metric, "s", value, "guest-clock", value * self.disagreement, doubt=self.doubt)
+
+    def _spread(self) -> str:
+        """Between the slowest and the fastest batch, as a share of the median."""
+        batches = sorted(self.work.batches)
+        return f"{(batches[-1] - batches[0]) / batches[len(batches) // 2]:.1%}"
+
+
+def do_work(
+    instance: Worker,
+    kind: str,
+    seconds: float,
+    *,
+    size: int | None = None,
+    directory: str = "",
+    server: tuple[str, int] | None = None,
+) -> Timed:
+    """Have an instance do one kind of work for about so many seconds.
+
+    Raises:
+        InstanceError: it cannot, or what it printed is no result.
+    """
+    command = work_command(kind, seconds, size=size, directory=directory, server=server)
+    done = instance.execute(command, FACTOR * seconds + PATIENCE)
+    return timed(kind, done)
+
+
+def timed(kind: str, done: Completed) -> Timed:
+    """The result of a command that has ended.
+
+    Raises:
+        InstanceError: it failed, or what it printed is no result.
+    """
+    work = parse_printed(Work, kind, done.status, done.stdout, done.stderr)
+    first, last = done.printing or (0, 0)
+    if last <= first:
+        raise InstanceError(f"the result of {kind} came at once with its beginning, so it cannot be timed")
+    return Timed(work, last - first, done.channel)
+
+
+def failed(metric: str, unit: str, reason: str) -> Reading:
+    """A reading that says why there is no value."""
+    return Reading(metric, unit, None, "none", 0.0, reason)
