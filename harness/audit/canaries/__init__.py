@@ -11,8 +11,10 @@ from pybench.harness.audit.canaries.files import (
     SetuidFileCanary,
     TemporaryFileCanary,
 )
+from pybench.harness.audit.canaries.mounts import MountingCanary
 from pybench.harness.audit.canaries.network import AbstractSocketCanary, FramesCanary, ListenersCanary
 from pybench.harness.audit.canaries.process import ForkingCanary, ProcessCanary
+from pybench.harness.audit.canaries.terminal import TerminalCanary
 
 CANARIES: Final[dict[str, type[Canary]]] = {
     canary.name: canary
@@ -26,6 +28,8 @@ CANARIES: Final[dict[str, type[Canary]]] = {
         SecretFileCanary,
         SetuidFileCanary,
         DescriptorCanary,
+        MountingCanary,
+        TerminalCanary,
     )
 }
 """Every canary by its name."""

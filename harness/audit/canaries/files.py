@@ -73,18 +73,23 @@ class SetuidFileCanary(Canary):
 
 
 class DescriptorCanary(Canary):
-    """A file that the harness holds open and inheritable, and a variable of its environment."""
+    """A file and a directory that the harness holds open and inheritable, and a variable of its own."""
 
     name = "descriptor"
 
     def plant(self, removal: ExitStack) -> None:
-        """Open it in the harness, at a number that nobody else uses."""
+        """Open them in the harness."""
         self.content_token, self.variable_token = self.token(), self.token()
         path = self.planting.place.path / "descriptor"
         _write(removal, path, self.content_token.encode(), 0o600)
         self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         removal.callback(os.close, self.number)
         os.set_inheritable(self.number, True)
+        self.directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        removal.callback(os.close, self.directory)
+        os.set_inheritable(self.directory, True)
+        found = os.fstat(self.directory)
+        self.identity = f"{found.st_dev}:{found.st_ino}"
         self.variable = f"{VARIABLE}_SECRET"
         os.environ[self.variable] = self.variable_token
         removal.callback(os.environ.pop, self.variable, None)

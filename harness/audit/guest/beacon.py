@@ -6,6 +6,7 @@ It stands alone, as the payload does. Its token is its only argument, and it ans
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import selectors
 import signal
@@ -14,6 +15,18 @@ import sys
 
 PENDING = 40
 """Signals that are queued and never delivered: they count against the user, not the process."""
+
+
+def answer(request: bytes, token: str) -> bytes:
+    """To `connect NAME` the error of connecting to that abstract socket; to anything else the token."""
+    if not request.startswith(b"connect "):
+        return token.encode("ascii")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        try:
+            asking.connect(b"\0" + request[8:])
+        except OSError as error:
+            return errno.errorcode.get(error.errno or 0, "?").encode("ascii")
+    return b"connected"
 
 
 def main(token: str) -> None:
@@ -44,8 +57,8 @@ def main(token: str) -> None:
                     connection.sendall(token.encode("ascii"))
                     connection.close()
                 else:
-                    _, sender = datagram.recvfrom(64)
-                    datagram.sendto(token.encode("ascii"), sender)
+                    request, sender = datagram.recvfrom(128)
+                    datagram.sendto(answer(request, token), sender)
 
 
 if __name__ == "__main__":

@@ -149,17 +149,18 @@ def opens_for_writing(path: str) -> str:
 
 
 def throw_away(given: Given, namespaces: int) -> str:
-    """Where the target shares the host's namespaces, go into new ones before anything is changed there.
+    """Go into new namespaces before anything is changed, so that neither the host nor a later probe sees it.
+
+    Where the target has namespaces of its own and may not make others, it goes on in those.
 
     Returns:
-        The name of the error if that failed, and nothing may be tried; else an empty text.
+        The name of the error if nothing may be tried, because the namespaces are the host's; else an empty
+        text.
     """
-    if not given.get("shared"):
-        return ""
     _, fault = system_call("unshare", namespaces)
-    if fault or not namespaces & CLONE_NEWNS:
-        return fault
-    return system_call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)[1]
+    if not fault and namespaces & CLONE_NEWNS:
+        _, fault = system_call("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+    return fault if given["shared"] else ""
 
 
 def _answer(identifier: str, given: Given, shape: re.Pattern[bytes]) -> Facts:

@@ -265,7 +265,8 @@ PROBES: tuple[Probe, ...] = (
         remediation="Set no_new_privs, and mount everything nosuid.",
         references=("https://docs.kernel.org/userspace-api/no_new_privs.html",),
         expected=Expected.of(
-            "LIIS", note="all that our containers mount is nosuid, in the privileged profile too"
+            "LIII",
+            note="all that our containers mount is nosuid, in every profile; so is a guest's /tmp",
         ),
         canaries=("setuid-file",),
         parameters=_setuid_paths,
