@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pybench.harness.audit.session import Tell
     from pybench.harness.audit.subjects.base import SubjectMaker
 
-TARGETS: Final = ("process", "container", "vm")
+TARGETS: Final = ("process", "chroot", "container", "vm")
 """Those that can be audited, by name."""
 _PROFILES: Final[tuple[ProfileName, ...]] = get_args(ProfileName)
 _NETWORKS: Final = ("none", "bridge")
@@ -57,6 +57,10 @@ def _made(name: str, profiles: Sequence[ProfileName], network: str) -> list[Subj
         from pybench.harness.audit.subjects.process import ProcessMaker  # noqa: PLC0415
 
         return [ProcessMaker()]
+    if name == "chroot":
+        from pybench.harness.audit.subjects.target import TargetMaker  # noqa: PLC0415
+
+        return [TargetMaker("chroot", "chroot", shared=True, address="127.0.0.1")]
     if name == "vm":
         from pybench.harness.audit.subjects.machine import MachineMaker  # noqa: PLC0415
 

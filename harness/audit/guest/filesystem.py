@@ -69,9 +69,16 @@ def look_into_tmp(given: Given, seen: Sightings) -> Facts:
 
 
 @part("M2")
-def identify_the_root(_given: Given, _seen: Sightings) -> Facts:
-    """Which directory our root is, and that of process 1."""
-    return {"root": identity("/"), "first": identity("/proc/1/root/.")}
+def identify_the_root(given: Given, _seen: Sightings) -> Facts:
+    """Which directory our root is, and that of process 1 and of one of the host's processes."""
+    roots = [identity(f"/proc/{pid}/root/.") for pid in (1, given["pid"])]
+    return {"root": identity("/"), "others": [root for root in roots if root]}
+
+
+def identity_of(descriptor: int) -> str:
+    """Device and inode of an open file or directory."""
+    found = os.fstat(descriptor)
+    return f"{found.st_dev}:{found.st_ino}"
 
 
 def climb(directory: int) -> str:
@@ -81,10 +88,9 @@ def climb(directory: int) -> str:
     except OSError:
         return ""
     try:
-        found = os.fstat(top)
+        return identity_of(top)
     finally:
         os.close(top)
-    return f"{found.st_dev}:{found.st_ino}"
 
 
 def directories() -> list[int]:
@@ -109,7 +115,7 @@ def climb_out(_given: Given, _seen: Sightings) -> Facts:
         reached.append(["second chroot", climb(top)])
     except OSError as error:
         fault = name_of(error)
-    return {"reached": reached, "chroot": fault}
+    return {"reached": reached, "root": identity_of(top), "chroot": fault}
 
 
 def climb_from(path: str) -> str:

@@ -165,7 +165,7 @@ PROBES: tuple[Probe, ...] = (
         references=("https://docs.kernel.org/admin-guide/devices.html",),
         expected=Expected.of(
             "LIIS",
-            chroot="L",
+            chroot="I",
             note="the privileged profile has the same small /dev as the others",
         ),
         judge=_devices,
@@ -187,6 +187,7 @@ PROBES: tuple[Probe, ...] = (
         ),
         expected=Expected.of(
             "LIII",
+            chroot="I",
             note="everything that our privileged profile and our guests mount is nodev, too",
         ),
         parameters=_disk,
@@ -204,7 +205,11 @@ PROBES: tuple[Probe, ...] = (
         handling="They are not in a container's own /dev. In a guest they belong to its kernel.",
         remediation=_OWN_DEVICES,
         references=("https://man7.org/linux/man-pages/man4/mem.4.html",),
-        expected=Expected.of("LIIS", note="the privileged profile has the same small /dev as the others"),
+        expected=Expected.of(
+            "LIIS",
+            chroot="I",
+            note="the privileged profile has the same small /dev as the others",
+        ),
         judge=_kernel_devices,
     ),
     Probe(
@@ -225,7 +230,7 @@ PROBES: tuple[Probe, ...] = (
             "https://man7.org/linux/man-pages/man2/TIOCSTI.2const.html",
             "https://nvd.nist.gov/vuln/detail/CVE-2017-5226",
         ),
-        expected=Expected.of("LIII"),
+        expected=Expected.of("LIII", chroot="I"),
         canaries=("terminal",),
         judge=_terminal,
     ),
@@ -246,7 +251,7 @@ PROBES: tuple[Probe, ...] = (
     ),
     Probe(
         id="C2",
-        title="execve may give it rights",
+        title="It may gain rights by execve",
         category="devices",
         severity="medium",
         rationale="Setuid files and file capabilities are the usual way from a service's user to root.",

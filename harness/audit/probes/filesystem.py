@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.audit.canaries.files import TEMPORARY, TemporaryFileCanary
 from pybench.harness.audit.canaries.mounts import MountingCanary
+from pybench.harness.audit.canaries.process import ProcessCanary
 from pybench.harness.audit.model import (
     Expected,
     Parameters,
@@ -40,6 +41,10 @@ def _temporary(observation: Observation) -> Verdict:
     return found if found.is_leak else isolated(f"its own {TEMPORARY} holds none of the host's files")
 
 
+def _process(ground: Ground) -> Parameters:
+    return {"pid": ground.canary(ProcessCanary).pid}
+
+
 def _identity(path: str) -> str:
     found = Path(path).stat()
     return f"{found.st_dev}:{found.st_ino}"
@@ -52,8 +57,8 @@ def _root(observation: Observation) -> Verdict:
     found = []
     if observation.text("root") == host:
         found.append(f"/ is {host}, the host's root")
-    if observation.text("first") == host:
-        found.append(f"/proc/1/root is {host}, the host's root")
+    if host in observation.texts("others"):
+        found.append(f"/proc/<pid>/root is {host}, the host's root")
     if found:
         return leak("the host's root directory is within reach", *found)
     return isolated(f"its root is {observation.text('root')}, the host's {host}")
@@ -62,11 +67,11 @@ def _root(observation: Observation) -> Verdict:
 def _climbing(observation: Observation) -> Verdict:
     if observation.subject.own_kernel:
         return isolated("there is no directory of the host's to climb to")
-    host = _identity("/")
-    rows = observation.rows("reached")
-    found = [f"from the {row[0]}: {host}" for row in rows if len(row) == 2 and row[1] == host]  # noqa: PLR2004
+    host, own = _identity("/"), observation.text("root")
+    rows = [row for row in observation.rows("reached") if len(row) == 2]  # noqa: PLR2004
+    found = [f"from the {start}: {top}" for start, top in rows if top == host or top not in {"", own}]
     if found:
-        return leak("climbing leads to the host's root", *evidence(found))
+        return leak("climbing leads out of its root", *evidence(found))
     return isolated(f"climbing from {len(rows)} directories ends at its own root")
 
 
@@ -211,6 +216,8 @@ PROBES: tuple[Probe, ...] = (
         remediation=_OWN_MOUNTS,
         references=("https://man7.org/linux/man-pages/man2/pivot_root.2.html",),
         expected=Expected.of("LIII"),
+        canaries=("process",),
+        parameters=_process,
         judge=_root,
     ),
     Probe(
@@ -249,13 +256,14 @@ PROBES: tuple[Probe, ...] = (
         references=("https://docs.docker.com/reference/cli/docker/container/run/",),
         expected=Expected.of(
             "LIII",
+            chroot="I",
             note="all our containers and guests have a read-only root unless they ask for a writable one",
         ),
         judge=_writable_root,
     ),
     Probe(
         id="M5",
-        title="hosts, resolv.conf and hostname can be changed",
+        title="Its hosts, resolv.conf and hostname can be changed",
         category="filesystem",
         severity="medium",
         rationale="They decide whom a name leads to, for every program inside.",
@@ -266,7 +274,7 @@ PROBES: tuple[Probe, ...] = (
         ),
         remediation="Mount them read-only, and drop CAP_SYS_ADMIN.",
         references=("https://man7.org/linux/man-pages/man5/hosts.5.html",),
-        expected=Expected.of("LILI", note="in our guests they are on a disk that is read-only"),
+        expected=Expected.of("LILI", chroot="I", note="in our guests they are on a disk that is read-only"),
         judge=_host_files,
         mutates=True,
     ),
@@ -287,7 +295,7 @@ PROBES: tuple[Probe, ...] = (
             "Nothing hides them but a mount of a whole file system; give volumes paths that tell nothing."
         ),
         references=("https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html",),
-        expected=Expected.of("LLLI"),
+        expected=Expected.of("LLLI", chroot="I"),
         judge=_mount_paths,
     ),
     Probe(

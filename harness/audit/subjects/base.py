@@ -27,6 +27,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/root",
 }
+IDLE: Final = ("/bin/sh", "-c", f"echo {BEACON}; exec sleep 2147483647")
+"""The first process where there is no Python."""
 VOLUMES: Final = "/run/pybench-audit"
 """Where the volumes are inside, under their names."""
 

@@ -11,6 +11,7 @@ from pybench.harness.audit.payload import beacon
 from pybench.harness.audit.subjects.base import (
     BEACON,
     ENVIRONMENT,
+    IDLE,
     PYTHON,
     READY_SECONDS,
     VARIABLE,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 LIMITS: Final = Limits(memory=192 << 20, cpus=1.0, pids=128)
 """What an audited container may use."""
-_IDLE: Final = ("/bin/sh", "-c", f"echo {BEACON}; exec sleep 2147483647")
 _KINDS: Final[Mapping[ProfileName, Kind]] = {
     "default": "container",
     "strict": "strict",
@@ -132,7 +132,7 @@ class ContainerMaker:
         directory = planting.place.volumes
         spec = SandboxSpec(
             image.rootfs,
-            (PYTHON, "-I", "-c", beacon(), token) if python else _IDLE,
+            (PYTHON, "-I", "-c", beacon(), token) if python else IDLE,
             {**ENVIRONMENT, VARIABLE: token},
             Readiness(marking=False, line=BEACON),
             limits=LIMITS,

@@ -17,6 +17,7 @@ from pybench.harness.audit.payload import beacon
 from pybench.harness.audit.subjects.base import (
     BEACON,
     ENVIRONMENT,
+    IDLE,
     PYTHON,
     READY_SECONDS,
     STOP_SECONDS,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pybench.vm_images import Image
 
 MEMORY: Final = 256 << 20
-_IDLE: Final = ("/bin/sh", "-c", f"echo {BEACON}; exec sleep 2147483647")
 _NO_VOLUMES: Final[Mapping[str, str]] = {}
 
 
@@ -113,7 +113,7 @@ class MachineMaker:
 
 def _start(target: VmTarget, planting: Planting, image: Image, removal: ExitStack) -> MachineSubject:
     token = planting.tokens.make()
-    command = (PYTHON, "-I", "-c", beacon(), token) if has_python(image) else _IDLE
+    command = (PYTHON, "-I", "-c", beacon(), token) if has_python(image) else IDLE
     workload = Workload(
         "audit",
         image.name,
