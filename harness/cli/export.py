@@ -1,13 +1,28 @@
-"""`pybench export`: runs with all their samples as Parquet, CSV or JSON lines."""
+"""`pybench export`: runs with all their samples as Parquet, CSV or JSON lines, or for pytest-benchmark."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_record
+from pybench.harness.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pybench.harness.export.archive import ArchivedRun
+
+
+class Format(StrEnum):
+    """How they are written."""
+
+    ENDING = "by-ending"
+    PYTEST_BENCHMARK = "pytest-benchmark"
+
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -19,6 +34,9 @@ def export(
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="Its ending says how: .parquet, .csv, .jsonl."),
     ],
+    format_: Annotated[
+        Format, typer.Option("--format", help="As the file's ending says, or as JSON of pytest-benchmark.")
+    ] = Format.ENDING,
     store: StoreOption = "",
     results: ResultsOption = None,
 ) -> None:
@@ -30,6 +48,20 @@ def export(
         archived = [
             ArchivedRun(run, record.samples(name), record.conditions(name)) for name, run in chosen.items()
         ]
-    write_archive(output, archived)
+    if format_ is Format.PYTEST_BENCHMARK:
+        _write_for_pytest(output, archived)
+    else:
+        write_archive(output, archived)
     count = sum(len(each.samples) for each in archived)
     typer.echo(f"{len(archived)} runs with {count:,} samples in {output}")
+
+
+def _write_for_pytest(path: Path, archived: Sequence[ArchivedRun]) -> None:
+    from pybench.harness.export.json import write  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.export.pytest_benchmark import document  # noqa: PLC0415
+
+    if len(archived) != 1:
+        raise InputError(f"{path}: a document of pytest-benchmark is of one run, not of {len(archived)}")
+    if path.suffix.lower() != ".json":
+        raise InputError(f"{path}: its ending must be .json", "so that it can be read back")
+    write(path, document(archived[0].run, archived[0].samples))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pybench.harness.results import DATABASE
+
 if TYPE_CHECKING:
     from pybench.harness.store import Store
-
-DATABASE: Final = "pybench.sqlite"
 
 StoreOption = Annotated[
     str,

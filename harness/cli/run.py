@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from pybench.harness.cli.record import DATABASE, StoreOption
+from pybench.harness.cli.record import StoreOption
 from pybench.harness.errors import InputError, PybenchError
+from pybench.harness.results import DATABASE, results_beside
 
 if TYPE_CHECKING:
     from pybench.harness.model import Combination, Scenario
@@ -255,15 +256,8 @@ def _with_vm_option(scenario: Scenario, name: str, value: str) -> Scenario:
 
 
 def default_results(argument: str, path: Path) -> Path:
-    """`results/` beside the folder `scenarios` of the user's project, else in the current folder.
-
-    A shipped scenario lies in the installed package, where nothing of the user's belongs.
-    """
-    folder = path.absolute().parent
-    if path == Path(argument) and folder.name == "scenarios":
-        base = folder.parent
-        return Path("results") if base == Path.cwd() else base / "results"
-    return Path("results")
+    """Beside the user's own scenario; a shipped one lies where nothing of the user's belongs."""
+    return results_beside(path) if path == Path(argument) else Path("results")
 
 
 def check_destination(destination: Destination) -> None:

@@ -8,6 +8,7 @@ Three formats, told by the file's ending:
 - `.jsonl`: one object per line; each run, with `"record": "run"`, precedes its conditions and its samples.
 
 `.json`, the document that `pybench run --json` writes, can be read but holds less: not the scenario's text.
+So can pytest-benchmark's, whose values are all that it has.
 """
 
 from __future__ import annotations
@@ -206,9 +207,14 @@ def _read_parquet(path: Path) -> list[ArchivedRun]:
 
 
 def _read_document(path: Path) -> list[ArchivedRun]:
+    from pybench.harness.export.pytest_benchmark import is_document, records  # noqa: PLC0415 - not always needed
+
     document = json.loads(path.read_text(encoding="utf-8"))
+    if is_document(document):
+        run, samples = records(path, document)
+        return _assemble(_Records(runs=[run], samples=samples))
     if not isinstance(document, dict) or document.get("schema") != 1:
-        raise ValueError("it is not a document of `pybench run --json` in schema 1")
+        raise ValueError("it is neither a document of `pybench run --json` nor one of pytest-benchmark")
     run = {**document["run"], "source": "", "environment": {"fields": document["environment"]}}
     samples = [{"run": run["id"], **sample} for sample in document["samples"]]
     return _assemble(_Records(runs=[run], samples=samples))
