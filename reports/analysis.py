@@ -166,13 +166,16 @@ class Report:
         return tables[0] if tables else None
 
 
-def analyse(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()) -> Report:
+def analyse(
+    run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = (), *, with_series: bool = True
+) -> Report:
     """Everything there is to say about a run; never fails over what the samples hold.
 
     Args:
         run: the run, in whatever state it ended.
         samples: all of its samples, in the order in which they were stored.
         conditions: those of its steps, if they are at hand.
+        with_series: whether to tell what the samples say as series, which takes the longest.
     """
     samples = labelled(samples)
     cells: defaultdict[Cell, list[Sample]] = defaultdict(list)
@@ -191,7 +194,7 @@ def analyse(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions
         channels=channels_used(samples, by_cell),
         images=images_used(samples),
         environment=_environment(run),
-        circumstances=circumstances(run, samples, conditions),
+        circumstances=circumstances(run, samples, conditions, with_series=with_series),
     )
 
 

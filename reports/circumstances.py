@@ -43,7 +43,7 @@ class Circumstance:
 
 
 def circumstances(
-    run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions]
+    run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions], *, with_series: bool = True
 ) -> tuple[Circumstance, ...]:
     """Everything there is to say; of a run that kept no conditions, what its samples tell.
 
@@ -51,6 +51,7 @@ def circumstances(
         run: the run, whose environment holds the calibration of its channels.
         samples: all of its samples, in the order in which they were stored.
         conditions: those of its steps, in the order of the plan.
+        with_series: whether drift, dependence and modes are looked for.
     """
     if not samples:
         return ()
@@ -58,7 +59,7 @@ def circumstances(
     if conditions:
         found += [*_processors(conditions), *_waiting(conditions), *_memory(conditions)]
         found += [*_harness(samples, conditions)]
-    return (*found, *_series(samples))
+    return (*found, *(_series(samples) if with_series else ()))
 
 
 def _values(conditions: Sequence[Conditions], name: str) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pybench.harness.model import Conditions, Run, Sample
@@ -11,11 +12,13 @@ from pybench.reports.analysis import analyse, labelled
 from pybench.reports.colours import inks
 from pybench.reports.embedding import embedded_samples, script_safe_json
 from pybench.reports.figures import themes
+from pybench.reports.findings import finding
 from pybench.reports.numbers import one_line
-from pybench.reports.page import policy, scripts, templates, write_whole
+from pybench.reports.page import SITE_SOURCES, policy, scripts, templates, write_whole
 from pybench.reports.sections import Material, sections
 
-SCRIPTS = ("theme", "plotly", "figures", "samples", "decision")
+SCRIPTS = ("theme", "toggle", "plotly", "figures", "samples", "decision")
+_LIBRARY = frozenset({"plotly", "figures"})
 
 
 def write_report(
@@ -50,24 +53,61 @@ def render(
     standing: Standing = NO_PAST,
 ) -> str:
     """The whole page as text."""
+    return page_of(run, samples, conditions, standing).text
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page with the first thing it says, with and without the evidence."""
+
+    text: str
+    answer: str
+    headline: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a page that is part of a site links to, relative to the page."""
+
+    home: str
+    plotly: str
+    """Empty for a page without figures."""
+
+
+def page_of(
+    run: Run,
+    samples: Sequence[Sample],
+    conditions: Sequence[Conditions] = (),
+    standing: Standing = NO_PAST,
+    site: Site | None = None,
+) -> Page:
+    """The report of a run; complete in itself unless it is part of a site."""
     samples = labelled(samples)
-    report = analyse(run, samples, conditions)
+    is_drawn = site is None or bool(site.plotly)
+    report = analyse(run, samples, conditions, with_series=is_drawn)
     ink = inks(report.targets)
-    admitted = scripts(*SCRIPTS)
-    return (
+    found = sections(Material(report, samples, ink, standing, is_drawn))
+    names = [
+        name for name in SCRIPTS if name not in _LIBRARY or (is_drawn and (site is None or name != "plotly"))
+    ]
+    admitted = scripts(*names)
+    text = (
         templates()
         .get_template("report.html")
         .render(
             report=report,
             title=one_line(run.scenario, 80),
-            sections=sections(Material(report, samples, ink, standing)),
+            sections=found,
             inks=ink,
             sample_count=len(samples),
             embedded=embedded_samples(samples),
             themes=script_safe_json(themes(ink)),
             scripts=admitted,
-            policy=policy(admitted),
-            home="",
-            plotly_source="",
+            policy=policy(admitted, *(SITE_SOURCES if site and is_drawn else ())),
+            home=site.home if site else "",
+            plotly_source=site.plotly if site else "",
         )
     )
+    answer = found[0].content["findings"][0].text
+    table = report.headline(report.workloads[0]) if report.workloads else None
+    return Page(text, answer, finding(table) if table else answer)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from functools import cache
@@ -19,6 +20,8 @@ from pybench.reports.decision import score_text
 from pybench.reports.findings import finding
 from pybench.reports.numbers import count, one_line, slug
 
+SITE_SOURCES = ("'self'", "file:")
+"""Where the library that the pages of a site share comes from: a server, or the disk."""
 STATUSES = {
     "done": "complete",
     "running": "not ended",
@@ -41,11 +44,17 @@ def templates() -> Environment:
     environment.filters["slug"] = lambda parts: slug(*parts)
     environment.filters["one_line"] = one_line
     environment.filters["score"] = score_text
-    environment.filters["instant"] = lambda text: one_line(text, 40).replace("T", " ").replace("Z", " UTC")
+    environment.filters["instant"] = _instant
     environment.filters["status"] = STATUSES.__getitem__
     environment.globals["count"] = count
     environment.globals["finding"] = finding
     return environment
+
+
+def _instant(text: str) -> str:
+    """A stored instant for people: to the second, if it is one."""
+    matched = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z", text)
+    return f"{matched[1]} {matched[2]} UTC" if matched else one_line(text, 40)
 
 
 @cache

@@ -56,6 +56,8 @@ class Material:
     """With their parameters in the names of their workloads, as `analysis.labelled` gives them."""
     inks: Mapping[str, Ink]
     standing: Standing
+    is_drawn: bool = True
+    """Whether there are figures; their tables are there in any case."""
 
 
 def sections(material: Material) -> list[Section]:
@@ -102,7 +104,7 @@ def _family(material: Material, family: Family, tables: Sequence[MetricTable]) -
         (
             table,
             comparison_figure(table, material.inks)
-            if table.measured and (family.drawing != "headline" or table in headlines)
+            if material.is_drawn and table.measured and (family.drawing != "headline" or table in headlines)
             else None,
         )
         for table in tables
@@ -112,15 +114,16 @@ def _family(material: Material, family: Family, tables: Sequence[MetricTable]) -
 
 
 def _phases(material: Material) -> Iterator[Section]:
+    if not material.is_drawn:
+        return
     by_workload = groupby(material.report.phases, key=lambda bar: bar.workload)
     figures = [phase_figure(list(bars), material.inks) for _, bars in by_workload]
     yield from _of_figures("phases", "Phases", "Where the time of a start goes", figures)
 
 
 def _distributions(material: Material) -> Iterator[Section]:
-    figures = [
-        distribution_figure(table, material.inks) for table in material.report.tables if _is_spread(table)
-    ]
+    tables = [table for table in material.report.tables if material.is_drawn and _is_spread(table)]
+    figures = [distribution_figure(table, material.inks) for table in tables]
     yield from _of_figures("distributions", "Distributions", "Every sample", figures)
 
 
@@ -135,7 +138,7 @@ def _is_spread(table: MetricTable) -> bool:
 
 
 def _history(material: Material) -> Iterator[Section]:
-    past = history(material.standing, material.inks)
+    past = history(material.standing, material.inks) if material.is_drawn else None
     if past is not None:
         yield Section("history", "History", "Against its past", {"past": past})
 

@@ -77,7 +77,9 @@ def trend_finding(shown: Sequence[Trend]) -> str:
     runs = max(len(trend.runs) for trend in shown)
     changed = [trend for trend in shown if trend.points]
     if not changed:
-        return f"Over {count(runs, 'run')} no cell shows a change of its level."
+        metrics = {trend.cell[2] for trend in shown}
+        of = f" of {metric_text(metrics.pop()).title}" if len(metrics) == 1 else ""
+        return f"Over {count(runs, 'run')} no cell{of} shows a change of its level."
     latest = max(changed, key=lambda trend: trend.points[-1].position - len(trend.runs))
     _, target, metric, _, _ = latest.cell
     return f"{metric_text(metric).title} of {noun(target)}: {latest.change}."

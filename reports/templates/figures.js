@@ -6,24 +6,7 @@
   const byId = (id) => document.getElementById(id);
   const stored = (id) => JSON.parse(byId(id).textContent);
 
-  // ---- Theme ----------------------------------------------------------------------------------
-
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
-
-  function nameToggle() {
-    byId("theme").textContent = isDark() ? "Light theme" : "Dark theme";
-  }
-
-  function toggleTheme() {
-    root.dataset.theme = isDark() ? "light" : "dark";
-    try {
-      localStorage.setItem("pybench-theme", root.dataset.theme);
-    } catch (error) {
-      // Not remembered, still switched.
-    }
-    nameToggle();
-    drawAll();
-  }
 
   // ---- Figures --------------------------------------------------------------------------------
 
@@ -81,11 +64,7 @@
 
   // ---------------------------------------------------------------------------------------------
 
-  byId("theme").addEventListener("click", toggleTheme);
-  systemDark.addEventListener("change", () => {
-    nameToggle();
-    drawAll();
-  });
-  nameToggle();
+  root.addEventListener("themechange", drawAll);
+  systemDark.addEventListener("change", drawAll);
   drawInTurn(figures);
 })();
