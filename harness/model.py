@@ -197,7 +197,7 @@ class Combination:
 
 def parameter_label(parameters: Mapping[str, ParameterValue]) -> str:
     """`memory=128MiB, instances=2`."""
-    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+    return ", ".join(f"{name}={value}" for name, value in parameters.items()) if parameters else ""
 
 
 def combine(

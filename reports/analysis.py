@@ -187,7 +187,7 @@ def analyse(
     return Report(
         run=run,
         tables=_tables(cells, by_cell),
-        phases=phase_bars(samples),
+        phases=phase_bars(samples, by_cell),
         counts=launch_counts(samples),
         failures=failures,
         failures_left_out=left_out,

@@ -25,11 +25,12 @@ from pybench.reports.embedding import script_safe_json
 from pybench.reports.findings import finding, phase_finding, spread_finding
 from pybench.reports.numbers import count, one_line, single, slug
 from pybench.reports.phases import PhaseBar
+from pybench.reports.thinning import order_statistics
 from pybench.reports.vocabulary import Said
 
 ROW_HEIGHT = 64
 AXIS_HEIGHT = 60
-DRAWN_AT_ONCE = 4000
+DRAWN_AT_ONCE = 2000
 """Samples of one target that a figure shows one by one; of more, evenly spaced order statistics."""
 TAIL_KEPT = 200
 Values = npt.NDArray[np.float64]
@@ -274,9 +275,7 @@ def _drawn(values: Sequence[float]) -> Values:
     array = np.asarray(values, dtype=float)
     if len(array) <= DRAWN_AT_ONCE:
         return array
-    ordered = np.sort(array)
-    middle = np.linspace(TAIL_KEPT, len(ordered) - TAIL_KEPT - 1, DRAWN_AT_ONCE - 2 * TAIL_KEPT).astype(int)
-    return np.concatenate([ordered[:TAIL_KEPT], ordered[middle], ordered[-TAIL_KEPT:]])
+    return np.sort(array)[order_statistics(len(array), DRAWN_AT_ONCE, TAIL_KEPT)]
 
 
 def _jitter(n: int) -> Values:

@@ -16,6 +16,7 @@ from pybench.reports.findings import finding
 from pybench.reports.numbers import one_line
 from pybench.reports.page import SITE_SOURCES, policy, scripts, templates, write_whole
 from pybench.reports.sections import Material, sections
+from pybench.reports.thinning import thinned
 
 SCRIPTS = ("theme", "toggle", "plotly", "figures", "samples", "decision")
 _LIBRARY = frozenset({"plotly", "figures"})
@@ -87,6 +88,7 @@ def page_of(
     report = analyse(run, samples, conditions, with_series=is_drawn)
     ink = inks(report.targets)
     found = sections(Material(report, samples, ink, standing, is_drawn))
+    held = thinned(samples)
     names = [
         name for name in SCRIPTS if name not in _LIBRARY or (is_drawn and (site is None or name != "plotly"))
     ]
@@ -100,7 +102,8 @@ def page_of(
             sections=found,
             inks=ink,
             sample_count=len(samples),
-            embedded=embedded_samples(samples),
+            held=len(held.samples),
+            embedded=embedded_samples(held.samples),
             themes=script_safe_json(themes(ink)),
             scripts=admitted,
             policy=policy(admitted, *(SITE_SOURCES if site and is_drawn else ())),

@@ -6,6 +6,7 @@ import math
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pybench.harness.model import Estimate
 from pybench.harness.units import format_value
@@ -133,6 +134,7 @@ def visible(text: str, limit: int = 4000) -> str:
     return "".join(_spelled(character) for character in text.replace("\r\n", "\n"))
 
 
+@lru_cache(maxsize=4096)
 def one_line(text: str, limit: int = 64) -> str:
     """Foreign text as a label: like `visible`, but in one line and cut in the middle."""
     text = " ".join(visible(text, max(limit * 4, 400)).split())

@@ -8,13 +8,13 @@ the end of the start. A phase is drawn from one median instant to the next.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
 
 from pybench.harness.model import Estimate, Sample
-from pybench.harness.stats import counts, estimates
+from pybench.harness.stats import counts
 from pybench.reports.numbers import Quantity, estimated
 from pybench.reports.vocabulary import PHASE_PREFIX, Said, phase_name, said, target_order
 
@@ -62,19 +62,25 @@ class PhaseBar:
         return max(self.spans, key=lambda span: span.width)
 
 
-def phase_bars(samples: Sequence[Sample]) -> tuple[PhaseBar, ...]:
-    """A bar for each (workload, target) with phases; warm-ups and failed launches are left out."""
+def phase_bars(
+    samples: Sequence[Sample], by_cell: Mapping[tuple[str, str, str], Estimate]
+) -> tuple[PhaseBar, ...]:
+    """A bar for each (workload, target) with phases; warm-ups and failed launches are left out.
+
+    Args:
+        samples: all samples of a run.
+        by_cell: their estimates by (workload, target, metric).
+    """
     launches: defaultdict[tuple[str, str], defaultdict[int, dict[str, Sample]]]
     launches = defaultdict(lambda: defaultdict(dict))
-    counted: list[Sample] = []
     for sample in samples:
         is_phase = sample.metric.startswith(PHASE_PREFIX)
         if is_phase and counts(sample):
             launches[sample.workload, sample.target][sample.order][phase_name(sample.metric)] = sample
-            counted.append(sample)
     by_phase: defaultdict[tuple[str, str], dict[str, Estimate]] = defaultdict(dict)
-    for each in estimates(counted):
-        by_phase[each.workload, each.target][phase_name(each.metric)] = each
+    for (workload, target, metric), each in by_cell.items():
+        if metric.startswith(PHASE_PREFIX):
+            by_phase[workload, target][phase_name(metric)] = each
     return tuple(
         _bar(*key, launches=list(launches[key].values()), by_phase=by_phase[key])
         for key in sorted(launches, key=lambda key: (key[0], target_order(key[1])))

@@ -10,7 +10,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import sqlalchemy as sql
@@ -36,6 +36,7 @@ BRANCH: Final = "source.branch"
 HOST: Final = "host.name"
 _PARAMETERS_AT_ONCE: Final = 500
 """Ids in one statement: SQLite's oldest limit is 999 parameters (sqlite.org/limits.html)."""
+_ROWS_AT_ONCE: Final = 10_000
 
 CellName = tuple[str, str, str, str]
 """Of the cells of one metric: workload, target, unit, label of the parameters."""
@@ -259,11 +260,10 @@ class Store:
         """
         run_id = self.run(run_id).id
         table = tables.sample
-        columns = [table.c[name] for name in tables.SAMPLE_FIELDS]
+        columns = [table.c[field.name] for field in fields(Sample)]
         statement = sql.select(*columns).where(table.c.run == run_id).order_by(table.c.sequence)
         with self._translated("read"), self._engine.connect() as connection:
-            names = tables.SAMPLE_FIELDS
-            return [Sample(**dict(zip(names, row, strict=True))) for row in connection.execute(statement)]
+            return list(_as_samples(connection.execute(statement.execution_options(yield_per=_ROWS_AT_ONCE))))
 
     def conditions(self, run_id: str) -> list[Conditions]:
         """The conditions of a run's steps, in the order of the plan.
@@ -385,6 +385,14 @@ def _as_run(row: Mapping[str, Any]) -> Run:
     if run.status == "running" and is_dead(row["owner"]):
         return replace(run, status="abandoned")
     return run
+
+
+def _as_samples(rows: Iterable[Sequence[Any]]) -> Iterator[Sample]:
+    """Samples that share their names: of a million there are few different ones."""
+    shared: dict[str, str] = {}
+    for row in rows:
+        values: list[Any] = [shared.setdefault(each, each) if type(each) is str else each for each in row]
+        yield Sample(*values)
 
 
 def _batches(ids: Iterable[str]) -> Iterator[Sequence[str]]:

@@ -32,6 +32,7 @@ class Opened:
 
 
 Open = Callable[..., Opened]
+OpenPage = Callable[..., Opened]
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +47,30 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
-    """Write a report, open it, and wait until its figures are drawn."""
+def open_page(browser: Browser) -> Iterator[OpenPage]:
+    """Open an address and note whatever goes wrong there."""
     contexts = []
+
+    def open_it(address: str, **options: Any) -> Opened:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        opened = Opened(context.new_page())
+        page = opened.page
+        page.on("console", lambda message: opened.problems.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: opened.problems.append(str(error)))
+        page.on("dialog", lambda dialog: opened.problems.append(f"dialog: {dialog.message}"))
+        page.on("request", lambda request: opened.requests.append(request.url))
+        page.goto(address)
+        return opened
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def open_report(open_page: OpenPage, tmp_path: Path) -> Open:
+    """Write a report, open it, and wait until its figures are drawn."""
 
     def open_it(
         run: Run,
@@ -59,22 +81,12 @@ def open_report(browser: Browser, tmp_path: Path) -> Iterator[Open]:
         **options: Any,
     ) -> Opened:
         path = write_report(tmp_path / "report.html", run, samples, (), standing)
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        opened = Opened(context.new_page())
-        page = opened.page
-        page.on("console", lambda message: opened.problems.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: opened.problems.append(str(error)))
-        page.on("dialog", lambda dialog: opened.problems.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: opened.requests.append(request.url))
-        page.goto(path.as_uri())
+        opened = open_page(path.as_uri(), **options)
         if drawn:
-            page.wait_for_selector("html[data-drawn][data-unpacked]")
+            opened.page.wait_for_selector("html[data-drawn][data-unpacked]")
         return opened
 
-    yield open_it
-    for context in contexts:
-        context.close()
+    return open_it
 
 
 @pytest.fixture

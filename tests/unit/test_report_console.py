@@ -26,7 +26,7 @@ def test_whole_at_80_columns() -> None:
     text = printed(summary(make_run(), make_samples()))
     assert "\x1b" not in text
     assert max(len(line) for line in text.splitlines()) <= 80
-    assert "container        2.98 ms   2.88–3.12 ms  3.46 ms  40  2.91× (2.68–3.05)" in text
+    assert "container        2.98 ms   2.88–3.12 ms  3.46 ms  40  2.91× (2.68–3.06)" in text
     assert "vm                2.31 s    2.26–2.37 s        —  12" in text
     assert "…" not in text
 

@@ -228,3 +228,17 @@ def test_only_common_qualifiers_are_shared() -> None:
     mixed = [*samples([1.0]), *samples([1.0], qualifiers={"accel": "tcg", "net": "none"})]
     assert shared_qualifiers(mixed) == {"accel": "tcg"}
     assert shared_qualifiers([]) == {}
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 41])
+def test_the_bootstrap_of_medians_is_the_resampling_one(n: int) -> None:
+    """The medians that are drawn directly are distributed like medians of drawn resamples."""
+    numbers = np.random.default_rng(n).lognormal(0, 1, n)
+    one = np.ones(1)
+    ratios = [ratio(numbers, one, seed=seed) for seed in range(40)]
+    generator = np.random.default_rng(99)
+    resampled = np.median(generator.choice(numbers, size=(20_000, n)), axis=1)
+    expected = np.quantile(resampled, [0.025, 0.975])
+    spread = resampled.std() or 1.0
+    assert np.mean([each.low for each in ratios]) == pytest.approx(expected[0], abs=0.1 * spread)
+    assert np.mean([each.high for each in ratios]) == pytest.approx(expected[1], abs=0.1 * spread)
