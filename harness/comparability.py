@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.environment import Mismatch
 from pybench.harness.looks import LOOKS
 from pybench.harness.stats import cells, counts, shared_qualifiers
+from pybench.harness.verdicts import VERDICT
 
 if TYPE_CHECKING:
     from pybench.harness.model import Sample
 
-_MAY_DIFFER: Final = frozenset({"image", LOOKS})
-"""The image is usually the very thing compared; how often precision was looked at moves no value."""
+_MAY_DIFFER: Final = frozenset({"image", LOOKS, VERDICT, "severity"})
+"""The image is usually the very thing compared, and a verdict is; the number of looks moves no value."""
 
 
 def mismatched_qualifiers(left: Sequence[Sample], right: Sequence[Sample]) -> tuple[Mismatch, ...]:

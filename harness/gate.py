@@ -14,10 +14,13 @@ from pybench.harness.comparison.limits import Limits
 from pybench.harness.comparison.runs import Judged, judge, worse_direction
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
+from pybench.harness.verdicts import is_verdict, worsened
 
 Outcome = Literal["pass", "regression", "inconclusive"]
-Kind = Literal["regression", "maximum", "drift", "failures", "change point", "missing", "unsupported"]
-FAILING: Final[frozenset[Kind]] = frozenset({"regression", "maximum", "drift", "failures", "change point"})
+Kind = Literal["regression", "maximum", "drift", "failures", "change point", "leak", "missing", "unsupported"]
+FAILING: Final[frozenset[Kind]] = frozenset(
+    {"regression", "maximum", "drift", "failures", "change point", "leak"}
+)
 RATE: Final = 0.01
 """The false discovery rate, and so the probability that a night without any change raises an alarm."""
 RECENT: Final = 7
@@ -50,6 +53,8 @@ class Finding:
     """The run that the candidate was held against."""
     judged: Judged | None = None
     point: ChangePoint | None = None
+    said: str = ""
+    """Why, where no figure tells it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ def gate(
     that exceeds the limit. One against the older baseline alone is drift: each night too small to see,
     together too large. More failed launches than the baseline's, supported, are a regression whatever the
     times say. A change for the worse that exceeds the limit without support is told as unsupported, and the
-    gate is inconclusive if there is nothing worse; more samples would settle it.
+    gate is inconclusive if there is nothing worse; more samples would settle it. Of an audit, a leak that the
+    baseline did not have is a regression; verdicts are compared as they are.
     """
     changes = _changes(baseline, candidate, settings)
     old = _changes(older, candidate, settings) if older else []
@@ -112,6 +118,10 @@ def gate(
         ]
         known |= {found.cell for found in findings if found.kind == "drift"}
     findings += _level_changes(series or {}, known, settings)
+    findings += [
+        Finding("leak" if each.is_leak else "missing", each.cell, baseline.run, said=each.reason)
+        for each in worsened(baseline.samples, candidate.samples, settings.gates)
+    ]
     guilty = {start_of(found.cell) for found in findings if found.kind in {"regression", "drift"}}
     parts = attributions(
         [sample for sample in baseline.samples if start_of(cell_key(sample)) in guilty],
@@ -126,7 +136,7 @@ def _changes(baseline: Measured, candidate: Measured, settings: GateSettings) ->
     return [
         change(cell, samples, right.get(cell, []))
         for cell, samples in left.items()
-        if settings.gates(cell[2]) and any(not sample.warmup for sample in samples)
+        if settings.gates(cell[2]) and not is_verdict(cell) and any(not sample.warmup for sample in samples)
     ]
 
 
@@ -153,7 +163,7 @@ def _level_changes(series: Series, known: set[CellKey], settings: GateSettings) 
     """New levels for the worse that began in the last few runs and that nothing else has told."""
     findings = []
     for cell, medians in series.items():
-        if cell in known or not settings.gates(cell[2]):
+        if cell in known or is_verdict(cell) or not settings.gates(cell[2]):
             continue
         for point in change_points([median for _, median in medians])[-1:]:
             margin = settings.limits.of(cell).margin(point.before)

@@ -16,6 +16,7 @@ from pybench.harness.comparison.ranks import Values
 from pybench.harness.comparison.runs import direction_of, worse_direction
 from pybench.harness.gate import GateSettings, Measured
 from pybench.harness.stats import CellKey, cells, measured
+from pybench.harness.verdicts import is_verdict
 
 FEWEST_RUNS: Final = 4
 HEADROOM: Final = 2.0
@@ -106,7 +107,9 @@ def _nights(runs: int, wanted: int, generator: np.random.Generator) -> list[tupl
 
 def _gated(run: Measured, settings: GateSettings) -> _Run:
     grouped = {
-        cell: measured(samples) for cell, samples in cells(run.samples).items() if settings.gates(cell[2])
+        cell: measured(samples)
+        for cell, samples in cells(run.samples).items()
+        if settings.gates(cell[2]) and not is_verdict(cell)
     }
     return {cell: values for cell, values in grouped.items() if len(values)}
 

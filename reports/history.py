@@ -24,6 +24,7 @@ _WORDS = {
     "drift": "worse than an older baseline, in steps too small to see",
     "failures": "fails more often than its baseline",
     "change point": "on a level for the worse for the last runs",
+    "leak": "leaks what it did not leak before",
     "missing": "no longer measured",
     "unsupported": "worse by more than the limit, which too few samples support",
 }

@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.audit.model import Outcome
 from pybench.harness.errors import InputError
 from pybench.harness.model import Run, Sample
+from pybench.harness.verdicts import PREFIX, UNIT, VERDICT
 
 if TYPE_CHECKING:
     from pybench.harness.audit.model import Audit, AuditedTarget, Judged
     from pybench.harness.environment import ImageFacts
     from pybench.harness.store import Recorder
 
-PREFIX: Final = "isolation."
-UNIT: Final = "verdict"
 SCENARIO: Final = "audit"
-VERDICT: Final = "verdict"
 VALUES: Final[Mapping[Outcome, float]] = {
     Outcome.ISOLATED: 0.0,
     Outcome.SHARED: 1.0,

@@ -101,7 +101,7 @@ def _finding(finding: Finding) -> str:
         levels = f"{single(point.before, unit)} → {single(point.after, unit)}"
         return f"{said}: {levels} since {finding.against}, for {count(point.length, 'run')}"
     if judged is None:
-        return said
+        return f"{said}: {one_line(finding.said, 200)}"
     match finding.kind:
         case "failures":
             before, after = judged.change.baseline, judged.change.candidate

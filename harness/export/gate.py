@@ -112,6 +112,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "kind": finding.kind,
         **dict(zip(CELL_KEYS, finding.cell, strict=True)),
         "against": finding.against,
+        "said": finding.said,
         "change": cell_document(finding.judged) if finding.judged else None,
         "level": point and {"before": point.before, "after": point.after, "p": point.p, "runs": point.length},
     }

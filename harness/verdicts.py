@@ -1,0 +1,62 @@
+"""Verdicts of the audit in the record, and what the gate makes of them; pure.
+
+They are not measured with an error, so a change of one needs no support.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pybench.harness.stats import CellKey, cell_key
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Sample
+
+PREFIX: Final = "isolation."
+UNIT: Final = "verdict"
+VERDICT: Final = "verdict"
+"""The qualifier that tells a verdict in words."""
+LEAK: Final = "leak"
+ERROR: Final = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Worsened:
+    """A probe whose verdict became worse on one target."""
+
+    cell: CellKey
+    is_leak: bool
+    """Otherwise nothing is known of it any more."""
+    reason: str
+    """The verdict's own, in one line."""
+
+
+def is_verdict(cell: CellKey) -> bool:
+    """Whether a cell holds verdicts of the audit rather than measurements."""
+    return cell[2].startswith(PREFIX) and cell[3] == UNIT
+
+
+def worsened(
+    before: Iterable[Sample], after: Iterable[Sample], gates: Callable[[str], bool]
+) -> Iterator[Worsened]:
+    """What leaks now and did not before, and what was answered before and is not now.
+
+    A probe that only one of the two audits has is left out: that it leaks is no news of this change.
+    """
+    earlier, later = _latest(before), _latest(after)
+    for cell, sample in later.items():
+        if cell not in earlier or not gates(cell[2]):
+            continue
+        was, now = _outcome(earlier[cell]), _outcome(sample)
+        if was != now and now in {LEAK, ERROR}:
+            yield Worsened(cell, now == LEAK, sample.reason.split("\n", 1)[0])
+
+
+def _latest(samples: Iterable[Sample]) -> dict[CellKey, Sample]:
+    return {cell_key(sample): sample for sample in samples if is_verdict(cell_key(sample))}
+
+
+def _outcome(sample: Sample) -> str:
+    return sample.qualifiers.get(VERDICT, ERROR)
