@@ -215,7 +215,8 @@ class BareTarget:
 
         def start() -> BareInstance:
             # In the spawning thread, where no signal can come between the start and the bookkeeping.
-            started = launch(spawner, program, self._readiness, timeout, on_stage=surroundings.on_stage)
+            namespace = surroundings.namespace(spawner)
+            started = launch(spawner, program, self._readiness, timeout, namespace=namespace)
             return BareInstance(started, self._journal, self._qualifiers, self._running, surroundings)
 
         if self._asked is None:

@@ -107,7 +107,7 @@ class BareCommands:
             watched=(),
             awaited=0,
             timeout=START_SECONDS,
-            on_stage=self._surroundings.on_stage,
+            namespace=self._surroundings.namespace(self._spawner),
         )
         self._sessions[child.pid] = self._journal.record(
             "session", session=child.pid, started=leftovers.start_ticks(child.pid) or 0

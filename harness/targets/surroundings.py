@@ -17,6 +17,7 @@ from pybench.runtime.container.steps import Identity, Step, WorkingDirectory
 
 if TYPE_CHECKING:
     from pybench.runtime.container.image.users import User
+    from pybench.runtime.container.spawner import Spawner
 
 LOOPBACK: Final = "127.0.0.1"
 _FIRST_SAFE_DESCRIPTOR: Final = 64
@@ -38,10 +39,9 @@ class Surroundings:
     user: User | None = None
     """None: the harness's own."""
 
-    @property
-    def on_stage(self) -> bool:
-        """Whether it is cloned where nothing but the stage is mounted."""
-        return self.root is not None
+    def namespace(self, spawner: Spawner) -> int | None:
+        """The mount namespace that it is cloned in, as a descriptor; None: the spawning thread's."""
+        return spawner.stage.bare if self.root is not None and spawner.stage is not None else None
 
     @property
     def steps(self) -> tuple[Step, ...]:

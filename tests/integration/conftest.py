@@ -18,7 +18,7 @@ from pybench.vm_images import Image, build
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Where tests run in several processes, each has mounts of its own, or it would see those of the others."""
+    """Where tests run in several processes, each has mounts of its own, or it would see the others'."""
     if hasattr(session.config, "workerinput") and os.geteuid() == 0:
         unshare(CLONE_NEWNS)
         mount_setattr(AT_FDCWD, "/", propagation=MS_PRIVATE, recursive=True)
