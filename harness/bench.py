@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pybench.harness.errors import InstanceError, LeftoverError
+from pybench.harness.lateness import LANE
 from pybench.harness.measure.base import Measurement, MeasurementSettings, Reader, Reading, read_nothing
 from pybench.harness.measure.error import estimated_error, rejections
 from pybench.harness.tuning import is_held
@@ -74,7 +77,7 @@ class Conduct:
         return cls(measurement.procedure, failure, failure, settings)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Launch:
     """Something that was, or is about to be, launched."""
 
@@ -115,7 +118,10 @@ class Bench:
         self._clock = clock
         self._interruption = interruption
         self._calibration = calibration
+        self._thread = threading.current_thread()
         self._launches: list[_Launch] = []
+        self.is_ending = False
+        """Whether what `in_parallel` does is to end."""
         self._lateness = 0.0
         self._cut_short = False
 
@@ -158,7 +164,7 @@ class Bench:
         return self._open_target(target or self.target, workload or self.workload, number)
 
     def launch(self, on: Target | None = None, at_stopped: Reader = read_nothing) -> Instance:
-        """Start one instance and wait until it is ready.
+        """Start one instance and wait until it is ready; several threads may, each on a target of its own.
 
         Args:
             on: a target of `open`; by default the step's own.
@@ -170,15 +176,57 @@ class Bench:
         target = on or self._own_target
         launch = _Launch(at_stopped)
         self._launches.append(launch)
+        if threading.current_thread() is not self._thread:
+            launch.instance.append(target.launch(self.schedule.ready_timeout))
+            return self._launched(target, launch)
         self._clock.launching()
         # One call that launches and stores, without a line of Python in between: a signal cannot arrive
         # after the instance exists and before it is known here.
         launch.instance.extend(map(target.launch, (self.schedule.ready_timeout,)))
         self._lateness = self._clock.launched()
+        return self._launched(target, launch)
+
+    def _launched(self, target: Target, launch: _Launch) -> Instance:
         instance = launch.instance[0]
         if target is self._own_target:
             self.qualifiers = {**instance.qualifiers, **self.qualifiers}
         return instance
+
+    def in_parallel(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Do several things at once, each in a thread of its own, and wait for all of them.
+
+        The spans recorded next are judged by how late the harness was meanwhile. When one fails, or Ctrl-C
+        comes, `is_ending` tells the others, and they are waited for.
+
+        Raises:
+            BaseException: what the first of them that failed has raised.
+        """
+        errors: list[BaseException] = []
+
+        def do(job: Callable[[], None]) -> None:
+            try:
+                job()
+            except BaseException as error:
+                errors.append(error)
+                self.is_ending = True
+
+        threads = [Thread(target=do, args=(job,), name=f"{LANE}-{n}") for n, job in enumerate(jobs)]
+        self._clock.launching()
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            with self._interruption.deferred():
+                self.is_ending = True
+                for thread in threads:
+                    if thread.ident is not None:
+                        thread.join()
+            self._lateness = self._clock.launched()
+            self.is_ending = False
+        if errors:
+            raise errors[0]
 
     def stop(self, instance: Instance) -> None:
         """End an instance and verify that nothing is left of it.
@@ -187,7 +235,14 @@ class Bench:
             InstanceError: it had died or hung before; nothing is left of it.
             LeftoverError: something survived.
         """
-        launch = next(each for each in self._launches if each.instance and each.instance[0] is instance)
+        launch = next(
+            each for each in tuple(self._launches) if any(found is instance for found in each.instance)
+        )
+        if threading.current_thread() is not self._thread:
+            # Where no signal comes.
+            self._launches.remove(launch)
+            instance.stop(self.schedule.stop_timeout)
+            return
         with self._interruption.deferred():
             self._launches.remove(launch)
             self._end(launch)

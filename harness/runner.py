@@ -262,7 +262,9 @@ def _has_failed(samples: Sequence[Sample]) -> bool:
 
 def _conducts(choices: Sequence[MeasurementChoice]) -> dict[str, Conduct]:
     """By the procedure's name; under no name the launch that is read."""
-    readers = [MEASUREMENTS[choice.name] for choice in choices if not choice.procedure]
+    read = {choice.name for choice in choices if not choice.procedure}
+    # In the registry's order, whatever the scenario's: what is read at ready comes before what waits.
+    readers = [measurement for name, measurement in MEASUREMENTS.items() if name in read]
     conducts = {"": Conduct.of_readers(readers)}
     for choice in choices:
         if choice.procedure:

@@ -6,8 +6,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from pybench.harness.measure.base import Measurement, Metric, Reading
+from pybench.harness.measure.density import DensitySettings, measure_density
 from pybench.harness.measure.memory import read_memory
+from pybench.harness.measure.rate import RateSettings, measure_rate
 from pybench.harness.measure.restart import RestartSettings, measure_restart
+from pybench.harness.measure.settled_memory import read_settled_memory
 from pybench.harness.measure.startup import read_startup
 from pybench.harness.measure.teardown import read_teardown
 from pybench.harness.measure.throughput import METRICS as THROUGHPUT_METRICS
@@ -51,6 +54,10 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
                 Metric("memory.host.uss", "B", "pages that one of its processes alone has"),
                 Metric("memory.host.mapped", "B", "address space of its processes, touched or not"),
                 Metric("memory.host.cgroup", "B", "what its own control group is charged, at ready"),
+                Metric("memory.kernel.tables", "B", "page tables of the instance's processes"),
+                Metric("memory.kernel.stacks", "B", "the kernel's stacks of their threads"),
+                Metric("memory.kernel.charged", "B", "all that the kernel keeps and charges to its group"),
+                Metric("memory.kernel.slab", "B", "the slabs in that, where version 2 counts them"),
                 Metric("memory.host.guest", "B", "of a guest's memory what is resident on the host"),
                 Metric("memory.host.merged", "B", "pages of a guest that KSM has merged with others"),
                 Metric("memory.vmm", "B", "private pages of the monitor beside the guest's memory"),
@@ -60,6 +67,63 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
                 Metric("memory.guest.kernel", "B", "what the guest's kernel keeps for itself"),
             ),
             at_ready=read_memory,
+        ),
+        Measurement(
+            name="density",
+            description="a ramp: instances are added while all of them stay alive",
+            metrics=(
+                Metric("density.instances", "", "how many were alive at once when the ramp ended"),
+                Metric("density.start", "s", "start of one, with the instances before it alive"),
+                Metric(
+                    "density.start.each", "s", "by how much each further instance prolongs the next start"
+                ),
+                Metric("density.start.each.low", "s", "the lower end of the 95 % interval of that"),
+                Metric("density.start.each.high", "s", "the upper end"),
+                Metric("density.start.fit", "", "R²: how much of the spread the line explains"),
+                Metric("density.memory", "B", "what all instances that are alive take of the host, settled"),
+                Metric("density.memory.each", "B", "what each further instance takes"),
+                Metric("density.memory.each.low", "B", "the lower end of the 95 % interval of that"),
+                Metric("density.memory.each.high", "B", "the upper end"),
+                Metric("density.memory.fit", "", "R²: how much of the spread the line explains"),
+                Metric("density.predicted.memory", "", "instances for which this host has memory"),
+                Metric("density.predicted.memory.low", "", "the same with the upper end of the interval"),
+                Metric("density.predicted.memory.high", "", "the same with the lower end"),
+                Metric("density.predicted.start", "", "instances up to which a start keeps to its limit"),
+                Metric("density.predicted.start.low", "", "the same with the upper end of the interval"),
+                Metric("density.predicted.start.high", "", "the same with the lower end"),
+            ),
+            parameters=frozenset({"instances"}),
+            procedure=measure_density,
+            settings=DensitySettings,
+        ),
+        Measurement(
+            name="rate",
+            description="starts per second, one after another and several at a time",
+            metrics=(
+                Metric("rate.best", "1/s", "the highest rate of all levels"),
+                Metric("rate.cycles", "1/s", "starts with their teardowns, at one level of concurrency"),
+                Metric("rate.start", "s", "request until ready, with that many starts under way at once"),
+                Metric("rate.start.p50", "s", "what half of these starts take at most"),
+                Metric("rate.start.p90", "s", "what 90 % take at most; from 10 starts on"),
+                Metric("rate.start.p95", "s", "what 95 % take at most; from 20 starts on"),
+                Metric("rate.start.p99", "s", "what 99 % take at most; from 100 starts on"),
+                Metric("rate.start.p99.9", "s", "what 99.9 % take at most; from 1000 starts on"),
+            ),
+            parameters=frozenset({"concurrency"}),
+            procedure=measure_rate,
+            settings=RateSettings,
+        ),
+        Measurement(
+            name="settled-memory",
+            description="what the instance costs the host once its memory has come to rest",
+            metrics=(
+                Metric("memory.settled.pss", "B", "proportional set size, once readings in a row agree"),
+                Metric("memory.settled.uss", "B", "pages that one of its processes alone has, then"),
+                Metric("memory.settled.cgroup", "B", "what its own control group is charged, then"),
+                Metric("memory.settled.kernel", "B", "the part of that which the kernel keeps for itself"),
+                Metric("memory.settled.guest", "B", "what a guest says that it uses, then"),
+            ),
+            at_ready=read_settled_memory,
         ),
         Measurement(
             name="throughput",

@@ -34,6 +34,8 @@ class Reading:
     """The estimated error, in the reading's unit, where it is known to be less than the resolution."""
     ends: tuple[tuple[str, float], ...] = ()
     """Of a span: channel and resolution (seconds) of the marks on both sides."""
+    by_requester: bool = False
+    """The span is that of whoever asked: its own waiting for a processor is a part of it, and no error."""
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
     """Under what it was read, such as `instances=4`; added to those of the scenario."""
     qualifiers: Mapping[str, str] = field(default_factory=dict)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.measure.base import Reading
+from pybench.harness.model import parameter_label
 from pybench.harness.units import format_value
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def estimated_error(reading: Reading, calibration: Mapping[str, Latency], latene
     for channel, resolution in reading.ends:
         known = calibration.get(channel)
         error += known.probable_error if known is not None and known.is_whole else resolution
-    if reading.channel in OWN_CHANNELS:
+    if reading.channel in OWN_CHANNELS or reading.by_requester:
         return error
     usual = calibration[reading.channel].median if reading.channel in calibration else 0.0
     return error + max(0.0, lateness - usual)
@@ -49,9 +51,14 @@ def rejections(readings: Sequence[Reading], errors: Sequence[float]) -> list[str
     """For each reading why it is rejected, or nothing.
 
     Phases are judged with the start they are a part of: judged by themselves the short ones would be
-    dropped and the long ones kept, and what is left would be longer than the truth.
+    dropped and the long ones kept, and what is left would be longer than the truth. For the same reason
+    several values of one metric that are recorded together are judged by the one in their middle.
     """
-    reasons = [_reason(reading, error) for reading, error in zip(readings, errors, strict=True)]
+    middles = _middles(readings)
+    reasons = [
+        _reason(middles.get((reading.metric, parameter_label(reading.parameters)), reading), reading, error)
+        for reading, error in zip(readings, errors, strict=True)
+    ]
     whole = [reason for reading, reason in zip(readings, reasons, strict=True) if reading.metric == WHOLE]
     return [
         (whole[0] if whole else "") if reading.metric.startswith(PHASES) else reason
@@ -59,10 +66,23 @@ def rejections(readings: Sequence[Reading], errors: Sequence[float]) -> list[str
     ]
 
 
-def _reason(reading: Reading, error: float) -> str:
+def _middles(readings: Sequence[Reading]) -> dict[tuple[str, str], Reading]:
+    """Of each metric of which there are several values, the middle one."""
+    together: defaultdict[tuple[str, str], list[Reading]] = defaultdict(list)
+    for reading in readings:
+        if reading.value is not None:
+            together[reading.metric, parameter_label(reading.parameters)].append(reading)
+    return {
+        key: sorted(found, key=lambda each: each.value or 0.0)[len(found) // 2]
+        for key, found in together.items()
+        if len(found) > 1
+    }
+
+
+def _reason(judged: Reading, reading: Reading, error: float) -> str:
     if reading.value is not None and reading.doubt:
         return reading.doubt
-    if reading.value is None or error <= LARGEST_SHARE * abs(reading.value):
+    if reading.value is None or judged.value is None or error <= LARGEST_SHARE * abs(judged.value):
         return ""
-    value, estimate = (format_value(number, reading.unit) for number in (reading.value, error))
+    value, estimate = (format_value(number, reading.unit) for number in (judged.value, error))
     return f"its estimated error of {estimate} exceeds {LARGEST_SHARE * 100:g} % of {value}"

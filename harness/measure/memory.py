@@ -1,19 +1,27 @@
-"""Memory: what one instance costs the host at the moment it is ready, and what a guest says of its own."""
+"""Memory: what one instance costs the host at the moment it is ready, and what a guest says of its own.
+
+Beside its processes' pages the kernel keeps things for an instance: page tables, the kernel's stacks of its
+threads, slabs. No view has all of them. The tables and stacks of its processes can be told for every target;
+slabs only where a control group counts them.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import psutil
 
 from pybench.harness.errors import InstanceError
 from pybench.harness.measure.base import Reading
-from pybench.harness.targets.base import HasGuest, Instance
+from pybench.harness.targets.base import HasGroup, HasGuest, Instance
 
 KIBIBYTE: Final = 1024.0
 """smaps_rollup counts in KiB (proc_pid_smaps(5))."""
 PAGE: Final = 4096.0
 HALF_PAGE: Final = 2048
+STACK: Final = 16384
+"""Bytes of a thread's kernel stack on x86-64 (THREAD_SIZE, Documentation/arch/x86/kernel-stacks.rst)."""
 _SIZES: Final = {"pss": "pss", "rss": "rss", "uss": "uss", "mapped": "vms"}
 """Metric → what psutil calls it."""
 
@@ -25,10 +33,14 @@ def read_memory(instance: Instance) -> list[Reading]:
     over an instance's processes counts no page twice; `rss` counts it in each; `uss` counts only pages of
     a single process; `mapped` is address space. `cgroup` is there where the instance has a group of its own.
 
+    `memory.kernel.tables` and `memory.kernel.stacks` are what the kernel has for its processes;
+    `memory.kernel.charged` is all that is charged to its group for the kernel, those two included.
+
     For a guest: `memory.host.guest` and `memory.vmm` split what QEMU holds (see `HostMemory`), and
     `memory.guest.*` is what the guest counts. Asking it comes last, since it costs the guest memory.
     """
-    readings = _process_memory(instance.processes)
+    readings = process_memory(instance.processes)
+    readings += _kernel_memory(instance)
     if (charged := instance.cgroup_memory) is not None:
         # What the kernel has charged ahead of the use of its pages is part of the figure.
         readings.append(_pages("memory.host.cgroup", charged, "cgroup", PAGE))
@@ -70,7 +82,41 @@ def _guest_memory(instance: HasGuest) -> list[Reading]:
     ]
 
 
-def _process_memory(pids: tuple[int, ...]) -> list[Reading]:
+def _kernel_memory(instance: Instance) -> list[Reading]:
+    """Page tables and stacks of every process, and what its group is charged."""
+    tables = stacks = 0
+    for pid in instance.processes:
+        found = _status(pid)
+        if "VmPTE" not in found:
+            continue  # it has ended, and is only still to be reaped
+        # Of the kernel's 4-level tables only the pages of the lowest level (proc_pid_status(5), VmPTE).
+        tables += int(KIBIBYTE) * found["VmPTE"]
+        stacks += STACK * found["Threads"]
+    readings = []
+    if stacks:
+        readings = [
+            _pages("memory.kernel.tables", tables, "status"),
+            _pages("memory.kernel.stacks", stacks, "status", STACK),
+        ]
+    if isinstance(instance, HasGroup) and (kernel := instance.kernel_memory) is not None:
+        readings.append(_pages("memory.kernel.charged", kernel.total, "cgroup", PAGE))
+        if kernel.slab is not None:
+            readings.append(_pages("memory.kernel.slab", kernel.slab, "cgroup", PAGE))
+    return readings
+
+
+def _status(pid: int) -> dict[str, int]:
+    """The numbers of /proc/PID/status; none of a process that has ended."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return {}
+    words = (line.split() for line in lines)
+    return {first[:-1]: int(rest[0]) for first, *rest in words if rest and rest[0].isdigit()}
+
+
+def process_memory(pids: tuple[int, ...]) -> list[Reading]:
+    """`memory.host.pss`, `rss`, `uss` and `mapped`; one without a value where they cannot be read."""
     totals = dict.fromkeys(_SIZES, 0)
     counted: set[int] = set()
     try:

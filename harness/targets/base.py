@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol, runtime_checkable
 
 from pybench.harness.model import Mark, Workload
+from pybench.runtime.container.cgroup.readings import KernelMemory
 from pybench.runtime.vm.commands import ENVIRONMENT
 from pybench.runtime.vm.memory import GuestMemory, HostMemory
 
@@ -172,6 +173,16 @@ class HasAddress(Protocol):
     @property
     def address(self) -> str:
         """The IPv4 address at which it listens; empty where the host reaches none."""
+        ...
+
+
+@runtime_checkable
+class HasGroup(Protocol):
+    """What an instance with a control group of its own can tell beside the rest."""
+
+    @property
+    def kernel_memory(self) -> KernelMemory | None:
+        """What the kernel keeps for it; a part of `cgroup_memory`. None where that is not counted."""
         ...
 
 

@@ -15,6 +15,7 @@ from pybench.harness.targets.contents import find_places, find_user
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import detect
+from pybench.runtime.container.cgroup.readings import KernelMemory
 from pybench.runtime.container.container import Container, Request
 from pybench.runtime.container.instance import describe_status
 from pybench.runtime.container.network.bridge import Bridge
@@ -52,6 +53,11 @@ class ContainerInstance:
     def cgroup_memory(self) -> int | None:
         """Bytes charged to its control group."""
         return self._container.memory_charged
+
+    @property
+    def kernel_memory(self) -> KernelMemory | None:
+        """What the kernel keeps for it, where that is counted."""
+        return self._container.kernel_memory
 
     @property
     def output(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pybench.runtime.container import leftovers
 from pybench.runtime.container.cgroup.base import Group
+from pybench.runtime.container.cgroup.readings import KernelMemory
 from pybench.runtime.container.instance import CLOCK_RESOLUTION, Instance
 from pybench.runtime.container.interactive import Completed
 from pybench.runtime.container.network.pool import Lease
@@ -80,6 +81,11 @@ class Container:
     def memory_charged(self) -> int | None:
         """Bytes charged to its control group, or None where there is none."""
         return self.group.memory_charged() if self.group else None
+
+    @property
+    def kernel_memory(self) -> KernelMemory | None:
+        """What the kernel keeps for it and charges to its control group; None where that is not counted."""
+        return self.group.kernel_memory() if self.group else None
 
     @property
     def out_of_memory_kills(self) -> int:

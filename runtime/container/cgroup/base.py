@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pybench.runtime.container.cgroup.limits import DeviceLimits, HugePageLimit, Limits
-from pybench.runtime.container.cgroup.readings import Pressure, Usage, read_pids
+from pybench.runtime.container.cgroup.readings import KernelMemory, Pressure, Usage, read_pids
 from pybench.runtime.errors import HostError, LeftoverError
 
 __all__ = [
@@ -65,6 +65,10 @@ class Group(Protocol):
 
     def memory_charged(self) -> int | None:
         """Bytes charged now, or None without a memory controller."""
+        ...
+
+    def kernel_memory(self) -> KernelMemory | None:
+        """What the kernel itself keeps for it, or None where that is not counted."""
         ...
 
     def out_of_memory_kills(self) -> int:

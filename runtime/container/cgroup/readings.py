@@ -28,6 +28,17 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelMemory:
+    """What the kernel keeps for one group and charges to it, in bytes; part of what is charged in all."""
+
+    total: int
+    slab: int | None
+    """None, as the others, where this version of control groups does not divide the total."""
+    page_tables: int | None
+    stacks: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stalled:
     """Shares of the last 10, 60 and 300 seconds (0..1) in which it waited, and seconds in all."""
 
@@ -78,6 +89,15 @@ def read_number(file: Path, key: str | None = None) -> int | None:
         if name == key:
             return int(value)
     return None
+
+
+def read_kernel_memory(file: Path) -> KernelMemory | None:
+    """From version 2's memory.stat; None where the kernel (before 5.18) does not say it there."""
+    total = read_number(file, "kernel")
+    if total is None:
+        return None
+    slab, page_tables, stacks = (read_number(file, key) for key in ("slab", "pagetables", "kernel_stack"))
+    return KernelMemory(total, slab, page_tables, stacks)
 
 
 def read_words(file: Path) -> frozenset[str]:

@@ -28,6 +28,7 @@ from pybench.runtime.container.cgroup.base import (
 from pybench.runtime.container.cgroup.limits import Limits
 from pybench.runtime.container.cgroup.readings import (
     NANOSECOND,
+    KernelMemory,
     Pressure,
     Usage,
     read_blkio,
@@ -160,6 +161,11 @@ class Group1:
     def memory_charged(self) -> int | None:
         """Bytes charged now, kernel memory included."""
         return self._number("memory", "memory.usage_in_bytes")
+
+    def kernel_memory(self) -> KernelMemory | None:
+        """Their sum alone; this version does not divide it."""
+        total = self._number("memory", "memory.kmem.usage_in_bytes")
+        return None if total is None else KernelMemory(total, None, None, None)
 
     def out_of_memory_kills(self) -> int:
         """From memory.oom_control."""

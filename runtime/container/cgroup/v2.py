@@ -22,9 +22,11 @@ from pybench.runtime.container.cgroup.base import (
 from pybench.runtime.container.cgroup.limits import Limits
 from pybench.runtime.container.cgroup.readings import (
     MICROSECOND,
+    KernelMemory,
     Pressure,
     Usage,
     read_io_stat,
+    read_kernel_memory,
     read_number,
     read_pids,
     read_stall,
@@ -124,6 +126,10 @@ class Group2:
     def memory_charged(self) -> int | None:
         """Bytes charged now, kernel memory included."""
         return read_number(self.directory / "memory.current")
+
+    def kernel_memory(self) -> KernelMemory | None:
+        """From memory.stat."""
+        return read_kernel_memory(self.directory / "memory.stat")
 
     def out_of_memory_kills(self) -> int:
         """From memory.events."""

@@ -1,0 +1,131 @@
+"""Density, rate, restart and settled memory on the real targets, from a scenario to stored samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pybench.harness.execution import find_images
+from pybench.harness.model import Environment, Run, Sample
+from pybench.harness.runner import Outcome, Runner
+from pybench.harness.scenario import load_scenario
+from pybench.harness.store import Store
+from pybench.harness.targets import TargetContext, open_target
+from pybench.runtime.journal import open_journal
+from pybench.vm_images import Image
+
+RUN = Run("r", "s", "s.yaml", "2025-01-01T00:00:00.000Z", None, "running", "pybench run s", Environment({}))
+TEXT = """\
+name: example
+workloads:
+  w:
+    image: minimal
+    command: {command}
+    readiness: {readiness}
+    resources: {{memory: 32MiB, pids: 16}}
+schedule: {{warmups: 0, ready_timeout: {timeout}, stop_timeout: 5s}}
+targets:
+  {target}: {{repetitions: 1{options}}}
+measure: {measure}
+"""
+READY = '[/bin/workload, "ready"]'
+Carry = Callable[..., tuple[Outcome, list[Sample]]]
+
+
+@pytest.fixture
+def carry_out(tmp_path: Path, image: Image) -> Carry:
+    """Carries out a scenario and gives its samples; nothing may be left in the journal."""
+    del image
+
+    def carry(
+        target: str, measure: str, command: str = READY, readiness: str = "{text: ready}"
+    ) -> tuple[Outcome, list[Sample]]:
+        path = tmp_path / "example.yaml"
+        options = ", accel: tcg" if target == "vm" else ""
+        path.write_text(
+            TEXT.format(
+                target=target,
+                measure=measure,
+                command=command,
+                readiness=readiness,
+                options=options,
+                timeout="60s" if command == READY else "3s",
+            ),
+            encoding="utf-8",
+        )
+        scenario = load_scenario(path)
+        with Store.open(tmp_path / "s.sqlite") as store, open_journal(tmp_path) as journal:
+            context = TargetContext(journal, tmp_path)
+            images = find_images(scenario, lambda _text: None)
+            outcome = Runner(store, lambda choice: open_target(choice, context), images).carry_out(
+                scenario, RUN
+            )
+            assert journal.entries == ()
+            return outcome, store.samples("r")
+
+    return carry
+
+
+def of(samples: list[Sample], metric: str) -> list[float]:
+    """The values of one metric."""
+    return [sample.value for sample in samples if sample.metric == metric and sample.value is not None]
+
+
+@pytest.mark.parametrize("target", ["process", "container", "vm"])
+def test_instances_are_added_restarted_and_started_at_once(carry_out: Carry, target: str) -> None:
+    """Every figure is there on every target, and those of a machine say how it ran."""
+    few = 3 if target == "vm" else 8
+    measure = (
+        f"{{density: {{most: {few}}}, restart: {{}}, settled-memory: {{}}, memory: {{}}, "
+        f"rate: {{concurrency: [2], starts: {few}}}}}"
+    )
+    outcome, samples = carry_out(target, measure)
+    assert (outcome.status, outcome.failures) == ("done", 0), [s.reason for s in samples if s.reason]
+    assert of(samples, "density.instances") == [few]
+    assert len(of(samples, "density.start")) == len(of(samples, "density.memory")) == few
+    assert len(of(samples, "rate.start")) == few
+    assert of(samples, "rate.best")[0] > 0
+    assert of(samples, "restart")[0] > 0
+    assert of(samples, "memory.settled.pss")[0] > 0
+    assert of(samples, "memory.kernel.tables")[0] > 0
+    assert of(samples, "memory.kernel.stacks")[0] >= 16384
+    if target == "vm":
+        assert of(samples, "density.memory.each")[0] > 32 * 2**20
+        assert {sample.qualifiers["accel"] for sample in samples} == {"tcg"}
+    if target == "container":
+        assert of(samples, "memory.kernel.charged")[0] > 0
+        assert of(samples, "memory.settled.cgroup")[0] > of(samples, "memory.settled.kernel")[0]
+
+
+BOMB = """[/bin/busybox, sh, -c, "echo ready; f() { f | f & }; f; sleep 60"]"""
+
+
+@pytest.mark.parametrize(
+    ("command", "readiness", "reason"),
+    [
+        ('[/bin/workload, exit, "3"]', "{text: ready}", "exit code 3"),
+        ("[/bin/workload, silent]", "{text: ready}", "not ready after"),
+        ("[/bin/workload, flood]", "{text: ready}", "not ready after"),
+        ('[/bin/busybox, sh, -c, "echo ready; sleep 0.3; exit 5"]', "{text: ready}", "has died"),
+    ],
+)
+def test_a_workload_that_misbehaves_ends_the_ramp_with_its_reason(
+    carry_out: Carry, command: str, readiness: str, reason: str
+) -> None:
+    """One that exits at once, never gets ready, floods its output, or dies half-way through the ramp."""
+    outcome, samples = carry_out("container", "{density: {most: 40}}", command, readiness)
+    assert outcome.status == "done"
+    (failed,) = [sample for sample in samples if sample.status == "failed"]
+    assert failed.metric == "density.instances"
+    assert reason in failed.reason
+    assert len(failed.reason) < 40_000
+    assert len(of(samples, "density.memory")) == len(of(samples, "density.start"))
+
+
+def test_a_fork_bomb_is_held_by_its_limit_and_gone_in_the_end(carry_out: Carry) -> None:
+    """Each container has its own limit of processes, and the ramp goes on beside them."""
+    outcome, samples = carry_out("container", "{density: {most: 2}}", BOMB)
+    assert (outcome.status, outcome.failures) == ("done", 0), [s.reason for s in samples if s.reason]
+    assert of(samples, "density.instances") == [2]
