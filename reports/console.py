@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,7 +13,16 @@ from pybench.harness.model import Conditions, Estimate, Run, Sample
 from pybench.reports.analysis import MetricTable, Report, Row, analyse
 from pybench.reports.findings import findings
 from pybench.reports.numbers import DASH, TIMES, estimated, one_line, single
-from pybench.reports.vocabulary import BASELINE, PHASE_PREFIX, Said, metric_order, said, target_order
+from pybench.reports.sweeps import Sweep, split, sweeps
+from pybench.reports.vocabulary import (
+    BASELINE,
+    PHASE_PREFIX,
+    Said,
+    companion_of,
+    metric_order,
+    said,
+    target_order,
+)
 
 NAME_LIMIT = 24
 """Longer names are cut in the middle, so that the numbers beside them stay whole at 80 columns."""
@@ -21,11 +30,13 @@ NAME_LIMIT = 24
 
 def summary(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()) -> RenderableType:
     """The answer in words, a table for each metric, under which circumstances, and what limits them."""
-    report = analyse(run, samples, conditions)
+    plain, swept = split(samples)
+    report = analyse(run, plain, conditions)
     found = findings(report)
     answers = [Text(each.text, "bold") for each in found if each.kind == "answer"]
     cautions = [Text(f"! {each.text}", "yellow") for each in found if each.kind == "caution"]
     tables = [part for table in _tables(report) for part in (Text(), table)]
+    tables += [part for sweep in sweeps(swept) for part in (Text(), _sweep_table(sweep))]
     return Group(*answers, *tables, *_validity(report), *cautions)
 
 
@@ -69,7 +80,12 @@ def summary_table(run: Run, estimates: Sequence[Estimate]) -> Table:
 
 
 def _tables(report: Report) -> Iterator[Table]:
+    completed = {(table.workload, table.metric): table for table in report.tables}
     for metric in report.tables:
+        if (metric.workload, companion_of(metric.metric)) in completed or (
+            (metric.workload, metric.metric.removesuffix(".fit") + ".each") in completed
+        ):
+            continue
         title = metric.text.title
         if len(report.workloads) > 1:
             title += f", workload {one_line(metric.workload, NAME_LIMIT)}"
@@ -81,7 +97,38 @@ def _tables(report: Report) -> Iterator[Table]:
             )  # fmt: skip
         if any(row.interval_is_range for row in metric.rows):
             table.caption = "* too few samples for 95 %: minimum to maximum"
+        if fitted := _fitted(metric, completed):
+            table.caption = "\n".join(filter(None, (str(table.caption or ""), *fitted)))
         yield table
+
+
+def _fitted(metric: MetricTable, tables: Mapping[tuple[str, str], MetricTable]) -> Iterator[str]:
+    """For each target the interval of a fitted figure, and how well the line fits; medians of its steps."""
+    low, high = (tables.get((metric.workload, metric.metric + end)) for end in (".low", ".high"))
+    fit = tables.get((metric.workload, metric.metric.removesuffix(".each") + ".fit"))
+    for row in metric.measured:
+        ends = [table.row(row.target) if table else None for table in (low, high)]
+        parts = [f"95 % of the line {ends[0].median} to {ends[1].median}"] if ends[0] and ends[1] else []
+        if fit is not None and fit is not metric and (found := fit.row(row.target)):
+            parts.append(f"R² {found.median}")
+        if parts:
+            yield f"{one_line(row.target, NAME_LIMIT)}: {', '.join(parts)}"
+
+
+def _sweep_table(sweep: Sweep) -> Table:
+    title = f"{sweep.text.title}, workload {one_line(sweep.workload, NAME_LIMIT)} ({one_line(sweep.metric)})"
+    table = Table(
+        title=Text(title, "bold"), title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD,
+        pad_edge=False, padding=(0, 1), collapse_padding=True,
+    )  # fmt: skip
+    table.add_column(sweep.parameter, justify="right")
+    for target in sweep.targets:
+        table.add_column(one_line(target, NAME_LIMIT), justify="right", no_wrap=True)
+    for value, cells in sweep.lines:
+        table.add_row(value, *cells)
+    if sweep.left_out:
+        table.caption = f"medians; {sweep.left_out} values between these are left out"
+    return table
 
 
 def _validity(report: Report) -> Iterator[RenderableType]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from pybench.reports.load_texts import LOAD_TEXTS
 from pybench.reports.numbers import one_line
 from pybench.reports.work_texts import WORK_TEXTS
 
@@ -22,7 +23,7 @@ PHASE_PREFIX = "startup.phase."
 STARTUP_PREFIX = "startup."
 MEMORY_PREFIX = "memory."
 TEARDOWN = "teardown"
-HEADLINES = ("startup.ready", "startup.exec")
+HEADLINES = ("startup.ready", "startup.exec", "density.memory.each", "rate.best", "memory.settled.pss")
 """The metrics that may give the answer, the most telling first."""
 
 TARGET_ORDER = (
@@ -185,7 +186,19 @@ METRICS = {
         "the monitor of {target} holds {value} of files",
     ),
     **{name: MetricText(*texts) for name, texts in WORK_TEXTS.items()},
+    **{name: MetricText(*texts) for name, texts in LOAD_TEXTS.items()},
 }
+
+SWEPT = {"instances": "instances alive", "concurrency": "starts at once", "neighbour": "beside"}
+"""Parameters that a measurement goes through by itself, in words."""
+COMPANIONS = (".low", ".high", ".fit")
+"""Ends of metrics that only say how sure another one is: an interval's ends, and R² of a line."""
+
+
+def companion_of(metric: str) -> str:
+    """The metric that this one only completes; empty if it stands for itself."""
+    return next((metric.removesuffix(end) for end in COMPANIONS if metric.endswith(end)), "")
+
 
 MARK_MEANINGS = {
     "request": "The harness asks for the instance; the clock starts. Everything that can be prepared was.",

@@ -85,6 +85,7 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
                 Metric("density.memory.each.low", "B", "the lower end of the 95 % interval of that"),
                 Metric("density.memory.each.high", "B", "the upper end"),
                 Metric("density.memory.fit", "", "R²: how much of the spread the line explains"),
+                Metric("density.host", "B", "by how much less is available on the whole host"),
                 Metric("density.predicted.memory", "", "instances for which this host has memory"),
                 Metric("density.predicted.memory.low", "", "the same with the upper end of the interval"),
                 Metric("density.predicted.memory.high", "", "the same with the lower end"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import psutil
@@ -12,7 +11,7 @@ from pydantic import Field
 from pybench.harness.errors import InstanceError
 from pybench.harness.fields import Duration, MemorySize
 from pybench.harness.measure.base import ProcedureSettings, Reading, span
-from pybench.harness.measure.memory import KIBIBYTE, PAGE
+from pybench.harness.measure.memory import PAGE, kernel_bytes
 from pybench.harness.measure.settled import settle
 from pybench.harness.measure.settled_memory import pss
 from pybench.harness.measure.startup import READY, REQUEST
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 INSTANCES: Final = "instances"
 """The parameter: how many are alive."""
 ALIVE: Final = "density.instances"
-KERNEL_FIELDS: Final = ("Slab", "PageTables", "KernelStack", "Percpu")
-"""Of /proc/meminfo: what the kernel keeps for processes, namespaces, mounts and groups."""
 SETTLING: Final = 1.0
 """Seconds for the memory of all instances to come to rest after each launch, at most."""
 HIGHEST: Final = 1e9
@@ -57,12 +54,11 @@ class _Ramp:
         self.counts: list[float] = []
         self.memory: list[float] = []
         self.starts: list[float] = []
-        self.kernel_before = _kernel_memory()
         self.available_before = float(psutil.virtual_memory().available)
 
     def held(self) -> float:
-        """Bytes of all instances' processes, and of the kernel since there were none."""
-        return sum(map(pss, self.alive)) + _kernel_memory() - self.kernel_before
+        """Bytes of all instances' processes, and of what the kernel keeps for them."""
+        return sum(pss(instance) + kernel_bytes(instance) for instance in self.alive)
 
     def check(self) -> None:
         """Raise where one has died.
@@ -87,8 +83,9 @@ def measure_density(bench: Bench) -> None:
 
     After each launch `density.start` is its start beside those that are alive, and `density.memory` what all
     of them take, once that has settled: the proportional set sizes of their processes, in which a page that
-    several share counts once, plus what the kernel itself has taken since there were none. Lines through
-    these points give what each further instance costs.
+    several share counts once, plus what the kernel keeps for them, as far as that can be told of a single
+    one. Lines through these points give what each further instance costs. `density.host` is by how much less
+    memory is available on the whole host than before the ramp: all of the cost, and whatever else happens.
 
     The ramp ends with the wanted number, before the host's memory runs out, or when an instance fails or
     dies; that is a failed sample of `density.instances`, and what was measured until then is kept.
@@ -119,7 +116,9 @@ def _add_one(bench: Bench, ramp: _Ramp, number: int) -> None:
         ramp.check()
     at = {INSTANCES: number}
     memory = Reading("density.memory", "B", held.value, "smaps", PAGE, error=held.spread, parameters=at)
+    gone = ramp.available_before - psutil.virtual_memory().available
     bench.record(
+        Reading("density.host", "B", gone, "meminfo", PAGE, error=0.0, parameters=at),
         Reading(
             start.metric, "s", start.value, start.channel, start.resolution, start.reason, ends=start.ends,
             parameters=at,
@@ -167,9 +166,3 @@ def _predicted(metric: str, found: Line, limit: float) -> list[Reading]:
         elif not name:
             return []
     return readings
-
-
-def _kernel_memory() -> float:
-    """Bytes that the kernel keeps for itself (proc_meminfo(5))."""
-    words = map(str.split, Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    return sum(float(number) * KIBIBYTE for name, number, *_ in words if name[:-1] in KERNEL_FIELDS)

@@ -105,6 +105,13 @@ def _kernel_memory(instance: Instance) -> list[Reading]:
     return readings
 
 
+def kernel_bytes(instance: Instance) -> float:
+    """What the kernel keeps for an instance: all that is charged to its group, else tables and stacks."""
+    found = {reading.metric: reading.value or 0.0 for reading in _kernel_memory(instance)}
+    apart = found.get("memory.kernel.tables", 0.0) + found.get("memory.kernel.stacks", 0.0)
+    return found.get("memory.kernel.charged", apart)
+
+
 def _status(pid: int) -> dict[str, int]:
     """The numbers of /proc/PID/status; none of a process that has ended."""
     try:
