@@ -177,12 +177,26 @@ class HasAddress(Protocol):
 
 
 @runtime_checkable
+<<<<<<< HEAD
 class HasGroup(Protocol):
     """What an instance with a control group of its own can tell beside the rest."""
 
     @property
     def kernel_memory(self) -> KernelMemory | None:
         """What the kernel keeps for it; a part of `cgroup_memory`. None where that is not counted."""
+=======
+class HasAccount(Protocol):
+    """An instance whose use of the host is counted by the host."""
+
+    @property
+    def processor_time(self) -> float | None:
+        """Seconds of processors that it has had, its monitor included; None where the host does not count."""
+        ...
+
+    @property
+    def memory_kills(self) -> int:
+        """How many of its processes the host has killed because of its memory limit."""
+>>>>>>> c1d9889 (Measure networks inside, from the host and between instances, and how exactly limits hold)
         ...
 
 

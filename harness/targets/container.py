@@ -55,9 +55,21 @@ class ContainerInstance:
         return self._container.memory_charged
 
     @property
+<<<<<<< HEAD
     def kernel_memory(self) -> KernelMemory | None:
         """What the kernel keeps for it, where that is counted."""
         return self._container.kernel_memory
+=======
+    def processor_time(self) -> float | None:
+        """Seconds, as its control group counts; None where it has none."""
+        group = self._container.group
+        return group.usage().cpu_seconds if group else None
+
+    @property
+    def memory_kills(self) -> int:
+        """As its control group counts."""
+        return self._container.out_of_memory_kills
+>>>>>>> c1d9889 (Measure networks inside, from the host and between instances, and how exactly limits hold)
 
     @property
     def output(self) -> str:
@@ -176,7 +188,7 @@ class ContainerTarget:
         if self._settings.network == "none":
             return None
         if self._pool is None:
-            bridge = self._resources.enter_context(Bridge(self._journal))
+            bridge = self._resources.enter_context(Bridge(self._journal, siblings=self._settings.siblings))
             self._pool = self._resources.enter_context(NetworkPool(bridge, POOL_SIZE))
         return self._pool
 
