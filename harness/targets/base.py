@@ -177,14 +177,16 @@ class HasAddress(Protocol):
 
 
 @runtime_checkable
-<<<<<<< HEAD
 class HasGroup(Protocol):
     """What an instance with a control group of its own can tell beside the rest."""
 
     @property
     def kernel_memory(self) -> KernelMemory | None:
         """What the kernel keeps for it; a part of `cgroup_memory`. None where that is not counted."""
-=======
+        ...
+
+
+@runtime_checkable
 class HasAccount(Protocol):
     """An instance whose use of the host is counted by the host."""
 
@@ -196,7 +198,6 @@ class HasAccount(Protocol):
     @property
     def memory_kills(self) -> int:
         """How many of its processes the host has killed because of its memory limit."""
->>>>>>> c1d9889 (Measure networks inside, from the host and between instances, and how exactly limits hold)
         ...
 
 

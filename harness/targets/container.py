@@ -55,11 +55,11 @@ class ContainerInstance:
         return self._container.memory_charged
 
     @property
-<<<<<<< HEAD
     def kernel_memory(self) -> KernelMemory | None:
         """What the kernel keeps for it, where that is counted."""
         return self._container.kernel_memory
-=======
+
+    @property
     def processor_time(self) -> float | None:
         """Seconds, as its control group counts; None where it has none."""
         group = self._container.group
@@ -69,7 +69,6 @@ class ContainerInstance:
     def memory_kills(self) -> int:
         """As its control group counts."""
         return self._container.out_of_memory_kills
->>>>>>> c1d9889 (Measure networks inside, from the host and between instances, and how exactly limits hold)
 
     @property
     def output(self) -> str:
