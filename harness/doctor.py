@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,8 @@ TOOLS = {
     "zstd": "zstd",
 }
 """Program → the Debian package that brings it."""
+INSTALL = ("apt-get", "install", "--no-install-recommends")
+_AS_ROOT = frozenset({"modprobe"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Check:
     """What pybench cannot do, or does less well, because of it."""
     fix: str = ""
     """What to do about it."""
+    packages: tuple[str, ...] = ()
+    """The Debian packages that mend it."""
+    commands: tuple[tuple[str, ...], ...] = ()
+    """Other commands that mend it."""
 
 
 def examine(journal: Journal) -> Iterator[Check]:
@@ -66,6 +72,17 @@ def examine(journal: Journal) -> Iterator[Check]:
         yield check()
 
 
+def remedies(checks: Iterable[Check]) -> list[tuple[str, ...]]:
+    """The commands that mend what can be mended by one, packages first and all at once."""
+    broken = [check for check in checks if check.state != "ok"]
+    as_root = () if os.geteuid() == 0 else ("sudo",)
+    packages = sorted({package for check in broken for package in check.packages})
+    found = [(*as_root, *INSTALL, *packages)] if packages else []
+    for command in dict.fromkeys(command for check in broken for command in check.commands):
+        found.append((*as_root, *command) if command[0] in _AS_ROOT else command)
+    return found
+
+
 def check_user() -> Check:
     """Root or an ordinary user."""
     if os.geteuid() == 0:
@@ -84,12 +101,14 @@ def check_tools() -> Check:
     missing = {program: package for program, package in TOOLS.items() if shutil.which(program) is None}
     if not missing:
         return Check("tools", "ok", ", ".join(TOOLS))
+    packages = tuple(sorted(set(missing.values())))
     return Check(
         "tools",
         "missing",
         f"not installed: {', '.join(missing)}",
         "images cannot be built or virtual machines not started",
-        f"sudo apt-get install --no-install-recommends {' '.join(sorted(set(missing.values())))}",
+        f"sudo {' '.join((*INSTALL, *packages))}",
+        packages,
     )
 
 
@@ -111,6 +130,7 @@ def check_identities() -> Check:
         "a single id",
         "the container's root is you, and every other user inside is nobody",
         "sudo apt-get install uidmap, and a line for you in /etc/subuid and /etc/subgid",
+        () if shutil.which("newuidmap") else ("uidmap",),
     )
 
 
@@ -149,7 +169,10 @@ def check_cgroups() -> Check:
 
 def check_overlay() -> Check:
     """Whether the kernel can merge image layers."""
-    return _from_trial(trial.try_filesystem("overlay"), "image layers cannot be merged", "modprobe overlay")
+    command = ("modprobe", "overlay")
+    tried = trial.try_filesystem("overlay")
+    check = _from_trial(tried, "image layers cannot be merged", " ".join(command))
+    return check if check.state == "ok" else replace(check, commands=(command,))
 
 
 def check_seccomp() -> Check:
@@ -174,12 +197,16 @@ def check_supervision() -> Check:
 def check_libvirt(journal: Journal) -> Check:
     """Opening the embedded driver."""
     from pybench.runtime.vm.connection import open_connection  # noqa: PLC0415 - imports libvirt
+    from pybench.runtime.vm.embedded import PACKAGES  # noqa: PLC0415
 
     try:
         with open_connection(journal) as connection:
             finding = f"embedded driver, QEMU {connection.emulator_version}"
     except HostError as error:
-        return Check("libvirt", "missing", error.message, "no virtual machine can be started", error.hint)
+        packages = tuple(PACKAGES.split()) if PACKAGES in error.hint else ()
+        return Check(
+            "libvirt", "missing", error.message, "no virtual machine can be started", error.hint, packages
+        )
     return Check("libvirt", "ok", finding)
 
 
@@ -190,7 +217,15 @@ def check_image() -> Check:
     try:
         image = find("minimal")
     except PybenchError as error:
-        return Check("image minimal", "degraded", error.message, "the first run builds it", error.hint)
+        build = ("pybench", "images", "build", "minimal")
+        return Check(
+            "image minimal",
+            "degraded",
+            error.message,
+            "the first run builds it",
+            error.hint,
+            commands=(build,),
+        )
     return Check("image minimal", "ok", f"{image.content_hash[:12]}, kernel {image.kernel_release}")
 
 

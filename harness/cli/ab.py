@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from pybench.harness.cli import completers
 from pybench.harness.cli.limit_options import (
     AbsoluteOption,
     LimitOptions,
@@ -19,13 +18,13 @@ from pybench.harness.cli.limit_options import (
     RelativeOption,
     gate_settings,
 )
+from pybench.harness.cli.output import Format, FormatOption, complain, flat, note, print_data
 from pybench.harness.cli.record import StoreOption
 from pybench.harness.cli.run import (
     INTERRUPTED,
     Destination,
     check_destination,
     command_words,
-    complain,
     default_results,
     written,
 )
@@ -41,13 +40,6 @@ if TYPE_CHECKING:
 EXIT_CODES: Final = {"pass": 0, "regression": 1, "inconclusive": 4}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-class Format(StrEnum):
-    """How the result is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +62,12 @@ class Request:
     "pybench ab --b targets.container.profile=strict startup"
 )
 def ab(
-    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped one.")],
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="A scenario file, or the name of a shipped one.", autocompletion=completers.scenarios
+        ),
+    ],
     a: Annotated[
         list[str] | None,
         typer.Option("--a", metavar="REV|KEY=VALUE", help="What is compared with: a revision or settings."),
@@ -81,7 +78,12 @@ def ab(
     ] = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--targets", metavar="A,B", help="Only these targets of the scenario."),
+        typer.Option(
+            "--targets",
+            metavar="A,B",
+            help="Only these targets of the scenario.",
+            autocompletion=completers.targets,
+        ),
     ] = None,
     repeat: Annotated[
         int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target on each side.")
@@ -104,7 +106,7 @@ def ab(
         typer.Option("--results", metavar="DIR", help="Keep results here instead of beside the scenario."),
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
-    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """Measure two sides in alternation within one run; exit 1 if b is worse than a, 4 if that cannot be told.
 
@@ -144,12 +146,13 @@ def ab(
     with open_recorder(destination.record, destination.results, complain) as recorder:
         run, status = measure(request, recorder, destination.results)
         lines, document, code = _judged(request, run, recorder.samples(run.id))
-        if format_ is Format.JSON:
-            lines = [json.dumps(document, indent=1, allow_nan=False)]
-        else:
-            lines += ["", *written(recorder, run.id, destination)]
-    for line in lines:
-        typer.echo(line)
+        files = written(recorder, run.id, destination)
+    print_data(
+        format_,
+        document=document,
+        records=map(flat, document["cells"]),
+        lines=lambda: [*lines, "", *files],
+    )
     if status == "interrupted":
         complain("interrupted; what was measured is kept")
     raise typer.Exit(INTERRUPTED if status == "interrupted" else code)
@@ -176,12 +179,12 @@ def _measure_settings(request: Request, store: Recorder, results: Path) -> tuple
     scenario = interleaved(loaded[0], loaded[1], request.sides, definition)
     check_host(scenario)
     with (
-        host_for_itself(scenario, wait=request.wait, tell=complain),
+        host_for_itself(scenario, wait=request.wait, tell=note),
         variants.recipes(),
         progress_listener() as listener,
     ):
         fields = {**_fields(request), **commit_of(scenario)}
-        prepared = prepare(scenario, request.command, fields, complain)
+        prepared = prepare(scenario, request.command, fields, note)
         outcome = prepared.carry_out(store, results, listener)
     return prepared.run, outcome.status
 
@@ -196,7 +199,7 @@ def _measure_revisions(request: Request, store: Recorder, results: Path) -> tupl
     from pybench.harness.model import Environment  # noqa: PLC0415
 
     repository = repository_of(request.folder)
-    with checkouts(repository, request.sides, request.path, complain) as found:
+    with checkouts(repository, request.sides, request.path, note) as found:
         sides = [(each, _loaded(request, each.scenario, each.side)) for each in found]
         scenario = sides[0][1]
         kinds = [target.kind for _, loaded in sides for target in loaded.targets]
@@ -207,10 +210,10 @@ def _measure_revisions(request: Request, store: Recorder, results: Path) -> tupl
             source=str(request.path),
             definition=with_comments(request.sides, scenario.definition),
         )
-        with host_for_itself(scenario, wait=request.wait, tell=complain):
+        with host_for_itself(scenario, wait=request.wait, tell=note):
             environment = Environment({**capture(kinds, {}).fields, **_fields(request), **commits})
             run = new_run(described, request.command, environment)
-            return run, carry_out(sides, request.choices.settings, store, run, complain)
+            return run, carry_out(sides, request.choices.settings, store, run, note)
 
 
 def _loaded(request: Request, path: Path, side: Side) -> Scenario:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pybench.harness.cli import completers
+from pybench.harness.cli.output import Format, FormatOption, note, print_data
 from pybench.harness.cli.record import ResultsOption, StoreOption
 from pybench.runtime.errors import InputError
 
@@ -25,14 +27,15 @@ _WAIVERS: Final = Path("audit-waivers.yaml")
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class Format(StrEnum):
-    """How the result is printed."""
+class AuditFormat(StrEnum):
+    """How the result of an audit is printed."""
 
     TEXT = "text"
     JSON = "json"
+    CSV = "csv"
+    MARKDOWN = "markdown"
     JUNIT = "junit"
     SARIF = "sarif"
-    MARKDOWN = "markdown"
 
 
 class FailOn(StrEnum):
@@ -63,7 +66,9 @@ def audit(
         list[str] | None, typer.Option(metavar="ID", help="Only this probe, such as N4.")
     ] = None,
     category: Annotated[list[str] | None, typer.Option(help="Only this category, such as network.")] = None,
-    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+    format_: Annotated[
+        AuditFormat, typer.Option("--format", help="For people, programs, CI systems or documents.")
+    ] = AuditFormat.TEXT,
     output: Annotated[Path | None, typer.Option(help="Write the result to a file instead.")] = None,
     fail_on: Annotated[FailOn, typer.Option(help="The least severe leak that breaks a gate.")] = FailOn.HIGH,
     gate_target: Annotated[
@@ -112,12 +117,14 @@ def audit(
     for line in waiver_lines(found, accepted):
         typer.echo(line, err=True)
     if save:
-        typer.echo(f"record  {_save(found, store, results)}", err=True)
+        note(f"record  {_save(found, store, results)}")
     raise typer.Exit(_exit_code(found, gated, fail_on.value, accepted))
 
 
 @app.command(epilog="Example: pybench audit explain N4")
-def explain(probe: Annotated[str, typer.Argument(help="A probe's id.")]) -> None:
+def explain(
+    probe: Annotated[str, typer.Argument(help="A probe's id.", autocompletion=completers.probes)],
+) -> None:
     """Tell what a probe asks, why that matters, how sandboxes handle it, and what to do about a leak."""
     from pybench.harness.audit.catalogue import find  # noqa: PLC0415
     from pybench.harness.cli.show_audit import explanation  # noqa: PLC0415
@@ -126,22 +133,38 @@ def explain(probe: Annotated[str, typer.Argument(help="A probe's id.")]) -> None
 
 
 @app.command("list", epilog="Example: pybench audit list")
-def list_probes() -> None:
+def list_probes(format_: FormatOption = Format.TEXT) -> None:
     """List all probes."""
     from pybench.harness.audit.catalogue import catalogue  # noqa: PLC0415
     from pybench.harness.cli.columns import columns  # noqa: PLC0415
 
-    rows = [(probe.id, probe.category, probe.severity, probe.title) for probe in catalogue()]
-    for line in columns(rows):
-        typer.echo(line)
+    records = [
+        {"id": each.id, "category": each.category, "severity": each.severity, "title": each.title}
+        for each in catalogue()
+    ]
+    print_data(
+        format_,
+        document=records,
+        records=records,
+        lines=lambda: columns([tuple(record.values()) for record in records]),
+    )
 
 
 @app.command(epilog="Example: pybench audit compare main latest")
 def compare(
-    baseline: Annotated[str, typer.Argument(help="A run, tag or branch, or a file that was exported.")],
-    candidate: Annotated[str, typer.Argument(help="The same; what is compared with the baseline.")],
+    baseline: Annotated[
+        str,
+        typer.Argument(
+            help="A run, tag or branch, or a file that was exported.", autocompletion=completers.runs
+        ),
+    ],
+    candidate: Annotated[
+        str,
+        typer.Argument(help="The same; what is compared with the baseline.", autocompletion=completers.runs),
+    ],
     store: StoreOption = "",
     results: ResultsOption = None,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """Tell which leaks are new and which are fixed between two audits; exit with 1 if one is new."""
     from pybench.harness.audit.record import outcomes_of  # noqa: PLC0415
@@ -152,8 +175,22 @@ def compare(
     with sides(store, results) as found:
         before, after = (outcomes_of(*found.load(name)) for name in (baseline, candidate))
     changed = difference(before, after)
-    for line in difference_lines(changed):
-        typer.echo(line)
+    records = [
+        {
+            "change": word,
+            "probe": each.probe,
+            "target": each.target,
+            "before": each.before,
+            "after": each.after,
+        }
+        for word, changes in (
+            ("new leak", changed.new_leaks),
+            ("fixed leak", changed.fixed_leaks),
+            ("changed", changed.other),
+        )
+        for each in changes
+    ]
+    print_data(format_, document=records, records=records, lines=lambda: difference_lines(changed))
     raise typer.Exit(_LEAKED if changed.new_leaks else 0)
 
 

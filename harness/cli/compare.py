@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import json
-from enum import StrEnum
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
 
+from pybench.harness.cli import completers
+from pybench.harness.cli.output import Format, FormatOption, flat, print_data
 from pybench.harness.cli.record import ResultsOption, StoreOption
 from pybench.harness.cli.sides import sides
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-class Format(StrEnum):
-    """How the comparison is printed."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
 @app.command(epilog="Example: pybench compare main latest")
 def compare(
-    baseline: Annotated[str, typer.Argument(help="A run, tag or branch, or a file that was exported.")],
-    candidate: Annotated[str, typer.Argument(help="The same; what is compared with the baseline.")],
+    baseline: Annotated[
+        str,
+        typer.Argument(
+            help="A run, tag or branch, or a file that was exported.", autocompletion=completers.runs
+        ),
+    ],
+    candidate: Annotated[
+        str,
+        typer.Argument(help="The same; what is compared with the baseline.", autocompletion=completers.runs),
+    ],
     phases: Annotated[bool, typer.Option("--phases", help="Show the phases as cells too.")] = False,
     store: StoreOption = "",
     results: ResultsOption = None,
-    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """Tell whether each cell became faster, slower or stayed the same, by how much, and how sure that is.
 
@@ -47,17 +49,17 @@ def compare(
         *mismatched_qualifiers(before, after),
     ]
     comparison = runs.compare(before, after)
-    if format_ is Format.JSON:
-        document = comparison_document(comparison, left.id, right.id, differences)
-        typer.echo(json.dumps(document, indent=1, allow_nan=False))
-        return
-    from pybench.harness.cli.show_comparison import comparison_lines  # noqa: PLC0415
 
-    typer.echo(f"{left.id} → {right.id}")
-    for each in differences:
-        typer.echo(f"not alike: {each}")
-    if left.scenario != right.scenario:
-        typer.echo(f"not alike: scenario: {left.scenario} ≠ {right.scenario}")
-    typer.echo()
-    for line in comparison_lines(comparison, with_phases=phases):
-        typer.echo(line)
+    def lines() -> Iterator[str]:
+        from pybench.harness.cli.show_comparison import comparison_lines  # noqa: PLC0415
+
+        yield f"{left.id} → {right.id}"
+        for each in differences:
+            yield f"not alike: {each}"
+        if left.scenario != right.scenario:
+            yield f"not alike: scenario: {left.scenario} ≠ {right.scenario}"
+        yield ""
+        yield from comparison_lines(comparison, with_phases=phases)
+
+    document = comparison_document(comparison, left.id, right.id, differences)
+    print_data(format_, document=document, records=map(flat, document["cells"]), lines=lines)

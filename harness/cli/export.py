@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pybench.harness.cli import completers
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_record
 from pybench.harness.errors import InputError
 
@@ -29,7 +30,10 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 @app.command(epilog="Example: pybench export latest --output startup.parquet")
 def export(
-    runs: Annotated[list[str], typer.Argument(help="Runs: ids, tags, branches, or `latest`.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(help="Runs: ids, tags, branches, or `latest`.", autocompletion=completers.runs),
+    ],
     output: Annotated[
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="Its ending says how: .parquet, .csv, .jsonl."),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pybench.harness.cli import completers
 from pybench.harness.cli.limit_options import (
     AbsoluteOption,
     LimitOptions,
@@ -18,13 +17,13 @@ from pybench.harness.cli.limit_options import (
     RelativeOption,
     gate_settings,
 )
+from pybench.harness.cli.output import Format, FormatOption, flat, note, print_data
 from pybench.harness.cli.record import ResultsOption, StoreOption
 from pybench.harness.cli.sides import Sides, sides
+from pybench.harness.cli.suggestions import check_metrics
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from pybench.harness.gathering import Gathering
     from pybench.harness.model import Run
 
@@ -33,13 +32,6 @@ _MOST_RUNS: Final = 50
 """Runs that a calibration takes: every two of them are compared."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-
-class Format(StrEnum):
-    """How the result is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +47,13 @@ class Request:
 
 @app.command(epilog="Example: pybench gate --baseline main")
 def gate(
-    candidate: Annotated[str, typer.Argument(help="The run to check, or an exported file.")] = "latest",
-    baseline: Annotated[str, typer.Option("--baseline", help="A run, tag or branch, or a file.")] = "main",
+    candidate: Annotated[
+        str, typer.Argument(help="The run to check, or an exported file.", autocompletion=completers.runs)
+    ] = "latest",
+    baseline: Annotated[
+        str,
+        typer.Option("--baseline", help="A run, tag or branch, or a file.", autocompletion=completers.runs),
+    ] = "main",
     metric: MetricOption = None,
     relative: RelativeOption = "",
     absolute: AbsoluteOption = "",
@@ -92,7 +89,7 @@ def gate(
     ] = 60,
     store: StoreOption = "",
     results: ResultsOption = None,
-    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """Exit 1 if a run is worse than its baseline, 4 if that cannot be told, 0 if it is not.
 
@@ -109,14 +106,14 @@ def gate(
     if self_test:
         from pybench.harness.cli.self_test import run_self_test  # noqa: PLC0415 - loads the runner
 
-        raise typer.Exit(run_self_test(scenario, targets, repetitions, as_json=format_ is Format.JSON))
+        raise typer.Exit(run_self_test(scenario, targets, repetitions, format_))
     with sides(store, results) as found:
         if calibrate:
-            raise typer.Exit(_calibrate(found, request, nights, write, as_json=format_ is Format.JSON))
-        raise typer.Exit(_gate(found, request, as_json=format_ is Format.JSON))
+            raise typer.Exit(_calibrate(found, request, nights, write, format_))
+        raise typer.Exit(_gate(found, request, format_))
 
 
-def _gate(found: Sides, request: Request, *, as_json: bool) -> int:
+def _gate(found: Sides, request: Request, format_: Format) -> int:
     from pybench.harness.baselines import baseline_run  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.cli.show_gate import judgement_lines  # noqa: PLC0415
     from pybench.harness.export.archive import is_archive  # noqa: PLC0415
@@ -133,6 +130,7 @@ def _gate(found: Sides, request: Request, *, as_json: bool) -> int:
     else:
         baseline = baseline_run(found.record, request.baseline, candidate)
         before = found.record.samples(baseline.id)
+    check_metrics(request.limits.metrics, (sample.metric for sample in (*before, *samples)))
     judgement = hold_against(
         (baseline, before),
         (candidate, samples),
@@ -142,14 +140,20 @@ def _gate(found: Sides, request: Request, *, as_json: bool) -> int:
         name=request.baseline,
         gathering=_gathering(found, candidate, request.gather) if request.gather else None,
     )
-    _print(judgement_lines(judgement), judgement_document(judgement), as_json=as_json)
+    document = judgement_document(judgement)
+    print_data(
+        format_,
+        document=document,
+        records=map(flat, document["cells"]),
+        lines=lambda: judgement_lines(judgement),
+    )
     return {"pass": PASS, "regression": REGRESSION, "inconclusive": INCONCLUSIVE}[judgement.outcome]
 
 
 def _gathering(found: Sides, candidate: Run, budget: str) -> Gathering:
     """More runs of the candidate's scenario, on this host, as its command line says."""
     from pybench.harness.cli.record import results_folder  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.harness.cli.run import complain, scenario_again  # noqa: PLC0415
+    from pybench.harness.cli.run import scenario_again  # noqa: PLC0415
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
     from pybench.harness.gathering import Gathering  # noqa: PLC0415
     from pybench.harness.units import parse_duration  # noqa: PLC0415
@@ -164,12 +168,12 @@ def _gathering(found: Sides, candidate: Run, budget: str) -> Gathering:
         lambda: scenario_again(candidate.command),
         results=results_folder(found.results),
         budget=seconds,
-        tell=complain,
+        tell=note,
         progress=progress_listener,
     )
 
 
-def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, *, as_json: bool) -> int:
+def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, format_: Format) -> int:
     """Learn from the newest finished runs that are like the candidate."""
     from pybench.harness.baselines import refused  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.cli.show_gate import calibration_lines  # noqa: PLC0415
@@ -205,10 +209,11 @@ def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, 
             write.write_text(limits_text(result), encoding="utf-8")
         except OSError as error:
             raise InputError(f"{write}: cannot write the limits: {error.strerror}") from error
-    _print(calibration_lines(result, write), calibration_document(result), as_json=as_json)
+    document = calibration_document(result)
+    print_data(
+        format_,
+        document=document,
+        records=map(flat, document["cells"]),
+        lines=lambda: calibration_lines(result, write),
+    )
     return PASS
-
-
-def _print(lines: Sequence[str], document: Mapping[str, Any], *, as_json: bool) -> None:
-    for line in [json.dumps(document, indent=1, allow_nan=False)] if as_json else lines:
-        typer.echo(line)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from pybench.harness.cli import completers
 from pybench.harness.cli.columns import columns
+from pybench.harness.cli.output import Format, FormatOption, print_data
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_or_make_record, open_record
 from pybench.harness.errors import InputError
 
@@ -24,16 +24,10 @@ _COMMIT_DIGITS: Final = 9
 _SMALLEST_TREND: Final = 2
 
 app = typer.Typer(
+    rich_markup_mode=None,
     help="List runs and their trends; tag, annotate, prune, import and deliver them.",
     epilog="Example: pybench history --scenario startup --branch main --since 2026-01-01",
 )
-
-
-class Format(StrEnum):
-    """How the list is printed."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def _instant(text: str | None) -> str:
@@ -61,10 +55,12 @@ def history(
     since: Annotated[str, typer.Option("--since", metavar="DATE", help="Started at or after this.")] = "",
     until: Annotated[str, typer.Option("--until", metavar="DATE", help="Started before this.")] = "",
     newest: Annotated[int, typer.Option("--newest", min=1, help="At most so many runs.")] = 20,
-    metric: Annotated[str, typer.Option("--metric", help="The metric of the trends.")] = TREND_METRIC,
+    metric: Annotated[
+        str, typer.Option("--metric", help="The metric of the trends.", autocompletion=completers.metrics)
+    ] = TREND_METRIC,
     store: StoreOption = "",
     results: ResultsOption = None,
-    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """List the newest runs, the oldest first, and the trend of one metric's median over them."""
     if context.invoked_subcommand is not None:
@@ -84,21 +80,25 @@ def history(
         runs = record.runs(wanted)
         entries = _entries(record, runs)
         drawn = _trends(record, runs, metric)
-    if format_ is Format.JSON:
-        typer.echo(json.dumps({"runs": entries, "trends": drawn}, indent=1))
-        return
-    if not entries:
-        typer.echo("no run is like this")
-        return
-    for line in _listing(entries):
-        typer.echo(line)
-    for line in _drawing(drawn, metric):
-        typer.echo(line)
+        if runs and not drawn:
+            _check_metric(record, runs, metric)
+    print_data(
+        format_,
+        document={"runs": entries, "trends": drawn},
+        records=entries,
+        lines=lambda: [*_listing(entries), *_drawing(drawn, metric)] if entries else ["no run is like this"],
+    )
 
 
 @app.command(epilog="Example: pybench history tag startup-20260131T220000Z-1a2b main")
 def tag(
-    run: Annotated[str, typer.Argument(help="A run: id, tag, `latest`, branch, or the beginning of an id.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run: id, tag, `latest`, branch, or the beginning of an id.",
+            autocompletion=completers.runs,
+        ),
+    ],
     name: Annotated[str, typer.Argument(help="What to call it; a tag that exists moves to this run.")],
     store: StoreOption = "",
     results: ResultsOption = None,
@@ -125,7 +125,13 @@ def untag(
 
 @app.command(epilog="Example: pybench history note latest 'first run on the new kernel'")
 def note(
-    run: Annotated[str, typer.Argument(help="A run: id, tag, `latest`, branch, or the beginning of an id.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run: id, tag, `latest`, branch, or the beginning of an id.",
+            autocompletion=completers.runs,
+        ),
+    ],
     text: Annotated[str, typer.Argument(help="What to remember about it.")],
     store: StoreOption = "",
     results: ResultsOption = None,
@@ -260,6 +266,20 @@ def _trends(record: Store, runs: Sequence[Run], metric: str) -> list[dict[str, A
             for trend in trends(ids, values)
         ]
     return drawn
+
+
+def _check_metric(record: Store, runs: Sequence[Run], metric: str) -> None:
+    """A metric that some measurement has may well be missing in these runs; any other must be in the newest.
+
+    Raises:
+        InputError: nothing of this name was ever measured.
+    """
+    from pybench.harness.cli.suggestions import check_metrics  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.measure import MEASUREMENTS  # noqa: PLC0415
+
+    names = {each.name for measurement in MEASUREMENTS.values() for each in measurement.metrics}
+    names |= {sample.metric for sample in record.samples(runs[-1].id)}
+    check_metrics([metric], names)
 
 
 def _listing(entries: Sequence[Mapping[str, Any]]) -> list[str]:

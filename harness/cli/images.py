@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pybench.harness.cli import completers
+from pybench.harness.cli.output import Format, FormatOption, console, flat, note, print_data, progress
 from pybench.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pybench.vm_images import Image
 
 app = typer.Typer(
+    rich_markup_mode=None,
     help="Build images and see to what is built; import and export OCI images.",
     epilog="Example: pybench images build minimal",
     no_args_is_help=True,
@@ -24,21 +25,17 @@ app = typer.Typer(
 
 _HASH_DIGITS = 12
 _MEBIBYTE = 1 << 20
-
-
-class Format(StrEnum):
-    """How a verb prints data."""
-
-    TEXT = "text"
-    JSON = "json"
-
-
-FormatOption = Annotated[Format, typer.Option("--format", help="For people or for programs.")]
+_LISTED = ("name", "content_hash", "size", "form", "kernel_release", "created", "current", "folder")
 
 
 @app.command(epilog="Example: pybench images build minimal")
 def build(
-    name: Annotated[str, typer.Argument(help="A recipe, or an imported image, which becomes bootable.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe, or an imported image, which becomes bootable.", autocompletion=completers.images
+        ),
+    ],
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build anew, with the package versions that apt offers now.")
     ] = False,
@@ -47,14 +44,17 @@ def build(
     """Build an image into the cache; does nothing if it is there and intact."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
-    image = vm_images.build(name, rebuild=rebuild, progress=_progress)
-    if format_ is Format.JSON:
-        _print_json(_as_record(image, current=True))
-        return
+    image = vm_images.build(name, rebuild=rebuild, progress=progress)
     facts = [f"{image.name} {image.content_hash[:_HASH_DIGITS]}", _mebibytes(image.size)]
     if image.kernel_release:
         facts.append(f"kernel {image.kernel_release}")
-    typer.echo(", ".join([*facts, f"in {image.folder}"]))
+    record = _as_record(image, current=True)
+    print_data(
+        format_,
+        document=record,
+        records=[flat(record)],
+        lines=lambda: [", ".join([*facts, f"in {image.folder}"])],
+    )
 
 
 @app.command("import", epilog="Example: pybench images import debian.tar --name debian:12")
@@ -69,7 +69,7 @@ def import_(
     from pybench.runtime.container import image as oci  # noqa: PLC0415 - keeps the other verbs quick
 
     _check_import_name(name)
-    store = oci.ImageStore(progress=_progress)
+    store = oci.ImageStore(progress=progress)
     image = store.add(file, name, reference)
     try:
         _check_import_name(image.name)
@@ -105,51 +105,36 @@ def list_(format_: FormatOption = Format.TEXT) -> None:
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
     images = [(image, vm_images.is_current(image)) for image in vm_images.list_images()]
-    if format_ is Format.JSON:
-        _print_json([_as_record(image, current) for image, current in images])
+    if format_ is Format.TEXT:
+        _tell_images(images)
+        others = [name for name in vm_images.sources() if name not in {image.name for image, _ in images}]
+        if others:
+            note(f"Can be built: {', '.join(others)}")
         return
-    if images:
-        _print_table(
-            ("image", "hash", "size", "form", "kernel", "built", "recipe"),
-            [
-                (
-                    image.name,
-                    image.content_hash[:_HASH_DIGITS],
-                    _mebibytes(image.size),
-                    image.form or "directory",
-                    image.kernel_release or "-",
-                    image.created[:10],
-                    "current" if current else "changed since",
-                )
-                for image, current in images
-            ],
-        )
-    else:
-        typer.echo("No image is built.", err=True)
-    others = [name for name in vm_images.sources() if name not in {image.name for image, _ in images}]
-    if others:
-        typer.echo(f"Can be built: {', '.join(others)}", err=True)
+    records = [_as_record(image, current) for image, current in images]
+    rows = [{name: record[name] for name in _LISTED} for record in records]
+    print_data(format_, document=records, records=rows, lines=list)
 
 
 @app.command(epilog="Example: pybench images show minimal")
 def show(
-    name: Annotated[str, typer.Argument(help="An image that is built.")],
+    name: Annotated[str, typer.Argument(help="An image that is built.", autocompletion=completers.images)],
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Show everything that is known of a built image: hashes, sizes, versions, modules."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
     record = _as_record(vm_images.find(name), current=True)
-    if format_ is Format.JSON:
-        _print_json(record)
-        return
-    for key, value in record.items():
-        if isinstance(value, dict):
-            for part, detail in value.items():
-                typer.echo(f"{key}.{part}: {detail}")
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, list) else value
-            typer.echo(f"{key}: {text}")
+    facts = flat(record)
+    print_data(
+        format_,
+        document=record,
+        records=[{"key": key, "value": value} for key, value in facts.items()],
+        lines=lambda: [
+            f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+            for key, value in facts.items()
+        ],
+    )
 
 
 @app.command(epilog="Example: pybench images rm debian")
@@ -167,7 +152,7 @@ def rm(
     for name in names:
         imported = not old and name in store.names()
         try:
-            for folder in vm_images.remove(name, keep_current=old, progress=_progress):
+            for folder in vm_images.remove(name, keep_current=old, progress=progress):
                 typer.echo(f"removed {folder}")
         except InputError:
             if not imported:
@@ -189,16 +174,16 @@ def verify(
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
     found = vm_images.check(names or ())
-    if format_ is Format.JSON:
-        _print_json(
-            [
-                {"name": name, "folder": str(folder), "intact": not problem, "problem": problem}
-                for name, folder, problem in found
-            ]
-        )
-    else:
-        for name, folder, problem in found:
-            typer.echo(f"{name}: {problem or f'intact, in {folder}'}")
+    records = [
+        {"name": name, "folder": str(folder), "intact": not problem, "problem": problem}
+        for name, folder, problem in found
+    ]
+    print_data(
+        format_,
+        document=records,
+        records=records,
+        lines=lambda: [f"{name}: {problem or f'intact, in {folder}'}" for name, folder, problem in found],
+    )
     damaged = [name for name, _, problem in found if problem]
     if damaged:
         commands = " && ".join(f"pybench images build {name}" for name in dict.fromkeys(damaged))
@@ -214,16 +199,8 @@ def _check_import_name(name: str) -> None:
         raise InputError(f"an imported image cannot be called {name}, because a recipe is", hint)
 
 
-def _progress(text: str) -> None:
-    typer.echo(f"{text} …", err=True)
-
-
 def _mebibytes(size: int) -> str:
     return f"{size / _MEBIBYTE:.1f} MiB"
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 def _as_record(image: Image, current: bool) -> dict[str, object]:
@@ -240,6 +217,7 @@ def _as_record(image: Image, current: bool) -> dict[str, object]:
         "packages": dict(image.packages),
         "kernel_packages": dict(image.kernel_packages),
         "tools": dict(image.tools),
+        "size": image.size,
         "sizes": dict(image.sizes),
         "digests": dict(image.digests),
         "marking": sorted(image.marking),
@@ -247,16 +225,23 @@ def _as_record(image: Image, current: bool) -> dict[str, object]:
     }
 
 
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - slow to import
+def _tell_images(images: Sequence[tuple[Image, bool]]) -> None:
     from rich.table import Table  # noqa: PLC0415 - slow to import
 
+    if not images:
+        note("No image is built.")
+        return
     table = Table(box=None, pad_edge=False)
-    for heading in headings:
+    for heading in ("image", "hash", "size", "form", "kernel", "built", "recipe"):
         table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200  # A pipe has no width; a log should not be folded at 80 columns.
-    console.print(table)
+    for image, current in images:
+        table.add_row(
+            image.name,
+            image.content_hash[:_HASH_DIGITS],
+            _mebibytes(image.size),
+            image.form or "directory",
+            image.kernel_release or "-",
+            image.created[:10],
+            "current" if current else "changed since",
+        )
+    console().print(table)

@@ -11,7 +11,7 @@ import typer
 
 from pybench.harness.errors import InputError
 
-app = typer.Typer(add_completion=False)
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 SCENARIO: Final = "scenarios/first.yaml"
 SCHEMA: Final = "scenarios/pybench.schema.json"

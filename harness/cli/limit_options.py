@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pybench.harness.cli import completers
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
 MetricOption = Annotated[
     list[str] | None,
-    typer.Option("--metric", metavar="PATTERN", help="Gate only these; may be repeated."),
+    typer.Option(
+        "--metric",
+        metavar="PATTERN",
+        help="Gate only these; may be repeated.",
+        autocompletion=completers.metrics,
+    ),
 ]
 RelativeOption = Annotated[
     str, typer.Option("--relative", metavar="SHARE", help="A change up to this share is none, e.g. 5%.")

@@ -1,15 +1,17 @@
-"""`pybench list`: the scenarios with the question each answers, the targets, and the metrics."""
+"""`pybench list`: the scenarios with the question each answers, the targets, the probes, and the metrics."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
-app = typer.Typer(add_completion=False)
+from pybench.harness.cli.output import Format, FormatOption, print_data
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 PROJECT: Final = Path("scenarios")
 
@@ -19,45 +21,58 @@ class Subject(StrEnum):
 
     SCENARIOS = "scenarios"
     TARGETS = "targets"
+    PROBES = "probes"
     METRICS = "metrics"
 
 
-class Format(StrEnum):
-    """How it is printed."""
-
-    TEXT = "text"
-    JSON = "json"
+Entry = Mapping[str, str]
 
 
 @app.command(epilog="Example: pybench list metrics --format json")
 def list_(
-    subject: Annotated[Subject | None, typer.Argument(help="Only these; all three by default.")] = None,
-    format_: Annotated[Format, typer.Option("--format", help="For people or for programs.")] = Format.TEXT,
+    subject: Annotated[Subject | None, typer.Argument(help="Only these; all by default.")] = None,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Tell which scenarios, targets and metrics there are.
+    """Tell which scenarios, targets, probes and metrics there are.
 
-    Scenarios are the shipped ones and those of the folder `scenarios` here.
+    Scenarios are the shipped ones and those of the folder `scenarios` here. Probes are those of the isolation
+    audit; `pybench audit explain ID` tells more about one.
     """
-    makers = {Subject.SCENARIOS: _scenarios, Subject.TARGETS: _targets, Subject.METRICS: _metrics}
+    makers = {
+        Subject.SCENARIOS: _scenarios,
+        Subject.TARGETS: _targets,
+        Subject.PROBES: _probes,
+        Subject.METRICS: _metrics,
+    }
     found = {each.value: makers[each]() for each in Subject if subject in {None, each}}
-    if format_ is Format.JSON:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-        return
+    print_data(
+        format_,
+        document=found,
+        records=[
+            {**({"subject": title} if len(found) > 1 else {}), **entry}
+            for title, entries in found.items()
+            for entry in entries
+        ],
+        lines=lambda: _lines(found),
+    )
+
+
+def _lines(found: Mapping[str, Sequence[Entry]]) -> Iterator[str]:
     for number, (title, entries) in enumerate(found.items()):
         if len(found) > 1:
-            typer.echo(f"{'' if number == 0 else chr(10)}{title}")
+            yield f"{'' if number == 0 else chr(10)}{title}"
         width = max((len(entry["name"]) for entry in entries), default=0)
         for entry in entries:
-            unit = f"[{entry['unit']}] " if "unit" in entry else ""
-            typer.echo(f"  {entry['name']:<{width}}  {unit}{entry['text']}")
+            aside = entry.get("unit") or entry.get("severity")
+            yield f"  {entry['name']:<{width}}  {f'[{aside}] ' if aside else ''}{entry['text']}"
 
 
-def _scenarios() -> list[dict[str, str]]:
+def _scenarios() -> list[Entry]:
     from pybench import scenarios  # noqa: PLC0415 - keeps the other verbs quick
     from pybench.harness.errors import InputError  # noqa: PLC0415
     from pybench.harness.scenario import load_scenario  # noqa: PLC0415
 
-    entries = []
+    entries: list[Entry] = []
     own = sorted(PROJECT.glob("*.yaml")) if PROJECT.is_dir() else []
     shipped = {name: scenarios.shipped(name) for name in scenarios.names()}
     paths = {**shipped, **{str(path): path for path in own if path.stem not in shipped}}
@@ -71,13 +86,22 @@ def _scenarios() -> list[dict[str, str]]:
     return entries
 
 
-def _targets() -> list[dict[str, str]]:
+def _targets() -> list[Entry]:
     from pybench.harness.targets import KINDS  # noqa: PLC0415 - keeps the other verbs quick
 
     return [{"name": name, "text": kind.description} for name, kind in KINDS.items()]
 
 
-def _metrics() -> list[dict[str, str]]:
+def _probes() -> list[Entry]:
+    from pybench.harness.audit.catalogue import catalogue  # noqa: PLC0415 - keeps the other verbs quick
+
+    return [
+        {"name": probe.id, "severity": probe.severity, "text": probe.title, "category": probe.category}
+        for probe in catalogue()
+    ]
+
+
+def _metrics() -> list[Entry]:
     from pybench.harness.measure import MEASUREMENTS  # noqa: PLC0415 - keeps the other verbs quick
 
     return [

@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Any
+from typing import Any, Final
 
 import typer
 from typer.core import TyperGroup
 
-from pybench.runtime.errors import PybenchError
+from pybench.harness.cli.common_options import QuietOption, VerboseOption, with_common_options
+from pybench.harness.cli.output import Verbosity, complain, detail, set_verbosity
+from pybench.harness.cli.suggestions import suggestion
+from pybench.runtime.errors import InputError, PybenchError
 
-INTERRUPTED = 130
+INTERRUPTED: Final = 130
+COMPLETION: Final = "_PYBENCH_COMPLETE"
+"""The variable in which a shell asks for completions."""
 
-VERBS = {
+VERBS: Final = {
     "run": "Run a scenario and report what it measured.",
     "audit": "Tell what leaks through the isolation of each target, with proof.",
     "compare": "Tell what changed between two runs, and how sure that is.",
@@ -24,17 +29,15 @@ VERBS = {
     "report": "Write the report of a run that is stored.",
     "export": "Write runs to Parquet, CSV or JSON lines.",
     "init": "Write a commented scenario to start from.",
-    "list": "Tell which scenarios, targets and metrics there are.",
+    "list": "Tell which scenarios, targets, probes and metrics there are.",
     "schema": "Print the scenario language as JSON Schema, for editors.",
     "shell": "Open a terminal in a container or a virtual machine.",
     "images": "Build and list the images that scenarios use.",
     "doctor": "Tell what this host can do, and how to get what it lacks.",
     "clean": "Remove whatever a killed run left behind.",
+    "completion": "Print what makes a shell complete this command.",
 }
 """Every verb with its first help line; its module, of the same name, is imported when it is used."""
-
-
-_CALLED = "pybench.called"
 
 
 class LazyGroup(TyperGroup):
@@ -47,25 +50,29 @@ class LazyGroup(TyperGroup):
         """The verbs in the order in which a newcomer needs them."""
         return list(VERBS)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401
-        """A verb that is called, and not only shown, is looked up as a whole."""
-        ctx.meta[_CALLED] = True
-        return super().resolve_command(ctx, args)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401
-        """Import a verb; for the overview its help line is enough."""
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002
+        """A verb as far as the overview and completion need it: its help line."""
         if cmd_name not in VERBS:
             return None
-        if ctx.resilient_parsing or not ctx.meta.get(_CALLED):
-            return typer.main.get_command(_overview_of(cmd_name))
-        module = importlib.import_module(f"pybench.harness.cli.{cmd_name}")
-        return typer.main.get_command(module.app)
+        overview = typer.Typer(add_completion=False, rich_markup_mode=None)
+        overview.command(help=VERBS[cmd_name])(lambda: None)
+        return typer.main.get_command(overview)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
+        """The verb that is meant, imported."""
+        name, *rest = args
+        if name in VERBS:
+            return name, load(name), rest
+        if ctx.resilient_parsing:
+            return None, None, rest
+        hint = suggestion(name, VERBS, "`pybench --help` lists the verbs")
+        raise InputError(f"there is no verb {name!r}", hint)
 
 
-def _overview_of(verb: str) -> typer.Typer:
-    overview = typer.Typer(add_completion=False, rich_markup_mode=None)
-    overview.command(help=VERBS[verb])(lambda: None)
-    return overview
+def load(verb: str) -> Any:  # noqa: ANN401
+    """Import a verb; its command as click knows it, with the options that all verbs take."""
+    module = importlib.import_module(f"pybench.harness.cli.{verb}")
+    return with_common_options(typer.main.get_command(module.app))
 
 
 def _show_version(wanted: bool) -> None:
@@ -92,6 +99,8 @@ def pybench(
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
 ) -> None:
     """Settle “container or VM?” with evidence: start-up, memory and isolation of identical workloads."""
 
@@ -103,10 +112,15 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    set_verbosity(Verbosity.NORMAL)
+    if COMPLETION in os.environ:
+        from typer._completion_classes import completion_init  # noqa: PLC0415 - only a shell needs it
+
+        completion_init()
     try:
         app(args=arguments, prog_name="pybench")
     except PybenchError as error:
-        _complain(error.message, error.hint)
+        _tell(error)
         return error.exit_code
     except BrokenPipeError:
         # The reader of our output has gone; there is nobody to tell, and Python's own attempt
@@ -114,14 +128,18 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        _complain("interrupted", "")
+        complain("pybench: interrupted")
         return INTERRUPTED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
 
 
-def _complain(message: str, hint: str) -> None:
-    typer.echo(f"pybench: {message}", err=True)
-    if hint:
-        typer.echo(f"  hint: {hint}", err=True)
+def _tell(error: PybenchError) -> None:
+    complain(f"pybench: {error.message}")
+    if error.hint:
+        complain(f"  hint: {error.hint}")
+    cause = error.__cause__
+    while cause is not None:
+        detail(f"  because of {type(cause).__name__}: {cause}")
+        cause = cause.__cause__

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pybench.harness.cli import completers
+from pybench.harness.cli.output import Format, FormatOption, complain, console, note, print_data
 from pybench.harness.cli.record import StoreOption
 from pybench.harness.errors import InputError, PybenchError
 from pybench.harness.results import DATABASE, results_beside
@@ -38,6 +40,8 @@ class Destination:
     report: bool
     store: str
     """A database URL, or nothing for the file in the results folder."""
+    format: Format = Format.TEXT
+    """How the summary is printed."""
 
     @property
     def record(self) -> Path | str:
@@ -47,7 +51,12 @@ class Destination:
 
 @app.command(epilog="Example: pybench run scenarios/startup.yaml --json startup.json")
 def run(
-    scenario: Annotated[str, typer.Argument(help="A scenario file, or the name of a shipped one.")],
+    scenario: Annotated[
+        str,
+        typer.Argument(
+            help="A scenario file, or the name of a shipped one.", autocompletion=completers.scenarios
+        ),
+    ],
     json: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Also write everything as JSON to this file."),
@@ -58,7 +67,12 @@ def run(
     ] = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option("--targets", metavar="A,B", help="Only these targets of the scenario."),
+        typer.Option(
+            "--targets",
+            metavar="A,B",
+            help="Only these targets of the scenario.",
+            autocompletion=completers.targets,
+        ),
     ] = None,
     repeat: Annotated[
         int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target and procedure.")
@@ -90,6 +104,7 @@ def run(
         str, typer.Option("--branch", help="The branch that is measured, where git cannot tell.")
     ] = "",
     no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
+    format_: FormatOption = Format.TEXT,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
 
@@ -104,18 +119,18 @@ def run(
     labels = _labels(targets)
     chosen = Choices(labels, repeat, seed, tuple(set_ or ()), quick)
     loaded = _with_machines(load_scenario(path, chosen), libvirt_uri, accel)
-    destination = Destination(results or default_results(scenario, path), json, not no_report, store)
+    destination = Destination(results or default_results(scenario, path), json, not no_report, store, format_)
     if dry_run:
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
 
-        show_plan(loaded, destination.record)
+        show_plan(loaded, destination.record, format_)
         raise typer.Exit
     check_host(loaded)
     check_destination(destination)
     words = command_words(labels, repeat, seed, set_) + ["--quick"] * quick
     words += _words("--libvirt-uri", libvirt_uri) + _words("--accel", accel)
     command = shlex.join(["pybench", "run", scenario, *words])
-    with host_for_itself(loaded, wait=wait, tell=complain):
+    with host_for_itself(loaded, wait=wait, tell=note):
         code = _run(loaded, command, destination, _revision(path, branch))
     raise typer.Exit(code)
 
@@ -163,7 +178,7 @@ def _run(scenario: Scenario, command: str, destination: Destination, revision: M
     from pybench.harness.execution import open_recorder, prepare  # noqa: PLC0415
 
     with open_recorder(destination.record, destination.results, complain) as store:
-        prepared = prepare(scenario, command, revision, complain)
+        prepared = prepare(scenario, command, revision, note)
         try:
             with progress_listener() as listener:
                 outcome = prepared.carry_out(store, destination.results, listener)
@@ -176,26 +191,24 @@ def _run(scenario: Scenario, command: str, destination: Destination, revision: M
     return _exit_code(outcome)
 
 
-def complain(text: str) -> None:
-    """One line on standard error."""
-    typer.echo(text, err=True)
-
-
 def tell_results(store: Store | SpooledStore, run_id: str, destination: Destination) -> None:
-    """The tables, the files, and last their paths."""
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-
+    """The tables, the files, and last their paths; the paths are no part of data."""
+    from pybench.harness.export import json as json_export  # noqa: PLC0415
+    from pybench.harness.stats import estimates  # noqa: PLC0415
     from pybench.reports.console import summary  # noqa: PLC0415
 
     record, samples, conditions = store.run(run_id), store.samples(run_id), store.conditions(run_id)
     if not samples:
         return
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
-    console.print(summary(record, samples, conditions))
+    if destination.format is Format.TEXT:
+        console().print(summary(record, samples, conditions))
+        for line in written(store, run_id, destination):
+            typer.echo(line)
+        return
+    content = json_export.document(record, estimates(samples), samples)
+    print_data(destination.format, document=content, records=content["summary"], lines=list)
     for line in written(store, run_id, destination):
-        typer.echo(line)
+        note(line)
 
 
 def written(store: Store | SpooledStore, run_id: str, destination: Destination) -> list[str]:
@@ -219,12 +232,12 @@ def written(store: Store | SpooledStore, run_id: str, destination: Destination) 
 
 def _exit_code(outcome: Outcome) -> int:
     if outcome.status == "interrupted":
-        typer.echo("interrupted; what was measured is kept", err=True)
+        complain("interrupted; what was measured is kept")
         return INTERRUPTED
     for name in outcome.failed_targets:
-        typer.echo(f"{name}: every launch failed", err=True)
+        complain(f"{name}: every launch failed")
     if outcome.status == "failed":
-        typer.echo("ended at the first failure, as the scenario says; what was measured is kept", err=True)
+        complain("ended at the first failure, as the scenario says; what was measured is kept")
     return FAILED if outcome.failed_targets or outcome.status == "failed" else 0
 
 

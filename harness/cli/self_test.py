@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
 from pybench.harness.cli.columns import columns
-from pybench.harness.cli.run import complain
+from pybench.harness.cli.output import Format, note, print_data
 from pybench.harness.execution import host_for_itself, prepare
 from pybench.harness.gate import GateSettings
 from pybench.harness.preflight import check_host
@@ -27,7 +24,7 @@ PASSED, FAILED = 0, 1
 _STORE: Final = "self-test.sqlite"
 
 
-def run_self_test(scenario: str, targets: str, repetitions: int, *, as_json: bool) -> int:
+def run_self_test(scenario: str, targets: str, repetitions: int, format_: Format) -> int:
     """Measure a scenario with and without each injection, and gate one against the other.
 
     Nothing enters the record. Returns 0 if every injection was detected and the control was not.
@@ -41,7 +38,8 @@ def run_self_test(scenario: str, targets: str, repetitions: int, *, as_json: boo
         data = parse_document(str(path), load_scenario(path).definition).data
     labels = [label for label in targets.split(",") if label]
     done = trials(_measure(with_injections(data, labels, repetitions)), GateSettings())
-    _print(done, as_json=as_json)
+    documents = [_document(trial) for trial in done]
+    print_data(format_, document=documents, records=documents, lines=lambda: _lines(done))
     return PASSED if done and all(trial.passed for trial in done) else FAILED
 
 
@@ -53,20 +51,17 @@ def _measure(text: str) -> list[Sample]:
         scenario = load_scenario(path)
         check_host(scenario)
         with (
-            host_for_itself(scenario, wait=False, tell=complain),
+            host_for_itself(scenario, wait=False, tell=note),
             Store.open(folder / _STORE) as store,
         ):
-            prepared = prepare(scenario, "pybench gate --self-test", {}, complain)
+            prepared = prepare(scenario, "pybench gate --self-test", {}, note)
             outcome = prepared.carry_out(store, folder, change=inject)
             if outcome.status == "interrupted":
                 raise KeyboardInterrupt
             return store.samples(prepared.run.id)
 
 
-def _print(done: Sequence[Trial], *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([_document(trial) for trial in done], indent=1))
-        return
+def _lines(done: Sequence[Trial]) -> list[str]:
     rows = [
         (
             "ok" if trial.passed else "FAILED",
@@ -77,8 +72,7 @@ def _print(done: Sequence[Trial], *, as_json: bool) -> None:
         )
         for trial in done
     ]
-    for line in columns([("", "target", "injected", "", "the gate said"), *rows]):
-        typer.echo(line)
+    return columns([("", "target", "injected", "", "the gate said"), *rows])
 
 
 def _said(trial: Trial) -> str:

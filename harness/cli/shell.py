@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pybench.harness.cli import completers
+from pybench.harness.cli.output import progress
+from pybench.harness.cli.suggestions import suggestion
 from pybench.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,7 +26,12 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 )
 def shell(
     target: Annotated[str, typer.Argument(help="container, vm or process")],
-    image: Annotated[str, typer.Argument(help="A recipe's name, or that of an imported image.")],
+    image: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe's name, or that of an imported image.", autocompletion=completers.images
+        ),
+    ],
     command: Annotated[list[str] | None, typer.Argument(help="The image's shell if empty.")] = None,
     profile: Annotated[str, typer.Option(help="Of a container: default, strict or privileged.")] = "default",
     network: Annotated[str, typer.Option(help="none or bridge; of a virtual machine also user.")] = "none",
@@ -41,9 +49,6 @@ def shell(
     from pybench.harness.shell import ShellRequest, container_shell, process_shell, vm_shell  # noqa: PLC0415
     from pybench.harness.targets import ContainerSettings, VmSettings  # noqa: PLC0415
     from pybench.runtime.journal import open_journal  # noqa: PLC0415
-
-    def progress(text: str) -> None:
-        typer.echo(f"{text} …", err=True)
 
     try:
         with open_journal() as journal:
@@ -68,7 +73,10 @@ def shell(
             elif target == "process":
                 status = process_shell(request, progress)
             else:
-                raise InputError(f"{target!r} has no shell", "known are container, vm and process")
+                known = "known are container, vm and process"
+                raise InputError(
+                    f"{target!r} has no shell", suggestion(target, ("container", "vm", "process"), known)
+                )
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import typer
-
 from pybench.harness.audit.catalogue import TITLES
 from pybench.harness.audit.model import KINDS, SEVERITIES, Outcome
 from pybench.harness.audit.results import FORMULA, matrix, tally
 from pybench.harness.audit.waivers import waiver_of
+from pybench.harness.cli.output import Verbosity, note, verbosity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +37,8 @@ _WORDS: Final = {
 @contextmanager
 def progress() -> Iterator[Tell]:
     """Tells on standard error what is done: a spinner on a terminal, lines in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda target, what: typer.echo(f"{target}: {what}", err=True)
+    if not sys.stderr.isatty() or verbosity() is not Verbosity.NORMAL:
+        yield lambda target, what: note(f"{target}: {what}")
         return
     from rich.console import Console  # noqa: PLC0415 - slow to import
 
@@ -53,6 +52,7 @@ def rendered(audit: Audit, waivers: Sequence[Waiver], kind: str) -> str:
 
     renderers = {
         "json": export.to_json,
+        "csv": export.to_csv,
         "junit": export.to_junit,
         "sarif": export.to_sarif,
         "markdown": export.to_markdown,

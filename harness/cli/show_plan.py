@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
+from pybench.harness.cli.output import Format, console, print_data
 from pybench.harness.expectation import Expectation, expect, step_seconds
 from pybench.harness.units import format_seconds, format_span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pybench.harness.model import Scenario, Schedule, Step
@@ -19,19 +20,17 @@ SHOWN_ROUNDS: Final = 2
 SHOWN_STEPS: Final = 12
 
 
-def show_plan(scenario: Scenario, record: Path | str) -> None:
+def show_plan(scenario: Scenario, record: Path | str, format_: Format) -> None:
     """Print the plan; a record of earlier runs, if there is one, tells how long a launch takes.
 
     Args:
         scenario: what would be run.
         record: the file, which need not be there, or what `--store` names.
+        format_: how it is printed.
 
     Raises:
         InputError: the record cannot be read.
     """
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-    from rich.table import Table  # noqa: PLC0415
-
     from pybench.harness.store import Store  # noqa: PLC0415
 
     measured = {}
@@ -39,6 +38,16 @@ def show_plan(scenario: Scenario, record: Path | str) -> None:
         with Store.open(record, create=False) as store:
             measured = step_seconds(store, scenario)
     expectations = expect(scenario, measured)
+    if format_ is Format.TEXT:
+        _tell(scenario, expectations)
+        return
+    records = [_record(each) for each in expectations]
+    print_data(format_, document=records, records=records, lines=list)
+
+
+def _tell(scenario: Scenario, expectations: Sequence[Expectation]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - slow to import
+
     table = Table(box=None, pad_edge=False)
     headings = (
         *("workload", "parameters", "target", "kind", "what", "warm-ups", "repetitions"),
@@ -54,13 +63,26 @@ def show_plan(scenario: Scenario, record: Path | str) -> None:
     if scenario.question:
         typer.echo(scenario.question)
     typer.echo(f"{scenario.name}: at most {steps} {_steps(scenario)}, about {format_span(total)}")
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # A pipe has no width; a log should not be folded at 80 columns.
-    console.print(table)
+    console().print(table)
     for line in (*_order(scenario), *_rules(scenario.schedule)):
         typer.echo(line)
     typer.echo("nothing was launched")
+
+
+def _record(each: Expectation) -> dict[str, object]:
+    target = each.combination.target
+    return {
+        "workload": each.combination.workload.name,
+        "parameters": each.combination.label,
+        "target": target.name,
+        "kind": target.kind,
+        "procedure": each.task.procedure,
+        "warmups": each.warmups,
+        "repetitions": each.task.repetitions,
+        "step_seconds": each.step_seconds,
+        "seconds": each.seconds,
+        "measured": each.is_measured,
+    }
 
 
 def _cells(each: Expectation) -> tuple[str, ...]:

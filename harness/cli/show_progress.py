@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-import typer
-
+from pybench.harness.cli.output import Verbosity, complain, detail, note, verbosity
 from pybench.harness.progress import Event, Listener, Preparing, StepBegins, StepEnded
 from pybench.harness.units import format_span
 
@@ -23,8 +22,15 @@ _SHOWN_FAILURES: Final = 3
 
 @contextmanager
 def progress_listener() -> Iterator[Listener]:
-    """A listener that shows what happens and how long the rest will take."""
-    if sys.stderr.isatty():
+    """A listener that shows what happens and how long the rest will take.
+
+    Under `--quiet` only failures are told; under `--verbose` every step is a line with what it measured.
+    """
+    if verbosity() is Verbosity.QUIET:
+        yield _Failures().listen
+    elif verbosity() is Verbosity.VERBOSE:
+        yield _Steps().listen
+    elif sys.stderr.isatty():
         with _bar() as listener:
             yield listener
     else:
@@ -48,6 +54,23 @@ class _Failures:
         more = "; further failures are only counted" if self._seen[name] == _SHOWN_FAILURES else ""
         return f"failed: {_what(event.step)}: {event.failure}{more}"
 
+    def listen(self, event: Event) -> None:
+        if isinstance(event, StepEnded) and (line := self.line(event)):
+            complain(line)
+
+
+class _Steps:
+    """For whoever wants to see each step."""
+
+    def listen(self, event: Event) -> None:
+        match event:
+            case Preparing():
+                detail(f"preparing {_prepared(event)}")
+            case StepBegins():
+                pass
+            case StepEnded():
+                detail(f"{event.done}/{event.total} {_what(event.step)}: {event.failure or _values(event)}")
+
 
 class _Lines:
     """For a pipe or a log file."""
@@ -59,14 +82,14 @@ class _Lines:
     def listen(self, event: Event) -> None:
         match event:
             case Preparing():
-                typer.echo(f"preparing {_prepared(event)}", err=True)
+                note(f"preparing {_prepared(event)}")
             case StepEnded():
                 if line := self._failures.line(event):
-                    typer.echo(line, err=True)
+                    complain(line)
                 if event.done * LINES // event.total > self._told:
                     self._told = event.done * LINES // event.total
                     left = "" if event.remaining is None else f", {format_span(event.remaining)} left"
-                    typer.echo(f"{event.done} of {event.total} steps{left}", err=True)
+                    note(f"{event.done} of {event.total} steps{left}")
             case StepBegins():
                 pass
 
@@ -110,6 +133,18 @@ def _bar() -> Iterator[Listener]:
             progress.refresh()
 
         yield listen
+
+
+def _values(event: StepEnded) -> str:
+    """What a step measured, phases left out."""
+    from pybench.harness.comparison.attribution import PREFIX  # noqa: PLC0415 - few look this closely
+    from pybench.reports.numbers import single  # noqa: PLC0415
+
+    return ", ".join(
+        f"{sample.metric} {single(sample.value, sample.unit)}"
+        for sample in event.samples
+        if sample.value is not None and not sample.metric.startswith(PREFIX)
+    )
 
 
 def _prepared(event: Preparing) -> str:

@@ -6,6 +6,8 @@ what Jenkins and GitLab read.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
@@ -43,6 +45,11 @@ LETTERS: Final = {
     Outcome.ERROR: "error",
 }
 
+_COLUMNS: Final = (
+    *("probe", "title", "category", "severity", "target", "kind", "verdict", "expected", "reason", "seconds"),
+    *("waived_until",),
+)
+
 Renderer = Callable[["Audit", "Sequence[Waiver]"], str]
 
 
@@ -72,6 +79,18 @@ def audit_document(audit: Audit, waivers: Sequence[Waiver] = ()) -> dict[str, An
         ],
         "verdicts": [_verdict(each, waivers) for each in audit.judged],
     }
+
+
+def to_csv(audit: Audit, waivers: Sequence[Waiver] = ()) -> str:
+    """A row for each verdict, without its evidence."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for each in audit.judged:
+        waiver = waiver_of(each, waivers)
+        row = _verdict(each, waivers)
+        writer.writerow({**row, "waived_until": waiver.expiry.isoformat() if waiver else ""})
+    return text.getvalue()
 
 
 def _verdict(judged: Judged, waivers: Sequence[Waiver]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import stat
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 from ruamel.yaml.reader import ReaderError
 from ruamel.yaml.scalarbool import ScalarBoolean
 
+from pybench import scenarios
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        hint = "see `pybench list` for the shipped scenarios" if isinstance(error, FileNotFoundError) else ""
+        hint = _instead_of(path) if isinstance(error, FileNotFoundError) else ""
         raise InputError(f"{path}: cannot read the scenario: {error.strerror}", hint) from error
     except ValueError as error:
         raise InputError(f"{str(path)!r} is not a file name: {error}") from error
@@ -110,6 +112,12 @@ def read_text(path: Path) -> str:
             str(path), (line, column), "this is not UTF-8 text", "save the file as UTF-8"
         ) from error
     return text
+
+
+def _instead_of(path: Path) -> str:
+    """What may have been meant by a file that is not there."""
+    near = difflib.get_close_matches(path.stem, scenarios.names(), n=1)
+    return f"did you mean {near[0]}?" if near else "see `pybench list` for the shipped scenarios"
 
 
 def parse_document(source: str, text: str) -> Document:

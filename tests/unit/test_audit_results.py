@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from datetime import date
 from pathlib import Path
@@ -18,7 +20,7 @@ from pybench.harness.cli.audit import _exit_code
 from pybench.harness.cli.main import run
 from pybench.harness.cli.show_audit import difference_lines, rendered, waiver_lines
 from pybench.harness.errors import InputError
-from pybench.harness.export.audit import to_json, to_junit, to_markdown, to_sarif
+from pybench.harness.export.audit import to_csv, to_json, to_junit, to_markdown, to_sarif
 
 TODAY = date(2026, 5, 1)
 WAIVER = Waiver("U1", "container", "accepted for this test", date(2026, 6, 1))
@@ -245,3 +247,12 @@ def test_bad_options_are_refused_before_anything_happens(
     """With exit code 2, naming the option."""
     assert run(["audit", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_csv_has_a_row_for_each_verdict() -> None:
+    """With the end of its waiver, if there is one."""
+    rows = list(csv.DictReader(io.StringIO(to_csv(audit(), (WAIVER,)))))
+    assert [(row["probe"], row["target"]) for row in rows] == [
+        (each.probe.id, each.target) for each in audit().judged
+    ]
+    assert {row["waived_until"] for row in rows} == {"", WAIVER.expiry.isoformat()}

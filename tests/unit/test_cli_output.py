@@ -1,0 +1,161 @@
+"""What verbs print: formats, how much is said, colours, and names that are nearly right."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pybench.harness.cli.main import VERBS, load
+from pybench.harness.cli.main import run as command_line
+from pybench.harness.cli.output import Format, print_data
+
+Captured = pytest.CaptureFixture[str]
+
+MOCK = """
+name: pretended
+workloads: {ready: {image: minimal, command: [/bin/true], readiness: {level: exec}}}
+targets: {mock: {repetitions: 6}}
+measure: [startup]
+schedule: {warmups: 0}
+"""
+HOSTILE = "a|b <script>\nc & d"
+
+
+@pytest.fixture
+def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A scenario that launches nothing, in an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYBENCH_STORE", raising=False)
+    path = tmp_path / "pretended.yaml"
+    path.write_text(MOCK)
+    return path
+
+
+def test_a_list_is_the_same_data_in_every_format(capsys: Captured) -> None:
+    """JSON by subject, one row for each entry as CSV and as Markdown, and lines for people."""
+    printed = {}
+    for each in Format:
+        assert command_line(["list", "targets", "--format", each.value]) == 0
+        printed[each] = capsys.readouterr().out
+    names = [entry["name"] for entry in json.loads(printed[Format.JSON])["targets"]]
+    assert "container" in names
+    assert [row["name"] for row in csv.DictReader(io.StringIO(printed[Format.CSV]))] == names
+    markdown = printed[Format.MARKDOWN].splitlines()
+    assert markdown[0].split(" | ")[0] == "| name"
+    assert [line.split(" | ")[0].removeprefix("| ") for line in markdown[2:]] == names
+    assert [line.split()[0] for line in printed[Format.TEXT].splitlines()] == names
+
+
+def test_cells_cannot_break_a_table(capsys: Captured) -> None:
+    """A bar, a tag or a new line stays within its cell; CSV keeps the text; what is missing is empty."""
+    records: list[dict[str, object]] = [{"name": HOSTILE, "n": 1}, {"name": None, "more": [{"a": 1}]}]
+    print_data(Format.MARKDOWN, document={}, records=records, lines=list)
+    head, _, first, second = capsys.readouterr().out.splitlines()
+    assert head == "| name | n | more |"
+    assert first == "| a\\|b &lt;script> c &amp; d | 1 |  |"
+    assert second == '|  |  | [{"a": 1}] |'
+    print_data(Format.CSV, document={}, records=records, lines=list)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert rows[0] == {"name": HOSTILE, "n": "1", "more": ""}
+
+
+@pytest.mark.parametrize("kind", ["json", "csv", "markdown"])
+def test_a_run_can_be_printed_as_data(scenario: Path, capsys: Captured, kind: str) -> None:
+    """Standard output has the summary alone; where the files are is said beside it."""
+    assert command_line(["run", str(scenario), "--no-report", "--format", kind]) == 0
+    out, err = capsys.readouterr()
+    assert "record " in err
+    if kind == "json":
+        (ready,) = (each for each in json.loads(out)["summary"] if each["metric"] == "startup.ready")
+        assert ready["n"] == 6
+    else:
+        assert sum("startup.ready" in line for line in out.splitlines()) == 1
+
+
+def test_quiet_leaves_results_and_errors(scenario: Path, capsys: Captured) -> None:
+    """Before or after the verb, progress is left out; the table, and what went wrong, are not."""
+    for arguments in (["-q", "run"], ["run", "--quiet"]):
+        assert command_line([*arguments, str(scenario), "--no-report"]) == 0
+        out, err = capsys.readouterr()
+        assert "mock" in out
+        assert err == ""
+    assert command_line(["run", "absent.yaml", "--quiet"]) == 2
+    assert "absent.yaml" in capsys.readouterr().err
+    assert command_line(["run", str(scenario), "--no-report"]) == 0
+    assert "of 6 steps" in capsys.readouterr().err
+
+
+def test_verbose_tells_each_step_and_the_causes_of_errors(scenario: Path, capsys: Captured) -> None:
+    """Each repetition with what it measured; beneath an error, what it was made of."""
+    assert command_line(["run", str(scenario), "--no-report", "--verbose"]) == 0
+    err = capsys.readouterr().err
+    for number in range(1, 7):
+        assert f"{number}/6 mock ready, repetition {number}: startup.exec " in err
+    command_line(["run", "absent.yaml", "-v"])
+    assert "because of FileNotFoundError" in capsys.readouterr().err
+    command_line(["run", "absent.yaml"])
+    assert "because of" not in capsys.readouterr().err
+
+
+def test_every_verb_can_be_loaded_and_takes_the_common_options() -> None:
+    """But for the one whose line goes on with another program's options."""
+    for verb in VERBS:
+        options = {option for parameter in load(verb).params for option in parameter.opts}
+        assert {"--quiet", "--verbose"} <= options or verb == "shell"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["rnu"], "did you mean run?"),
+        (["gaet", "--baseline", "main"], "did you mean gate?"),
+        (["zzzz"], "`pybench --help` lists the verbs"),
+        (["run", "starup"], "did you mean startup?"),
+        (["run", "startup", "--targets", "contaner", "--dry-run"], "did you mean 'container'?"),
+        (["audit", "explain", "N99"], "did you mean 'N9'?"),
+    ],
+)
+def test_a_name_that_is_nearly_right_is_offered(capsys: Captured, arguments: list[str], hint: str) -> None:
+    """Bad usage, with the name that was probably meant."""
+    assert command_line(arguments) == 2
+    assert hint in capsys.readouterr().err
+
+
+def test_a_metric_that_is_nearly_right_is_offered(scenario: Path, capsys: Captured) -> None:
+    """Where no run has a value of it; a metric that only has no trend is none of these."""
+    command_line(["run", str(scenario), "--no-report"])
+    capsys.readouterr()
+    assert command_line(["history", "--metric", "startup.redy"]) == 2
+    assert "did you mean startup.ready?" in capsys.readouterr().err
+    assert command_line(["history", "--metric", "memory.host.pss"]) == 0
+    command_line(["history", "tag", "latest", "main"])
+    command_line(["run", str(scenario), "--no-report"])
+    capsys.readouterr()
+    assert command_line(["gate", "--baseline", "main", "--metric", "startup.redy"]) == 2
+    assert "did you mean startup.ready?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_that_want_them(tmp_path: Path, no_color: str, coloured: bool) -> None:
+    """NO_COLOR takes them away."""
+    program = "from pybench.harness.cli.output import styled; print(styled('ok', 'green'))"
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "NO_COLOR": no_color, "TERM": "xterm"}
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        subprocess.run(
+            [sys.executable, "-c", program], stdout=theirs, env=environment, cwd=tmp_path, check=True
+        )
+        os.close(theirs)
+        assert (b"\x1b[" in terminal.read(100)) is coloured
+    piped = subprocess.run(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=tmp_path, check=True
+    )
+    assert piped.stdout == b"ok\n"
