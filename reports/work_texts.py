@@ -20,6 +20,28 @@ def _more(title: str, definition: str, deed: str) -> Texts:
     )
 
 
+def _longer(title: str, definition: str, what: str) -> Texts:
+    """Of a duration: `what` completes "… of a container"."""
+    return (
+        title,
+        definition,
+        f"{what} of {{high}} takes {{ratio}} that of {{low}}",
+        f"{what} of {{high}} takes {{ratio}} that of {{low}}",
+        f"{what} of {{target}} takes {{value}}",
+    )
+
+
+def _held(title: str, definition: str) -> Texts:
+    """Of a limit that was tried."""
+    return (
+        title,
+        definition,
+        "{high} gets {ratio} what {low} gets within the same limit",
+        "{high} gets {ratio} what {low} gets within the same limit",
+        "{target} gets {value} within the limit",
+    )
+
+
 WORK_TEXTS: dict[str, Texts] = {
     "throughput.cpu": _more(
         "Computing, integers",
@@ -55,5 +77,87 @@ WORK_TEXTS: dict[str, Texts] = {
         "Switches between processes",
         "Switches each second between two processes on one processor that pass a byte to and fro.",
         "switches between processes",
+    ),
+    "network.latency.inside": _longer(
+        "Round trip inside",
+        "Median time of a byte there and back over TCP on the instance’s loopback interface.",
+        "a round trip inside",
+    ),
+    "network.latency.host": _longer(
+        "Round trip from the host",
+        "Median time of a byte from the host to the instance and back over TCP.",
+        "a round trip from the host",
+    ),
+    "network.latency.between": _longer(
+        "Round trip between two instances",
+        "Median time of a byte from one instance to another and back over TCP.",
+        "a round trip between two instances",
+    ),
+    "network.latency.inside.p99": _longer(
+        "Slowest round trips inside (p99)",
+        "99th percentile of such round trips.",
+        "one in a hundred round trips inside",
+    ),
+    "network.latency.host.p99": _longer(
+        "Slowest round trips from the host (p99)",
+        "99th percentile of such round trips.",
+        "one in a hundred round trips from the host",
+    ),
+    "network.latency.between.p99": _longer(
+        "Slowest round trips between two instances (p99)",
+        "99th percentile of such round trips.",
+        "one in a hundred round trips between two instances",
+    ),
+    "network.throughput.inside": _more(
+        "Network, inside",
+        "Bytes each second over TCP on the instance’s loopback interface.",
+        "sends to itself",
+    ),
+    "network.throughput.to": _more(
+        "Network, host to instance",
+        "Bytes each second over TCP from the host to the instance.",
+        "receives from the host",
+    ),
+    "network.throughput.from": _more(
+        "Network, instance to host",
+        "Bytes each second over TCP from the instance to the host.",
+        "sends to the host",
+    ),
+    "network.throughput.between": _more(
+        "Network, between two instances",
+        "Bytes each second over TCP from one instance to another.",
+        "sends to another instance",
+    ),
+    "limits.cpu": _held(
+        "Processors within the limit",
+        "Processors’ worth of time that workers who want more have got, as the host counts.",
+    ),
+    "limits.cpu.share": _held(
+        "Processors, as a share of the limit",
+        "What was got, divided by the limit: 1 is exact, more is not held.",
+    ),
+    "limits.cpu.inside": _held(
+        "Processors within the limit, counted inside",
+        "The same, as the kernel inside counts; a guest does not see what its monitor takes.",
+    ),
+    "limits.memory": _held(
+        "Memory within the limit",
+        "How far an attempt got that wanted half as much again as is allowed.",
+    ),
+    "limits.memory.share": _held(
+        "Memory, as a share of the limit",
+        "How far the attempt got, divided by the limit; the rest is what the workload itself takes.",
+    ),
+    "limits.memory.outside": _held(
+        "Killed outside for it",
+        "Processes outside the instance that the host’s kernel killed for want of memory meanwhile.",
+    ),
+    "limits.processes": _held(
+        "Processes within the limit",
+        "How many could be started beside the workload and the one that tries.",
+    ),
+    "limits.processes.share": _held(
+        "Processes, as a share of the limit",
+        "How many could be started, divided by the limit.",
     ),
 }

@@ -1,8 +1,10 @@
-"""`pybench report`: the report of a stored run."""
+"""`pybench report`: a stored run, several side by side, or all of them, for people to read."""
 
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,22 +22,37 @@ if TYPE_CHECKING:
 NAME: Final = "report"
 LATEST: Final = "latest"
 
+
+class Format(StrEnum):
+    """What the report is written as."""
+
+    HTML = "html"
+    MARKDOWN = "markdown"
+    PDF = "pdf"
+
+
+ENDINGS: Final = {Format.HTML: "html", Format.MARKDOWN: "md", Format.PDF: "pdf"}
+
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 
-@app.command(epilog="Example: pybench report latest --output startup.html")
+@app.command(epilog="Example: pybench report latest --format pdf --output startup.pdf")
 def report(
-    run: Annotated[
-        str,
+    runs: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="A run, tag or branch, or a file that was exported.  [default: latest]",
+            help="Runs, tags, branches, or exported files; several are set side by side.  [default: latest]",
+            show_default=False,
             autocompletion=completers.runs,
         ),
-    ] = "",
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="Write it there, instead of beside the run."),
     ] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="A page, Markdown, or the page on paper, which needs Chromium.")
+    ] = Format.HTML,
     baseline: Annotated[
         str,
         typer.Option(
@@ -53,23 +70,61 @@ def report(
 ) -> None:
     """Write the report of a run: everything that is stored of it, complete in one file.
 
-    Without --baseline it is held against what `main` means, or else the last finished run before it.
-    A site is built once and then brought up to date: of every run its page, of every scenario its trends.
+    Without --baseline it is held against what `main` means, or else the last finished run before it. Several
+    runs are held against the first of them. A site is built once and then brought up to date.
     """
     if site is not None:
-        if run or output:
-            raise InputError("--site is of all runs", "leave RUN and --output out")
+        if runs or output or format_ is not Format.HTML:
+            raise InputError("--site is of all runs", "leave runs, --output and --format out")
         typer.echo(_site(site, store, results, baseline))
         return
-    from pybench.reports.html import write_report  # noqa: PLC0415 - keeps `--help` quick
+    if format_ is Format.PDF:
+        from pybench.reports.pdf import find_chromium  # noqa: PLC0415 - keeps `--help` quick
 
+        find_chromium()  # Before the work, not after.
     # A million samples are a million objects that stay, and no cycles to look for among them.
     gc.disable()
     with sides(store, results) as found:
-        chosen = found.load_whole(run or LATEST)
-        past = _past(found, chosen, baseline)
-    path = output or _beside(results, chosen.run.id)
-    typer.echo(write_report(path, chosen.run, chosen.samples, chosen.conditions, past))
+        chosen = [found.load_whole(name) for name in runs or [LATEST]]
+        past = None if chosen[1:] else _past(found, chosen[0], baseline)
+    if past is None:
+        text = _comparison(chosen, format_, baseline)
+        path = output or _comparison_path(results, chosen, ENDINGS[format_])
+    else:
+        text = _text(format_, chosen[0], past)
+        path = output or _beside(results, chosen[0].run.id, ENDINGS[format_])
+    typer.echo(_write(path, format_, text))
+
+
+def _text(format_: Format, chosen: ArchivedRun, past: Standing) -> str:
+    material = chosen.run, chosen.samples, chosen.conditions, past
+    if format_ is Format.MARKDOWN:
+        from pybench.reports.markdown import render_markdown  # noqa: PLC0415 - keeps `--help` quick
+
+        return render_markdown(*material)
+    from pybench.reports.html import render  # noqa: PLC0415 - keeps `--help` quick
+
+    return render(*material)
+
+
+def _comparison(chosen: Sequence[ArchivedRun], format_: Format, baseline: str) -> str:
+    from pybench.reports.comparison import render_comparison  # noqa: PLC0415 - keeps `--help` quick
+
+    if baseline:
+        raise InputError("several runs are held against the first of them", "leave --baseline out")
+    if format_ is Format.MARKDOWN:
+        raise InputError("several runs side by side are a page or a PDF", "`pybench compare A B` writes text")
+    return render_comparison([(each.run, each.samples) for each in chosen])
+
+
+def _write(path: Path, format_: Format, text: str) -> Path:
+    if format_ is Format.PDF:
+        from pybench.reports.pdf import write_pdf  # noqa: PLC0415 - keeps `--help` quick
+
+        return write_pdf(path, text)
+    from pybench.reports.page import write_whole  # noqa: PLC0415 - keeps `--help` quick
+
+    return write_whole(path, text)
 
 
 def _site(folder: Path, store: str, results: Path | None, baseline: str) -> str:
@@ -92,15 +147,21 @@ def _past(found: Sides, chosen: ArchivedRun, baseline: str) -> Standing:
     return standing(found.record, chosen.run, chosen.samples, baseline)
 
 
-def _beside(results: Path | None, name: str) -> Path:
-    """Where `pybench run` writes it.
+def _beside(results: Path | None, name: str, ending: str) -> Path:
+    """Where `pybench run` writes the report of a run."""
+    return _made((results or Path("results")) / name) / f"{NAME}.{ending}"
 
-    Raises:
-        InputError: the folder cannot be made.
-    """
-    folder = (results or Path("results")) / name
+
+def _comparison_path(results: Path | None, chosen: Sequence[ArchivedRun], ending: str) -> Path:
+    from pybench.reports.numbers import slug  # noqa: PLC0415 - keeps `--help` quick
+
+    names = slug(*(each.run.id for each in chosen))[:120]
+    return _made(results or Path("results")) / f"comparison-{names}.{ending}"
+
+
+def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{folder}: {error.strerror}", "name a file with --output") from error
-    return folder / f"{NAME}.html"
+    return folder

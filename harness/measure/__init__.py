@@ -7,7 +7,11 @@ from typing import Final
 
 from pybench.harness.measure.base import Measurement, Metric, Reading
 from pybench.harness.measure.density import DensitySettings, measure_density
+from pybench.harness.measure.limits import METRICS as LIMITS_METRICS
+from pybench.harness.measure.limits import LimitsSettings, measure_limits
 from pybench.harness.measure.memory import read_memory
+from pybench.harness.measure.network import METRICS as NETWORK_METRICS
+from pybench.harness.measure.network import NetworkSettings, measure_network
 from pybench.harness.measure.rate import RateSettings, measure_rate
 from pybench.harness.measure.restart import RestartSettings, measure_restart
 from pybench.harness.measure.settled_memory import read_settled_memory
@@ -132,6 +136,20 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             metrics=THROUGHPUT_METRICS,
             procedure=measure_throughput,
             settings=ThroughputSettings,
+        ),
+        Measurement(
+            name="network",
+            description="latency and throughput of TCP: inside, between host and instance, between instances",
+            metrics=NETWORK_METRICS,
+            procedure=measure_network,
+            settings=NetworkSettings,
+        ),
+        Measurement(
+            name="limits",
+            description="how exactly limits of processors, memory and processes hold, as the host counts",
+            metrics=LIMITS_METRICS,
+            procedure=measure_limits,
+            settings=LimitsSettings,
         ),
     )
 }

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from pybench.harness.errors import InstanceError
 from pybench.harness.fields import Duration, MemorySize
 from pybench.harness.measure.base import Metric, ProcedureSettings, Reading
-from pybench.harness.measure.work import Worker, do_work, failed, worker
+from pybench.harness.measure.work import Worker, do_work, failed, long_enough, worker
 
 if TYPE_CHECKING:
     from pybench.harness.bench import Bench
@@ -26,7 +26,6 @@ Kind = Literal[
     "switch",
 ]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-LEAST_SECONDS: Final = 0.01
 _OVERHEAD: Final = 0.4
 """Seconds that a kind takes beside its measured time."""
 _WARMING: Final = 1.25
@@ -50,18 +49,12 @@ def _distinct(kinds: list[Kind]) -> list[Kind]:
     return kinds
 
 
-def _long_enough(seconds: float) -> float:
-    if seconds < LEAST_SECONDS:
-        raise ValueError("at least 10ms")
-    return seconds
-
-
 class ThroughputSettings(ProcedureSettings):
     """Options of throughput."""
 
     kinds: Annotated[list[Kind], Field(min_length=1), AfterValidator(_distinct)] | None = None
     """By default all."""
-    duration: Annotated[Duration, AfterValidator(_long_enough)] = 0.5
+    duration: Annotated[Duration, AfterValidator(long_enough)] = 0.5
     """Seconds of each kind that are measured; warming up takes a quarter more."""
     buffer: MemorySize = 64 << 20
     """Bytes of memory that are gone through; larger than the processor's caches, or those are measured."""

@@ -13,6 +13,7 @@ from pybench.harness.units import format_seconds
 
 AGREEMENT: Final = 0.01
 """Share by which two clocks may differ over a span. Beyond it one runs wrong, or was looked at too late."""
+LEAST_SECONDS: Final = 0.01
 PATIENCE: Final = 60.0
 """Seconds beyond the measured ones that a command may take, with its warm-up, on a busy host."""
 FACTOR: Final = 10
@@ -34,40 +35,54 @@ def worker(instance: Instance, target: str) -> Worker:
     return cast("Worker", instance)
 
 
+def check_clocks(inside: int, host: int) -> tuple[float, str]:
+    """Hold two clocks' spans (nanoseconds) against each other.
+
+    Returns:
+        By which share of the host's the other differs, and why that is too much, or nothing.
+    """
+    disagreement = abs(inside - host) / host
+    if disagreement <= AGREEMENT:
+        return disagreement, ""
+    spans = [format_seconds(span / 1e9, 4) for span in (inside, host)]
+    return disagreement, f"the clock inside tells {spans[0]} where the host's tells {spans[1]}"
+
+
+def host_span(kind: str, done: Completed) -> int:
+    """Nanoseconds between the arrivals of `begin` and of the result, on the host's clock.
+
+    Raises:
+        InstanceError: both came at once.
+    """
+    first, last = done.printing or (0, 0)
+    if last <= first:
+        raise InstanceError(f"the result of {kind} came at once with its beginning, so it cannot be timed")
+    return last - first
+
+
 @dataclass(frozen=True, slots=True)
 class Timed:
     """Work with the time that it took by both clocks."""
 
     work: Work
     host_span: int
-    """Nanoseconds between the arrivals of `begin` and of the result, on the host's clock."""
+    """Nanoseconds on the host's clock."""
     channel: str
-
-    @property
-    def disagreement(self) -> float:
-        """By which share of the host's span the clock inside tells another one."""
-        return abs(self.work.span - self.host_span) / self.host_span
-
-    @property
-    def doubt(self) -> str:
-        """Why this must not count, or nothing."""
-        if self.disagreement <= AGREEMENT:
-            return ""
-        inside, host = (format_seconds(span / 1e9, 4) for span in (self.work.span, self.host_span))
-        return f"the clock inside tells {inside} where the host's tells {host}"
 
     def rate(self, metric: str, unit: str) -> Reading:
         """How much was done each second of the host's clock."""
         value = self.work.total / (self.host_span / 1e9)
-        error = value * self.disagreement
+        disagreement, doubt = check_clocks(self.work.span, self.host_span)
+        spread = {"spread": self._spread()}
         return Reading(
-            metric, unit, value, self.channel, error, doubt=self.doubt, qualifiers={"spread": self._spread()}
+            metric, unit, value, self.channel, value * disagreement, doubt=doubt, qualifiers=spread
         )
 
     def latency(self, metric: str, nanoseconds: int) -> Reading:
         """A duration of single operations, which only the clock inside can tell."""
         value = nanoseconds / 1e9
-        return Reading(metric, "s", value, "guest-clock", value * self.disagreement, doubt=self.doubt)
+        disagreement, doubt = check_clocks(self.work.span, self.host_span)
+        return Reading(metric, "s", value, "program-clock", value * disagreement, doubt=doubt)
 
     def _spread(self) -> str:
         """Between the slowest and the fastest batch, as a share of the median."""
@@ -101,10 +116,18 @@ def timed(kind: str, done: Completed) -> Timed:
         InstanceError: it failed, or what it printed is no result.
     """
     work = parse_printed(Work, kind, done.status, done.stdout, done.stderr)
-    first, last = done.printing or (0, 0)
-    if last <= first:
-        raise InstanceError(f"the result of {kind} came at once with its beginning, so it cannot be timed")
-    return Timed(work, last - first, done.channel)
+    return Timed(work, host_span(kind, done), done.channel)
+
+
+def long_enough(seconds: float) -> float:
+    """A duration of measured work.
+
+    Raises:
+        ValueError: it is too short to be told from the time that its own timing takes.
+    """
+    if seconds < LEAST_SECONDS:
+        raise ValueError("at least 10ms")
+    return seconds
 
 
 def failed(metric: str, unit: str, reason: str) -> Reading:

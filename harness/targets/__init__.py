@@ -92,6 +92,8 @@ class ContainerSettings(TargetSettings):
     """How far it is confined; `privileged` is root of the host in namespaces of its own."""
     network: Literal["none", "bridge"] = "none"
     """`bridge`: an interface and address of its own, from a pool made ahead; `none`: loopback alone."""
+    siblings: bool = False
+    """On a bridge: whether instances of this target reach each other."""
     writable: MemorySize | None = None
     """Bytes that it may write into its root, in memory; without it the root is read-only."""
 
@@ -110,6 +112,8 @@ class VmSettings(TargetSettings):
     """The guest's memory in bytes, when the workload declares no larger limit."""
     network: Literal["none", "user", "bridge"] = "none"
     """`bridge`: an address of its own on a bridge, siblings isolated; `user`: QEMU's own, outwards only."""
+    siblings: bool = False
+    """On a bridge: whether instances of this target reach each other."""
     libvirt_uri: str = Field(default="", max_length=4096)
     """A libvirt connection URI; empty means libvirt's embedded driver, which needs no daemon."""
 

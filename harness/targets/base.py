@@ -187,6 +187,21 @@ class HasGroup(Protocol):
 
 
 @runtime_checkable
+class HasAccount(Protocol):
+    """An instance whose use of the host is counted by the host."""
+
+    @property
+    def processor_time(self) -> float | None:
+        """Seconds of processors that it has had, its monitor included; None where the host does not count."""
+        ...
+
+    @property
+    def memory_kills(self) -> int:
+        """How many of its processes the host has killed because of its memory limit."""
+        ...
+
+
+@runtime_checkable
 class HasGuest(Protocol):
     """What an instance with a kernel of its own can tell beside the rest."""
 

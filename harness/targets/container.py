@@ -60,6 +60,17 @@ class ContainerInstance:
         return self._container.kernel_memory
 
     @property
+    def processor_time(self) -> float | None:
+        """Seconds, as its control group counts; None where it has none."""
+        group = self._container.group
+        return group.usage().cpu_seconds if group else None
+
+    @property
+    def memory_kills(self) -> int:
+        """As its control group counts."""
+        return self._container.out_of_memory_kills
+
+    @property
     def output(self) -> str:
         """The last of what it printed, escaped."""
         return self._container.output
@@ -176,7 +187,7 @@ class ContainerTarget:
         if self._settings.network == "none":
             return None
         if self._pool is None:
-            bridge = self._resources.enter_context(Bridge(self._journal))
+            bridge = self._resources.enter_context(Bridge(self._journal, siblings=self._settings.siblings))
             self._pool = self._resources.enter_context(NetworkPool(bridge, POOL_SIZE))
         return self._pool
 

@@ -15,6 +15,7 @@ from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Comp
 from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.contents import find_places, find_user
 from pybench.runtime.container.network.bridge import Bridge
+from pybench.runtime.processor_time import read_processor_time
 from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
@@ -71,6 +72,16 @@ class VmInstance:
     def processes(self) -> tuple[int, ...]:
         """QEMU."""
         return self.machine.processes
+
+    @property
+    def processor_time(self) -> float:
+        """Seconds that QEMU has had of the host's processors, its own work for the guest included."""
+        return sum(map(read_processor_time, self.processes))
+
+    @property
+    def memory_kills(self) -> int:
+        """None: its own kernel ends what goes beyond its limits, and the host's knows nothing of it."""
+        return 0
 
     @property
     def output(self) -> str:
@@ -218,6 +229,7 @@ class VmTarget:
             "ksm": merging_state(),
             "balloon": "none",
             "vmm": f"qemu {connection.emulator_version}",
+            **({"siblings": "reachable"} if self._settings.siblings else {}),
         }
 
     def launch(self, timeout: float) -> VmInstance:
@@ -268,7 +280,7 @@ class VmTarget:
         if self._settings.network == "user":
             return user_network()
         if self._taps is None:
-            bridge = self._resources.enter_context(Bridge(self._journal))
+            bridge = self._resources.enter_context(Bridge(self._journal, siblings=self._settings.siblings))
             self._taps = self._resources.enter_context(TapNetwork(bridge))
         network = self._taps.lease()
         resources.callback(self._taps.release, network)

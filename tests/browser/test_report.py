@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -18,10 +19,13 @@ from pybench.harness.gate import GateSettings, Measured, gate
 from pybench.harness.standing import Standing
 from pybench.harness.stats import measured
 from pybench.reports.analysis import analyse
+from pybench.reports.comparison import render_comparison
 from pybench.reports.decision import decision, ranking, score_text
+from pybench.reports.html import render
+from pybench.reports.pdf import write_pdf
 
 if TYPE_CHECKING:
-    from conftest import Open
+    from conftest import Open, OpenPage
     from playwright.sync_api import Page
 
     from pybench.harness.model import Sample
@@ -354,3 +358,29 @@ def test_history_is_beside_its_limit(open_report: Open, screenshots: Path) -> No
     assert "worse since night-10" in text
     assert opened.page.locator("#history .worse").first.inner_text() == "slower — worse"
     opened.page.locator("#history").screenshot(path=screenshots / "report-history.png")
+
+
+def test_the_command_prints_a_pdf(monkeypatch: pytest.MonkeyPatch, screenshots: Path) -> None:
+    """The page is printed with its figures drawn, on paper of A4."""
+    monkeypatch.setenv("PYBENCH_CHROMIUM", os.environ.get("PYBENCH_CHROMIUM", "/usr/bin/chromium"))
+    path = write_pdf(screenshots / "report-command.pdf", render(make_run(), make_samples()))
+    pdf = path.read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
+    assert re.search(rb"/MediaBox\s*\[\s*0 0 59[45]\.?\d* 84[12]", pdf)
+
+
+def test_runs_side_by_side(open_page: OpenPage, tmp_path: Path, screenshots: Path) -> None:
+    """A comparison opens in silence, draws its figures, fits a phone, and axe finds nothing serious."""
+    runs = [(make_run(id=name), make_samples(seed=seed)) for seed, name in enumerate(("first", "second"))]
+    path = tmp_path / "comparison.html"
+    path.write_text(render_comparison(runs), encoding="utf-8")
+    opened = open_page(path.as_uri(), viewport={"width": 390, "height": 844})
+    page = opened.page
+    page.wait_for_selector("html[data-drawn]")
+    assert opened.problems == []
+    assert overflow(page) <= 0
+    assert page.locator(".drawing .main-svg").count() >= 4
+    violations = Axe().run(page).response["violations"]
+    assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
+    page.screenshot(path=screenshots / "comparison-phone.png", full_page=True)

@@ -1,4 +1,4 @@
-"""What instances get done, measured by `pybench run` on a bare process, in a container and in a guest."""
+"""What instances get done, and within which limits: on a bare process, in a container and in a guest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pybench.harness.measure.throughput import KINDS
 
 PYBENCH = str(Path(sys.executable).with_name("pybench"))
 PATIENCE = 400
+TARGETS = ("process", "container", "vm")
 SCENARIO = """
 name: trial
 description: for a test
@@ -22,13 +23,15 @@ workloads:
     image: minimal-virtio
     command: [/bin/workload, ready]
     readiness: {level: line, text: ready}
-    resources: {memory: 96MiB, cpus: 1, pids: 64}
+    resources: {memory: 96MiB, cpus: 0.5, pids: 40}
 targets:
   process: {repetitions: 1}
-  container: {repetitions: 1}
-  vm: {repetitions: 1, accel: tcg}
+  container: {repetitions: 1, network: bridge}
+  vm: {repetitions: 1, accel: tcg, network: bridge}
 measure:
   throughput: {duration: 100ms, buffer: 32MiB}
+  network: {duration: 100ms}
+  limits: {duration: 1s}
 schedule: {warmups: 0, seed: 1}
 """
 
@@ -55,10 +58,16 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return run(tmp_path_factory.mktemp("throughput"), SCENARIO)
 
 
-@pytest.mark.parametrize("target", ["process", "container", "vm"])
+def of(samples: list[dict[str, Any]], target: str, prefix: str) -> dict[str, dict[str, Any]]:
+    """The last sample of each metric."""
+    mine = [each for each in samples if each["target"] == target]
+    return {each["metric"]: each for each in mine if each["metric"].startswith(prefix)}
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_every_kind_is_measured_on_every_target(samples: list[dict[str, Any]], target: str) -> None:
     """With its unit and channel; a rate that two clocks do not agree about is rejected and says so."""
-    mine = {each["metric"]: each for each in samples if each["target"] == target}
+    mine = of(samples, target, "throughput.")
     assert {f"throughput.{kind}" for kind in KINDS} == set(mine)
     for metric, sample in mine.items():
         assert sample["value"] > 0, sample
@@ -73,5 +82,46 @@ def test_every_kind_is_measured_on_every_target(samples: list[dict[str, Any]], t
 
 def test_emulation_is_slower_than_the_host(samples: list[dict[str, Any]]) -> None:
     """A guest whose every instruction is carried out in software computes several times slower."""
-    rates = {each["target"]: each["value"] for each in samples if each["metric"] == "throughput.cpu"}
+    rates = {target: of(samples, target, "throughput.cpu")["throughput.cpu"]["value"] for target in TARGETS}
     assert rates["vm"] < rates["process"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_path_of_the_network_is_measured(samples: list[dict[str, Any]], target: str) -> None:
+    """Inside, from the host and back, and between two instances on a bridge whose siblings meet."""
+    mine = of(samples, target, "network.")
+    paths = ("inside", "host", "between")
+    streams = ("inside", "to", "from", "between")
+    assert set(mine) == {
+        *(f"network.latency.{path}" for path in paths),
+        *(f"network.latency.{path}.p99" for path in paths),
+        *(f"network.throughput.{stream}" for stream in streams),
+    }
+    for metric, sample in mine.items():
+        assert sample["value"] > 0, sample
+        assert sample["unit"] == ("s" if "latency" in metric else "B/s")
+        assert ("accel" in sample["qualifiers"]) == (target == "vm")
+        assert (sample["qualifiers"].get("siblings") == "reachable") == (target != "process")
+    assert mine["network.latency.host.p99"]["value"] >= mine["network.latency.host"]["value"]
+
+
+@pytest.mark.parametrize("target", ["container", "vm"])
+def test_limits_hold(samples: list[dict[str, Any]], target: str) -> None:
+    """Half a processor, 96 MiB and 40 processes, of which the workload and the one that tries are two."""
+    mine = of(samples, target, "limits.")
+    assert 0.2 < mine["limits.cpu"]["value"] < 0.8
+    assert mine["limits.cpu.share"]["value"] == pytest.approx(mine["limits.cpu"]["value"] / 0.5)
+    assert 0.2 < mine["limits.cpu.inside"]["value"] < 0.8
+    assert 80 * 2**20 < mine["limits.memory"]["value"] <= 96 * 2**20
+    assert mine["limits.memory"]["qualifiers"]["ending"] == "killed"
+    assert mine["limits.processes"]["value"] == 38
+    assert mine["limits.processes"]["qualifiers"]["ending"] == "refused"
+
+
+def test_what_has_no_limits_says_so(samples: list[dict[str, Any]]) -> None:
+    """A bare process is asked for none, for it would take what it wants of the host."""
+    mine = of(samples, "process", "limits.")
+    assert set(mine) == {"limits.cpu", "limits.memory", "limits.processes"}
+    for sample in mine.values():
+        assert (sample["value"], sample["status"]) == (None, "failed")
+        assert "no limits are applied" in sample["reason"]

@@ -112,3 +112,31 @@ def test_bad_input_is_one_line_and_a_hint(arguments: list[str], words: str, caps
     error = capsys.readouterr().err
     assert words in error
     assert "Traceback" not in error
+
+
+def test_several_runs_are_set_side_by_side(project: Path, capsys: Captured) -> None:
+    """Two names give one page in which the second is held against the first."""
+    assert command_line(["report", "night-05", "night-12"]) == 0
+    path = project / capsys.readouterr().out.strip()
+    assert path.parent == project / "results"
+    assert "night-12 against night-05: of 2 cells 1 worse" in text_of(path).replace("\u00a0", " ")
+
+
+@pytest.mark.usefixtures("project")
+def test_markdown_goes_where_it_is_wanted(capsys: Captured) -> None:
+    """`--format markdown` writes the same report as text."""
+    assert command_line(["report", "--format", "markdown", "--output", "out.md"]) == 0
+    assert capsys.readouterr().out == "out.md\n"
+    text = Path("out.md").read_text(encoding="utf-8")
+    assert text.startswith("# startup\n")
+    assert "At least one cell is worse than it may be." in text
+
+
+@pytest.mark.usefixtures("project")
+def test_a_pdf_without_chromium_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    """What is missing and the command that installs it are told, with exit code 3."""
+    monkeypatch.setenv("PYBENCH_CHROMIUM", "/no/such/browser")
+    assert command_line(["report", "--format", "pdf"]) == 3
+    assert "apt-get install chromium" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_latencies_are_by_the_clock_inside_and_fall_with_it() -> None:
         work: Timed = timed("cpu", completed(inside, SECOND, latency=latency))
         reading = work.latency("latency.p99", 250_000)
         assert reading.value == pytest.approx(250e-6)
-        assert reading.channel == "guest-clock"
+        assert reading.channel == "program-clock"
         (reason,) = rejections([reading], [estimated_error(reading, {}, 0.0)])
         return reason
 

@@ -34,7 +34,7 @@ enum {
 static const char usage[] =
     "usage: measure KIND [--milliseconds N] [--batches ABOUT] [--size BYTES] [--directory PATH]\n"
     "                    [--address IPV4 --port N]\n"
-    "       measure serve --port N\n"
+    "       measure serve --port N [--address IPV4]\n"
     "       measure limit.processor | limit.memory | limit.processes [--milliseconds N] [--limit N]\n"
     "       measure kinds\n";
 

@@ -139,7 +139,12 @@ _Noreturn void serve(const struct options *options)
     struct sigaction action = {.sa_handler = leave};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
-    int listener = listen_on((struct in_addr){htonl(INADDR_ANY)}, options->port);
+    struct in_addr address = {htonl(INADDR_ANY)};
+    if (options->address != NULL && inet_pton(AF_INET, options->address, &address) != 1) {
+        errno = EINVAL;
+        fail("--address", options->address);
+    }
+    int listener = listen_on(address, options->port);
     puts("listening");
     fflush(stdout);
     accept_clients(listener);

@@ -1,0 +1,223 @@
+"""Two or more runs side by side: hosts, kernels, revisions; each is held against the first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from pybench.harness.comparison.runs import Comparison, compare
+from pybench.harness.model import Run, Sample
+from pybench.reports.analysis import MetricTable, Report, Row, analyse, labelled
+from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
+from pybench.reports.colours import Ink, inks
+from pybench.reports.embedding import script_safe_json
+from pybench.reports.figures import Figure, drawing_of, themes
+from pybench.reports.history import VerdictRow, verdict_rows
+from pybench.reports.numbers import DASH, count, one_line, slug, tied, visible
+from pybench.reports.page import policy, scripts, templates
+from pybench.reports.vocabulary import PHASE_PREFIX, metric_order, target_order
+
+SCRIPTS = ("theme", "toggle", "plotly", "figures")
+ROW_HEIGHT = 38
+FEWEST = 2
+_LABEL_FIELDS = ("host.name", "host.kernel", "source.branch")
+"""What tells runs apart better than their ids do, where it differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One run with what tells it from the others."""
+
+    run: Run
+    report: Report
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Against:
+    """A run held against the first one."""
+
+    label: str
+    sentence: str
+    rows: tuple[VerdictRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """One metric of one workload on all sides."""
+
+    workload: str
+    title: str
+    definition: str
+    lines: tuple[tuple[str, tuple[Row | None, ...]], ...]
+    """Target, and its row on each side."""
+    figure: Figure | None
+
+
+def render_comparison(measured: Sequence[tuple[Run, Sequence[Sample]]]) -> str:
+    """The whole page as text.
+
+    Raises:
+        ValueError: there are fewer than two runs.
+    """
+    if len(measured) < FEWEST:
+        raise ValueError("a comparison needs two runs")
+    labels = _labels([run for run, _ in measured])
+    sides = [
+        Side(run, analyse(run, labelled(samples), with_series=False), label)
+        for (run, samples), label in zip(measured, labels, strict=True)
+    ]
+    first = measured[0][1]
+    others = [
+        _against(side, labels[0], compare(first, samples))
+        for side, (_, samples) in zip(sides[1:], measured[1:], strict=True)
+    ]
+    ink = inks({target for side in sides for target in side.report.targets})
+    admitted = scripts(*SCRIPTS)
+    return (
+        templates()
+        .get_template("comparison.html")
+        .render(
+            title="; ".join(dict.fromkeys(one_line(side.run.scenario, 60) for side in sides)),
+            home="",
+            plotly_source="",
+            sides=sides,
+            others=others,
+            metrics=list(_together(sides, ink)),
+            differences=_differences([side.run for side in sides]),
+            inks=ink,
+            themes=script_safe_json(themes(ink)),
+            scripts=admitted,
+            policy=policy(admitted),
+        )
+    )
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """By host, kernel, branch and commit where these differ, else by id; always different."""
+    fields = [
+        name for name in _LABEL_FIELDS if len({run.environment.fields.get(name, "") for run in runs}) > 1
+    ]
+    labels = [
+        ", ".join(one_line(run.environment.fields.get(name, "unnamed"), 24) for name in fields)
+        or one_line(run.id, 40)
+        for run in runs
+    ]
+    if len(set(labels)) == len(runs):
+        return labels
+    ids = [one_line(run.id, 40) for run in runs]
+    return ids if len(set(ids)) == len(ids) else [f"{number}: {text}" for number, text in enumerate(ids, 1)]
+
+
+def _against(side: Side, first: str, found: Comparison) -> Against:
+    cells = [each for each in found.cells if not each.change.cell[2].startswith(PHASE_PREFIX)]
+    numbers = Counter("worse" if each.worse else each.verdict for each in cells)
+    better = sum(numbers[name] for name in ("faster", "slower", "smaller", "larger"))
+    parts = [
+        f"{number} {word}"
+        for number, word in (
+            (numbers["worse"], "worse"), (better, "better"), (numbers["same"], "the same"),
+            (numbers["inconclusive"], "inconclusive"),
+        )
+        if number
+    ]  # fmt: skip
+    listed = ", ".join(parts) or "nothing that both measured"
+    sentence = f"{side.label} against {first}: of {count(len(cells), 'cell')} {listed}."
+    return Against(side.label, tied(sentence), tuple(verdict_rows(cells)))
+
+
+def _together(sides: Sequence[Side], ink: Mapping[str, Ink]) -> Iterator[Together]:
+    tables: dict[tuple[str, str], list[MetricTable | None]] = {}
+    for position, side in enumerate(sides):
+        for table in side.report.tables:
+            tables.setdefault((table.workload, table.metric), [None] * len(sides))[position] = table
+    for (workload, _), of_sides in sorted(
+        tables.items(), key=lambda item: (item[0][0], metric_order(item[0][1]))
+    ):
+        known = next(table for table in of_sides if table is not None)
+        targets = sorted({row.target for table in of_sides if table for row in table.rows}, key=target_order)
+        lines = tuple(
+            (target, tuple(table.row(target) if table else None for table in of_sides)) for target in targets
+        )
+        figure = _figure(sides, known, lines, ink)
+        yield Together(one_line(workload), known.text.title, known.text.definition, lines, figure)
+
+
+def _figure(
+    sides: Sequence[Side],
+    table: MetricTable,
+    lines: Sequence[tuple[str, Sequence[Row | None]]],
+    ink: Mapping[str, Ink],
+) -> Figure | None:
+    """A row for each target and side: median and interval."""
+    drawn = [
+        (target, side, row)
+        for target, rows in lines
+        for side, row in zip(sides, rows, strict=True)
+        if row is not None and row.estimate is not None
+    ]
+    if not drawn:
+        return None
+    values = [
+        end
+        for _, _, row in drawn
+        if row.estimate
+        for end in (row.estimate.ci_low, row.estimate.median, row.estimate.ci_high)
+    ]
+    figure = go.Figure()
+    heights = list(range(len(drawn), 0, -1))
+    for (target, side, row), y in zip(drawn, heights, strict=True):
+        if row.estimate is None:
+            continue
+        middle = row.estimate.median
+        figure.add_scatter(
+            x=[middle], y=[y], mode="markers+text", text=[row.median], cliponaxis=False,
+            textposition=text_position(middle, values),
+            marker={
+                "symbol": ink[target].marker if side is sides[0] else f"{ink[target].marker}-open",
+                "size": 11, "color": ink[target].light, "line": {"width": 2, "color": ink[target].light},
+            },
+            error_x={
+                "type": "data", "symmetric": False, "thickness": 2.5, "width": 5, "color": ink[target].light,
+                "array": [max(0.0, row.estimate.ci_high - middle)],
+                "arrayminus": [max(0.0, middle - row.estimate.ci_low)],
+            },
+            hovertemplate=f"{plotly_text(row.label)}, {plotly_text(side.label)}: {row.median}<extra></extra>",
+        )  # fmt: skip
+    texts = [_axis_text(target, side, row) for target, side, row in drawn]
+    figure.update_yaxes(
+        tickvals=heights, ticktext=texts, range=[0.3, len(drawn) + 0.75], automargin=True, showgrid=False
+    )
+    figure.update_xaxes(**value_axis(values, table.unit, from_zero=True))
+    height = 70 + ROW_HEIGHT * len(drawn)
+    return Figure(
+        id=slug("together", table.metric, table.workload),
+        workload=table.workload,
+        title=table.text.title,
+        label=f"{table.text.title}: median and interval of {count(len(drawn), 'cell')}",
+        caption=f"Filled: {sides[0].label}. Mark: median. Bar: its 95 % interval.{scale_words(values)}",
+        headers=(),
+        rows=(),
+        drawing=drawing_of(figure, height),
+        height=height,
+    )
+
+
+def _axis_text(target: str, side: Side, row: Row) -> str:
+    caveats = f" ({one_line('; '.join(row.said.caveats), 26)})" if row.said.caveats else ""
+    return f"<b>{plotly_text(one_line(target, 22))}</b>{plotly_text(caveats)} {plotly_text(side.label)}"
+
+
+def _differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
+    """The fields of the environments that are not the same everywhere, with every run's value."""
+    names = sorted({name for run in runs for name in run.environment.fields})
+    found = []
+    for name in names:
+        values = [run.environment.fields.get(name) for run in runs]
+        if len(set(values)) > 1:
+            texts = tuple(DASH if value is None else visible(value, 400) for value in values)
+            found.append((one_line(name), texts))
+    return found
