@@ -93,8 +93,10 @@ def own_suite() -> str:
 def _sources(suite: str) -> list[str]:
     """Lines of sources.list(5): wherever apt on this machine gets the suite from.
 
+    One that its sources do not offer is looked for in the archive of the machine's own suite.
+
     Raises:
-        HostError: apt's lists know nothing of it.
+        HostError: apt's lists know neither.
     """
     form = "$(REPO_URI)|$(RELEASE)|$(ORIGIN)|$(COMPONENT)"
     command = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
@@ -104,6 +106,8 @@ def _sources(suite: str) -> list[str]:
         pocket = release.removeprefix(suite) if release.startswith(suite) else None
         if pocket in _POCKETS and origin in _KEYRINGS and component:
             components.setdefault((location, release, origin), set()).add(component)
+    if not any(release == suite for _, release, _ in components) and suite != (own := own_suite()):
+        return [line.replace(f" {own} ", f" {suite} ") for line in _sources(own) if f" {own} " in line]
     if not any(release == suite for _, release, _ in components):
         known = f"apt's sources on this machine do not offer the suite {suite}"
         raise HostError(known, "add it to /etc/apt/sources.list, then apt-get update")

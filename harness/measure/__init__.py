@@ -6,12 +6,15 @@ from collections.abc import Iterable
 from typing import Final
 
 from pybench.harness.measure.base import Measurement, Metric, Reading
+from pybench.harness.measure.coexistence import CoexistenceSettings, measure_coexistence
 from pybench.harness.measure.density import DensitySettings, measure_density
+from pybench.harness.measure.layers import LayersSettings, measure_layers
 from pybench.harness.measure.limits import METRICS as LIMITS_METRICS
 from pybench.harness.measure.limits import LimitsSettings, measure_limits
 from pybench.harness.measure.memory import read_memory
 from pybench.harness.measure.network import METRICS as NETWORK_METRICS
 from pybench.harness.measure.network import NetworkSettings, measure_network
+from pybench.harness.measure.ports import PortsSettings, measure_ports
 from pybench.harness.measure.rate import RateSettings, measure_rate
 from pybench.harness.measure.restart import RestartSettings, measure_restart
 from pybench.harness.measure.settled_memory import read_settled_memory
@@ -150,6 +153,43 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             metrics=LIMITS_METRICS,
             procedure=measure_limits,
             settings=LimitsSettings,
+        ),
+        Measurement(
+            name="ports",
+            description="many instances of a server at once, all on the same port",
+            metrics=(
+                Metric(
+                    "ports.answering", "", "instances that answered, all at once, each at its own address"
+                ),
+                Metric("ports.conflicts", "", "instances whose port an earlier one had"),
+                Metric("ports.asked", "", "instances that were to be started"),
+            ),
+            procedure=measure_ports,
+            settings=PortsSettings,
+        ),
+        Measurement(
+            name="coexistence",
+            description="one instance of each of several images at once, and what each says of itself",
+            metrics=(
+                Metric("coexistence.alive", "", "instances of unlike images that were alive together"),
+                Metric("coexistence.different", "", "how many different answers they gave"),
+                Metric("coexistence.host.changes", "", "files of the host that were different afterwards"),
+            ),
+            procedure=measure_coexistence,
+            settings=CoexistenceSettings,
+        ),
+        Measurement(
+            name="layers",
+            description="disk and page cache of many instances of one image, together",
+            metrics=(
+                Metric("layers.cache", "B", "what host and guests keep in memory of the image's files"),
+                Metric("layers.cache.copies", "B", "the same if each instance had files of its own"),
+                Metric("layers.cache.guests", "B", "the part of it that is in the guests' own memory"),
+                Metric("layers.disk", "B", "disk that the files take which the instances run from"),
+                Metric("layers.disk.copies", "B", "the same if each instance had files of its own"),
+            ),
+            procedure=measure_layers,
+            settings=LayersSettings,
         ),
     )
 }

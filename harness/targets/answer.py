@@ -38,21 +38,26 @@ class RefusedError(Exception):
     problem: str
 
 
-def check_free(readiness: Readiness, address: str) -> None:
-    """Before a launch nothing may answer yet, or another program would be taken for the workload.
-
-    Raises:
-        InstanceError: something does.
-    """
+def is_taken(readiness: Readiness, address: str) -> bool:
+    """Whether somebody listens there already, who would be taken for the workload once it is started."""
     try:
         with closing(_connected(readiness, address)):
-            pass
+            return True
     except RefusedError:
-        return
-    raise InstanceError(
-        f"port {readiness.port} of {address} answers before the workload was started",
-        "end whatever listens there, or choose another port",
-    )
+        return False
+
+
+def check_free(readiness: Readiness, address: str) -> None:
+    """Raise if a port that no instance has yet answers.
+
+    Raises:
+        InstanceError: something listens there.
+    """
+    if is_taken(readiness, address):
+        raise InstanceError(
+            f"port {readiness.port} of {address} answers before the workload was started",
+            "end whatever listens there, or choose another port",
+        )
 
 
 def await_answer(
@@ -76,7 +81,7 @@ def await_answer(
     with exact_timers():
         while (asked_at := time.monotonic_ns()) < deadline:
             try:
-                _ask(readiness, address)
+                ask(readiness, address)
             except RefusedError as refusal:
                 problem, refused_at = refusal.problem, time.monotonic_ns()
             else:
@@ -103,7 +108,12 @@ def _connected(readiness: Readiness, address: str) -> socket.socket:
     return connection
 
 
-def _ask(readiness: Readiness, address: str) -> None:
+def ask(readiness: Readiness, address: str) -> None:
+    """Ask once.
+
+    Raises:
+        RefusedError: it does not answer as it must.
+    """
     with closing(_connected(readiness, address)) as connection:
         if readiness.level == "tcp":
             return

@@ -8,11 +8,12 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final, NoReturn
 
-from pybench.harness.errors import HostError, InstanceError
+from pybench.harness.errors import HostError, InstanceError, PortTakenError
 from pybench.harness.model import Mark, Workload
 from pybench.harness.model import Readiness as AskedReadiness
-from pybench.harness.targets.answer import ASKED_LEVELS, await_answer, check_free
+from pybench.harness.targets.answer import ASKED_LEVELS, await_answer, check_free, is_taken
 from pybench.harness.targets.bare_commands import BareCommands
 from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed, ImageFiles
 from pybench.harness.targets.contents import find_user
@@ -31,6 +32,9 @@ from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
 from pybench.runtime.container.system_calls import CLONE_NEWNET
 from pybench.runtime.journal import Journal
+
+CONFLICT_PATIENCE: Final = 10.0
+"""Seconds for a server to give up on a port that another one has: some try several times."""
 
 
 class BareInstance:
@@ -118,6 +122,18 @@ class BareInstance:
         except InstanceError as error:
             self.stop(0)
             raise InstanceError(error.message, error.hint, log=self.output) from error
+
+    def await_refusal(self, readiness: AskedReadiness, timeout: float) -> NoReturn:
+        """Let it find out that an earlier instance has its port, which nobody but itself can be asked about.
+
+        Raises:
+            PortTakenError: always; with what it said. Nothing is left of it.
+        """
+        ended = self._instance.wait(min(timeout, CONFLICT_PATIENCE))
+        outcome = f"it ended ({describe_status(self._instance.status)})" if ended else "it stays, unheard"
+        self.stop(0)
+        message = f"port {readiness.port} of {self.address} is an earlier instance's, and {outcome}"
+        raise PortTakenError(message, "a container or a machine has ports of its own", log=self.output)
 
     def stop(self, timeout: float) -> None:
         """End it, then whatever else is in its session; idempotent.
@@ -219,11 +235,14 @@ class BareTarget:
             started = launch(spawner, program, self._readiness, timeout, namespace=namespace)
             return BareInstance(started, self._journal, self._qualifiers, self._running, surroundings)
 
-        if self._asked is None:
+        asked = self._asked
+        if asked is None:
             return spawner.call(start)
-        check_free(self._asked, LOOPBACK)
+        if self._running and is_taken(asked, LOOPBACK):
+            spawner.call(start).await_refusal(asked, timeout)
+        check_free(asked, LOOPBACK)
         instance = spawner.call(start)
-        instance.await_answer(self._asked, timeout)
+        instance.await_answer(asked, timeout)
         return instance
 
     def cleanup(self) -> None:
