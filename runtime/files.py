@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pybench.runtime.journal import Detail, Journal
+
+_MARK: Final = "user.pybench"
+"""The extended attribute that marks our files, where the file system has such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +38,9 @@ class TemporaryFile:
             with open(descriptor, "wb", closefd=False) as file:
                 file.write(content)
             os.fchmod(descriptor, mode)
-            status = os.fstat(descriptor)
-            number = journal.record(
-                "file", path=str(path.absolute()), device=status.st_dev, inode=status.st_ino
-            )
+            with contextlib.suppress(OSError):
+                os.setxattr(descriptor, _MARK, os.urandom(8).hex().encode("ascii"))
+            number = journal.record("file", path=str(path.absolute()), **_identity(descriptor))
             try:
                 # With a directory, though none is needed: without one Python does not follow the link.
                 os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
@@ -63,10 +66,24 @@ def remove_file(details: Mapping[str, Detail]) -> str:
     """Remove a journalled file, if what has its name is still that file."""
     path = Path(str(details["path"]))
     try:
-        status = path.lstat()
+        found = _identity(path)
     except (FileNotFoundError, NotADirectoryError):
         return ""
-    if (status.st_dev, status.st_ino) != (details["device"], details["inode"]):
+    if any(details[key] != value for key, value in found.items()):
         return ""
     path.unlink()
     return f"removed file {path}"
+
+
+def _identity(path: Path | int) -> dict[str, Detail]:
+    """What tells a file, by its path or descriptor, from every other one; no link is followed.
+
+    The number of its inode is given to a new file when it is gone, and few file systems keep a time of birth.
+    """
+    followed = isinstance(path, int)
+    status = os.fstat(path) if isinstance(path, int) else path.lstat()
+    try:
+        token = os.getxattr(path, _MARK, follow_symlinks=followed).decode("ascii", errors="replace")
+    except OSError:
+        token = ""
+    return {"device": status.st_dev, "inode": status.st_ino, "token": token}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,16 +13,30 @@ import pytest
 from oci_bundles import Runtime
 
 from pybench.runtime.container.network.bridge import NAME_PATTERN, NAME_PREFIX
-from pybench.runtime.container.system_calls import AT_FDCWD, CLONE_NEWNS, MS_PRIVATE, mount_setattr, unshare
-from pybench.runtime.journal import Journal, open_journal
+from pybench.runtime.container.system_calls import (
+    AT_FDCWD,
+    CLONE_NEWNS,
+    MS_PRIVATE,
+    mount,
+    mount_setattr,
+    unshare,
+)
+from pybench.runtime.journal import Journal, open_journal, state_directory
 from pybench.vm_images import Image, build
+
+ANOTHER_TEST = 60.0
+"""Seconds in which a test that kills something has cleaned up."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Where tests run in several processes, each has mounts of its own, or it would see the others'."""
+    """Where tests run in several processes, each has mounts and a state directory of its own.
+
+    Otherwise it would see the others' mounts come and go, and they would clean up after runs that it kills.
+    """
     if hasattr(session.config, "workerinput") and os.geteuid() == 0:
         unshare(CLONE_NEWNS)
         mount_setattr(AT_FDCWD, "/", propagation=MS_PRIVATE, recursive=True)
+        mount("pybench-test", str(state_directory()), "tmpfs", 0, "mode=711")
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +62,25 @@ def runtime(tmp_path: Path, image: Image) -> Iterator[Runtime]:
 
 
 @pytest.fixture(autouse=True)
-def host_unchanged() -> Iterator[None]:
-    """Every test leaves the host's mounts, control groups and our child processes as it found them."""
+def host_unchanged(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test leaves the host's mounts, control groups, links and our child processes as it found them.
+
+    Beside other processes of tests nothing may come to stay: what they leave by a kill goes with the test.
+    """
     before = _host_state()
     yield
-    assert _host_state() == before
+    if not hasattr(request.config, "workerinput"):
+        assert _host_state() == before
+        return
+    deadline = time.monotonic() + ANOTHER_TEST
+    while (added := _added(before)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert added == {}
+
+
+def _added(before: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
+    after = _host_state()
+    return {kind: after[kind] - before[kind] for kind in after if after[kind] - before[kind]}
 
 
 def _is_anothers(name: str) -> bool:
