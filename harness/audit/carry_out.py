@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, get_args
 
-from pybench.harness.errors import InputError
+from pybench.harness.errors import InputError, InstanceError
 from pybench.harness.interruption import Interruption
 from pybench.harness.lock import host_lock
 from pybench.runtime.container.profiles import ProfileName
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pybench.harness.audit.model import Audit, Probe
     from pybench.harness.audit.session import Tell
     from pybench.harness.audit.subjects.base import SubjectMaker
+    from pybench.harness.model import TargetChoice
 
 TARGETS: Final = ("process", "chroot", "container", "vm")
 """Those that can be audited, by name."""
@@ -49,6 +50,22 @@ def makers(request: Request) -> list[SubjectMaker]:
     for name in dict.fromkeys(names):
         found += _made(name, [each for each in _PROFILES if each in profiles], request.network)
     return found
+
+
+def maker_of(choice: TargetChoice) -> SubjectMaker:
+    """What makes the instances of a scenario's target.
+
+    Raises:
+        InstanceError: nothing is known of what to expect of this kind of target.
+    """
+    if choice.kind not in TARGETS:
+        raise InstanceError(
+            f"targets of kind {choice.kind} are not audited", f"those that are: {', '.join(TARGETS)}"
+        )
+    options = {key: value for key, value in choice.options.items() if key in {"profile", "network"}}
+    profile = next(each for each in _PROFILES if each == options.get("profile", "default"))
+    (maker,) = _made(choice.kind, [profile], str(options.get("network", "none")))
+    return maker
 
 
 def _made(name: str, profiles: Sequence[ProfileName], network: str) -> list[SubjectMaker]:

@@ -8,6 +8,8 @@ from typing import Final
 from pybench.harness.measure.base import Measurement, Metric, Reading
 from pybench.harness.measure.coexistence import CoexistenceSettings, measure_coexistence
 from pybench.harness.measure.density import DensitySettings, measure_density
+from pybench.harness.measure.isolation import METRICS as ISOLATION_METRICS
+from pybench.harness.measure.isolation import IsolationSettings, measure_isolation
 from pybench.harness.measure.layers import LayersSettings, measure_layers
 from pybench.harness.measure.limits import METRICS as LIMITS_METRICS
 from pybench.harness.measure.limits import LimitsSettings, measure_limits
@@ -51,6 +53,13 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             metrics=(Metric("restart", "s", "request to stop until another of the workload is ready"),),
             procedure=measure_restart,
             settings=RestartSettings,
+        ),
+        Measurement(
+            name="isolation",
+            description="what leaks through the isolation of a target, as `pybench audit` finds out",
+            metrics=ISOLATION_METRICS,
+            procedure=measure_isolation,
+            settings=IsolationSettings,
         ),
         Measurement(
             name="memory",
