@@ -69,7 +69,13 @@ def test_a_scenario_is_read(path: Path) -> None:
             "emulated",
             "vm",
             12,
-            {"accel": "tcg", "memory": 256 * 2**20, "network": "none", "libvirt_uri": ""},
+            {
+                "accel": "tcg",
+                "memory": 256 * 2**20,
+                "network": "none",
+                "siblings": False,
+                "libvirt_uri": "",
+            },
             warmups=0,
         ),
     )
