@@ -25,6 +25,7 @@ VERBS: Final = {
     "compare": "Tell what changed between two runs, and how sure that is.",
     "ab": "Measure two revisions or settings in alternation, and fail if the second is worse.",
     "gate": "Fail if a run is worse than its baseline.",
+    "nightly": "Measure, gate and report a list of scenarios, with one exit code.",
     "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
     "report": "Write the report of a run that is stored.",
     "export": "Write runs to Parquet, CSV or JSON lines.",

@@ -40,7 +40,7 @@ def result_lines(result: GateResult, baseline: str, candidate: str) -> list[str]
     """The outcome, each finding, its phases, and what the gate could not have seen."""
     gated = count(len(result.cells), "cell")
     lines = [f"{_SAYING[result.outcome]} ({candidate} against {baseline}, {gated})"]
-    lines += [f"  {_finding(each)}" for each in result.findings]
+    lines += [f"  {finding_line(each)}" for each in result.findings]
     for attribution in result.attributions:
         lines += ["", *attribution_lines(attribution)]
     better = [each for each in result.cells if each.verdict in {"faster", "smaller"} and not each.worse]
@@ -94,7 +94,8 @@ def calibration_lines(calibration: Calibration, written: Path | None) -> list[st
     return lines + ([f"limits {written}; `pybench gate --limits {written}` uses them"] if written else [])
 
 
-def _finding(finding: Finding) -> str:
+def finding_line(finding: Finding) -> str:
+    """One finding, with what it rests on."""
     judged, point, unit = finding.judged, finding.point, finding.cell[3]
     said = f"{finding.kind}: {cell_name(finding.cell)}"
     if point is not None:
