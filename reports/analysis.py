@@ -10,10 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 
 from pybench.harness.model import Conditions, Estimate, Run, Sample, parameter_label
 from pybench.harness.stats import CONFIDENCE, counts, estimates, ratio
 from pybench.reports.circumstances import Circumstance, circumstances
+from pybench.reports.isolation import Isolation, is_verdict, isolation
 from pybench.reports.numbers import DASH, TIMES, Quantity, estimated, one_line, quantity, visible
 from pybench.reports.phases import PhaseBar, phase_bars
 from pybench.reports.validity import (
@@ -38,6 +40,9 @@ from pybench.reports.vocabulary import (
     said,
     target_order,
 )
+
+NO_TITLES: Mapping[str, str] = MappingProxyType({})
+"""Where nothing is known of the audit's probes but what is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,8 @@ class Report:
     """Target → content hashes of the images its samples name."""
     environment: Mapping[str, tuple[tuple[str, str], ...]]
     """Group (the part of a field's name before its first dot) → (field, value)."""
+    isolation: Isolation | None = None
+    """What an audit found, which is no quantity and in no table of metrics."""
     circumstances: tuple[Circumstance, ...] = ()
     """What the host and the harness did meanwhile, and what the samples say as series."""
 
@@ -149,7 +156,8 @@ class Report:
     @property
     def targets(self) -> tuple[str, ...]:
         """All targets of the run, from bare to heavy."""
-        return tuple(sorted({count.target for count in self.counts}, key=target_order))
+        audited = self.isolation.targets if self.isolation else ()
+        return tuple(sorted({*audited, *(count.target for count in self.counts)}, key=target_order))
 
     @property
     def failed(self) -> int:
@@ -167,7 +175,12 @@ class Report:
 
 
 def analyse(
-    run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = (), *, with_series: bool = True
+    run: Run,
+    samples: Sequence[Sample],
+    conditions: Sequence[Conditions] = (),
+    *,
+    with_series: bool = True,
+    probes: Mapping[str, str] = NO_TITLES,
 ) -> Report:
     """Everything there is to say about a run; never fails over what the samples hold.
 
@@ -176,7 +189,11 @@ def analyse(
         samples: all of its samples, in the order in which they were stored.
         conditions: those of its steps, if they are at hand.
         with_series: whether to tell what the samples say as series, which takes the longest.
+        probes: titles of the audit's probes by id, as far as they are known.
     """
+    audited = isolation(samples, probes)
+    if audited is not None:
+        samples = [sample for sample in samples if not is_verdict(sample)]
     samples = labelled(samples)
     cells: defaultdict[Cell, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -194,6 +211,7 @@ def analyse(
         channels=channels_used(samples, by_cell),
         images=images_used(samples),
         environment=_environment(run),
+        isolation=audited,
         circumstances=circumstances(run, samples, conditions, with_series=with_series),
     )
 

@@ -29,9 +29,10 @@ class Criterion:
     """Alternatives, the most telling first; one that ends with a dot stands for all metrics that begin so."""
     weight: int
     better: Literal["less", "more"] = "less"
-    is_count: bool = False
-    """Counts can be 0, so that one is added before they are divided."""
 
+
+ISOLATION = "isolation"
+"""The criterion that rests on the leak index of the audit, not on a metric."""
 
 CRITERIA = (
     Criterion(
@@ -52,10 +53,12 @@ CRITERIA = (
         "density",
         "Density",
         "What does one more instance cost beside many?",
-        ("density.slope", "density.memory.slope"),
+        ("density.memory.each",),
         2,
     ),
-    Criterion("rate", "Rate", "How many can be started in a second?", ("rate.starts",), 1, better="more"),
+    Criterion(
+        "rate", "Rate", "How many can be started in a second?", ("rate.best", "rate.cycles"), 1, better="more"
+    ),
     Criterion(
         "throughput",
         "Throughput",
@@ -65,11 +68,10 @@ CRITERIA = (
         better="more",
     ),
     Criterion(
-        "isolation",
+        ISOLATION,
         "Isolation",
         "How much does it leak?",
-        ("isolation.leak_index", "isolation.leaks"),
+        (),
         3,
-        is_count=True,
     ),
 )

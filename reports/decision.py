@@ -1,7 +1,7 @@
 """Which target serves best by the reader's own weights: a table, a formula, and a ranking; pure.
 
 A target's score by one criterion is its distance to the best one, from 0 to 1: best / value where less is
-better, value / best where more is, and (best + 1) / (value + 1) for counts. Its total is the weighted
+better, value / best where more is, and (best + 1) / (index + 1) for the leak index. Its total is the weighted
 geometric mean of its scores, since ratios average geometrically: the order does not depend on what they are
 taken against (Fleming and Wallace, "How Not to Lie with Statistics", Communications of the ACM 29, 1986).
 """
@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from pybench.reports.analysis import MetricTable, Report, Row
-from pybench.reports.criteria import CRITERIA, NEVER_RANKED, REFERENCES, Criterion
+from pybench.reports.criteria import CRITERIA, ISOLATION, NEVER_RANKED, REFERENCES, Criterion
 from pybench.reports.numbers import DASH, count
 
 FORMULA = (
     "score = best ÷ value where less is better, value ÷ best where more is better, "
-    "(best + 1) ÷ (value + 1) for counts; "
+    "(best + 1) ÷ (index + 1) for the leak index; "
     "total = exp( Σ weight · ln score ÷ Σ weight )"
 )
 FEWEST = 2
@@ -151,11 +151,15 @@ def _total(decided: Decision, position: int, weights: Mapping[str, float]) -> Sc
 
 def _caveats(report: Report, target: str) -> tuple[str, ...]:
     rows = [row for table in report.tables if (row := table.row(target)) is not None]
-    return tuple(dict.fromkeys(caveat for row in rows for caveat in row.said.caveats))
+    tally = report.isolation.tally(target) if report.isolation else None
+    words = [*(row.said for row in rows), *([tally.said] if tally else [])]
+    return tuple(dict.fromkeys(caveat for each in words for caveat in each.caveats))
 
 
 def _line(report: Report, criterion: Criterion, targets: Sequence[str]) -> Line | None:
     """The first alternative that tells at least two of the targets apart."""
+    if criterion.id == ISOLATION:
+        return _isolation_line(report, criterion, targets)
     for name in criterion.metrics:
         tables = [
             table
@@ -166,6 +170,24 @@ def _line(report: Report, criterion: Criterion, targets: Sequence[str]) -> Line 
         if tables:
             return Line(criterion, _basis(tables), tuple(_judged(criterion, tables, targets)))
     return None
+
+
+def _isolation_line(report: Report, criterion: Criterion, targets: Sequence[str]) -> Line | None:
+    """By the leak index; it has no interval, since verdicts do not scatter."""
+    found = report.isolation
+    tallies = [found.tally(target) if found else None for target in targets]
+    indices = [tally.index if tally else None for tally in tallies]
+    known = [index for index in indices if index is not None]
+    if len(known) < FEWEST:
+        return None
+    judgements = []
+    for index in indices:
+        if index is None:
+            judgements.append(Judgement(DASH, None))
+        else:
+            score = (min(known) + 1) / (index + 1)
+            judgements.append(Judgement(f"{index:.1f}", Score(score, score, score)))
+    return Line(criterion, "Leak index, 0 to 100", tuple(judgements))
 
 
 def _basis(tables: Sequence[MetricTable]) -> str:
@@ -206,10 +228,9 @@ def _score(criterion: Criterion, row: Row, best: float) -> Score | None:
     if row.estimate is None:
         return None
     ends = (row.estimate.ci_low, row.estimate.median, row.estimate.ci_high)
-    plus = 1.0 if criterion.is_count else 0.0
-    if best + plus <= 0 or min(ends) + plus <= 0:
+    if best <= 0 or min(ends) <= 0:
         return None
-    ratios = [(best + plus) / (each + plus) for each in ends]
+    ratios = [best / each for each in ends]
     if criterion.better == "more":
         ratios = [1 / each for each in ratios]
     low, high = min(ratios), max(ratios)

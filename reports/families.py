@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Drawing = Literal["headline", "each", "overhead", "curve", "matrix", "verdicts"]
+Drawing = Literal["headline", "each", "overhead", "curve", "matrix"]
 """`headline`: a figure for the table that answers, tables for the rest. `each`: a figure for every table.
 `overhead`: all metrics in one figure, as ratios to the bare process. `curve`: values over a parameter.
-`matrix`: values over two things. `verdicts`: isolation, probe by probe."""
+`matrix`: values over two things."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,6 @@ FAMILIES = (
         "overhead",
     ),
     Family("interference", "Interference", "What neighbours do to each other", ("interference.",), "matrix"),
-    Family("isolation", "Isolation", "What leaks", ("isolation.",), "verdicts"),
 )
 OTHERS = Family("others", "Others", "Other measurements", (), "each")
 """Whatever begins otherwise."""

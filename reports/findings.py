@@ -8,6 +8,7 @@ from typing import Literal
 
 from pybench.reports.analysis import MetricTable, Report, Row, times
 from pybench.reports.families import family_of
+from pybench.reports.isolation import isolation_sentence
 from pybench.reports.numbers import count, one_line, tied
 from pybench.reports.phases import PhaseBar
 from pybench.reports.vocabulary import (
@@ -41,6 +42,8 @@ class Finding:
 
 def findings(report: Report) -> list[Finding]:
     """All findings: one answer for each workload, then what supports it, then what limits it."""
+    if not report.workloads and report.isolation:
+        return [Finding("answer", isolation_sentence(report.isolation), "isolation"), *_status(report)]
     if not report.workloads:
         return [
             Finding("answer", "Nothing was measured: the run holds no samples.", "validity"),
@@ -56,6 +59,8 @@ def findings(report: Report) -> list[Finding]:
             continue
         found.append(Finding("answer", prefix + answer(table), family_of(table.metric).id))
         found.extend(Finding("finding", prefix + text, section) for text, section in _support(report, table))
+    if report.isolation:
+        found.append(Finding("finding", isolation_sentence(report.isolation), "isolation"))
     return sorted([*found, *_status(report), *_cautions(report)], key=lambda each: _KINDS.index(each.kind))
 
 

@@ -10,6 +10,7 @@ from pybench.harness.comparison.runs import Judged, worse_direction
 from pybench.harness.gate import FAILING, Finding
 from pybench.harness.standing import Standing
 from pybench.harness.stats import CellKey
+from pybench.harness.verdicts import UNIT
 from pybench.reports.colours import Ink
 from pybench.reports.figures import Figure
 from pybench.reports.numbers import DASH, one_line, quantity, single, tied
@@ -72,14 +73,17 @@ def history(standing: Standing, inks: Mapping[str, Ink]) -> History | None:
         return None
     result = standing.result
     limits = {each.change.cell: _limit(each) for each in result.cells if each.change.shift} if result else {}
-    found = sorted(trends(standing.series, limits), key=lambda trend: _order(trend.cell))
+    quantities = {cell: medians for cell, medians in standing.series.items() if cell[3] != UNIT}
+    found = sorted(trends(quantities, limits), key=lambda trend: _order(trend.cell))
     shown = _most_telling(found)
     return History(
         baseline=one_line(standing.baseline.id, 80) if standing.baseline else "",
         outcome=_outcome(standing),
         forbidding=tuple(one_line(each) for each in standing.forbidding),
         findings=tuple(map(_said, sorted(result.findings, key=_gravity))) if result else (),
-        rows=tuple(verdict_rows(result.cells)) if result else (),
+        rows=tuple(verdict_rows([each for each in result.cells if each.change.cell[3] != UNIT]))
+        if result
+        else (),
         figure=trend_figure(shown, inks, standing.started, "history") if shown else None,
         unshown=len(found) - len(shown),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pybench.harness.model import Conditions, Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
-from pybench.reports.analysis import analyse, labelled
+from pybench.reports.analysis import NO_TITLES, analyse, labelled
 from pybench.reports.colours import inks
 from pybench.reports.embedding import embedded_samples, script_safe_json
 from pybench.reports.figures import themes
@@ -28,6 +28,8 @@ def write_report(
     samples: Sequence[Sample],
     conditions: Sequence[Conditions] = (),
     standing: Standing = NO_PAST,
+    *,
+    probes: Mapping[str, str] = NO_TITLES,
 ) -> Path:
     """Write the report of one run; whoever opens `path` sees the old file or the whole new one.
 
@@ -37,6 +39,7 @@ def write_report(
         samples: all of its samples, in the order in which they were stored.
         conditions: those of its steps, if they are at hand.
         standing: how the run stands against its past, if that is known.
+        probes: titles of the audit's probes by id, as far as they are known.
 
     Returns:
         `path`.
@@ -44,7 +47,7 @@ def write_report(
     Raises:
         InputError: the file cannot be written.
     """
-    return write_whole(path, render(run, samples, conditions, standing))
+    return write_whole(path, render(run, samples, conditions, standing, probes=probes))
 
 
 def render(
@@ -52,9 +55,11 @@ def render(
     samples: Sequence[Sample],
     conditions: Sequence[Conditions] = (),
     standing: Standing = NO_PAST,
+    *,
+    probes: Mapping[str, str] = NO_TITLES,
 ) -> str:
     """The whole page as text."""
-    return page_of(run, samples, conditions, standing).text
+    return page_of(run, samples, conditions, standing, probes=probes).text
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Page:
     text: str
     answer: str
     headline: str
+    indices: Mapping[str, float]
+    """The leak indices of an audit by target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +87,14 @@ def page_of(
     samples: Sequence[Sample],
     conditions: Sequence[Conditions] = (),
     standing: Standing = NO_PAST,
+    *,
     site: Site | None = None,
+    probes: Mapping[str, str] = NO_TITLES,
 ) -> Page:
     """The report of a run; complete in itself unless it is part of a site."""
     samples = labelled(samples)
     is_drawn = site is None or bool(site.plotly)
-    report = analyse(run, samples, conditions, with_series=is_drawn)
+    report = analyse(run, samples, conditions, with_series=is_drawn, probes=probes)
     ink = inks(report.targets)
     found = sections(Material(report, samples, ink, standing, is_drawn))
     held = thinned(samples)
@@ -113,4 +122,6 @@ def page_of(
     )
     answer = found[0].content["findings"][0].text
     table = report.headline(report.workloads[0]) if report.workloads else None
-    return Page(text, answer, finding(table) if table else answer)
+    tallies = report.isolation.tallies if report.isolation else ()
+    indices = {each.target: each.index for each in tallies if each.index is not None}
+    return Page(text, answer, finding(table) if table else answer, indices)

@@ -7,16 +7,21 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from pybench.harness.audit.model import SEVERITIES, Outcome
+from pybench.harness.audit.results import FORMULA
 from pybench.harness.model import Sample
 from pybench.harness.standing import Standing
 from pybench.reports.analysis import MetricTable, Report
 from pybench.reports.colours import Ink
-from pybench.reports.decision import FORMULA, decision, ranking
+from pybench.reports.decision import FORMULA as DECISION_FORMULA
+from pybench.reports.decision import decision, ranking
 from pybench.reports.embedding import script_safe_json
 from pybench.reports.families import FAMILIES, OTHERS, Family, family_of
 from pybench.reports.figures import Figure, comparison_figure, distribution_figure, phase_figure
 from pybench.reports.findings import FEWEST_FOR_INTERVAL, findings
+from pybench.reports.frontier import frontier_figure
 from pybench.reports.history import history
+from pybench.reports.isolation import isolation_sentence
 from pybench.reports.numbers import one_line, visible
 from pybench.reports.vocabulary import (
     MARK_MEANINGS,
@@ -28,6 +33,8 @@ from pybench.reports.vocabulary import (
 )
 
 MOST_DEFINITION = 40_000
+OUTCOMES = (Outcome.LEAK, Outcome.ISOLATED, Outcome.SHARED, Outcome.NOT_APPLICABLE, Outcome.ERROR)
+"""In the order of the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,39 @@ def _decision(material: Material) -> Iterator[Section]:
     content = {
         "decision": decided,
         "places": ranking(decided, decided.weights),
-        "formula": FORMULA,
+        "formula": DECISION_FORMULA,
         "data": script_safe_json(data),
     }
     yield Section("decision", "Decision", "Which one serves you best", content)
+
+
+def _frontier(material: Material) -> Iterator[Section]:
+    """Of the first workload whose starts were measured."""
+    found = material.report.isolation
+    tables = [
+        table for table in map(material.report.headline, material.report.workloads) if table is not None
+    ]
+    if found is None or not tables or not material.is_drawn:
+        return
+    table = tables[0]
+    costs = [(row.target, row.estimate.median, row.median) for row in table.measured if row.estimate]
+    figure = frontier_figure(costs, found, material.inks, title=table.text.title, unit=table.unit)
+    if figure is not None:
+        yield Section("frontier", "Frontier", "Isolation against cost", {"figure": figure})
+
+
+def _isolation(material: Material) -> Iterator[Section]:
+    found = material.report.isolation
+    if found is None:
+        return
+    content = {
+        "isolation": found,
+        "sentence": isolation_sentence(found),
+        "formula": FORMULA,
+        "severities": SEVERITIES,
+        "outcomes": OUTCOMES,
+    }
+    yield Section("isolation", "Isolation", "What leaks", content)
 
 
 def _families(material: Material) -> Iterator[Section]:
@@ -202,6 +238,16 @@ def _reproduce(material: Material) -> Iterator[Section]:
 
 
 _MAKERS: tuple[Callable[[Material], Iterator[Section]], ...] = (
-    _answer, _decision, _families, _history, _failures, _validity, _environment, _method, _samples,
+    _answer,
+    _decision,
+    _frontier,
+    _families,
+    _isolation,
+    _history,
+    _failures,
+    _validity,
+    _environment,
+    _method,
+    _samples,
     _reproduce,
-)  # fmt: skip
+)

@@ -14,6 +14,7 @@ from pybench.harness.errors import InputError
 from pybench.harness.model import Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
 from pybench.harness.store import Store
+from pybench.reports.analysis import NO_TITLES
 from pybench.reports.html import Site, page_of
 from pybench.reports.numbers import slug
 from pybench.reports.page import write_whole
@@ -41,13 +42,14 @@ class Built:
     """Runs that are in the record no more."""
 
 
-def build_site(folder: Path, record: Store, judge: Judge) -> Built:
+def build_site(folder: Path, record: Store, judge: Judge, probes: Mapping[str, str] = NO_TITLES) -> Built:
     """Make a folder show every run of a record.
 
     Args:
         folder: made if it does not exist; it must be empty or hold a site.
         record: the runs.
         judge: tells how a run stands against its past; it is asked for the newest run of each scenario.
+        probes: titles of the audit's probes by id, as far as they are known.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
@@ -66,8 +68,9 @@ def build_site(folder: Path, record: Store, judge: Judge) -> Built:
     for run in fresh:
         judged = judge if newest[run.scenario] == run.id else None
         entries[run.id] = _draw(
-            folder, record, run, facts[run.id], judge=judged, plotly=plotly if run.id in whole else ""
-        )
+            folder, record, run, facts[run.id],
+            judge=judged, plotly=plotly if run.id in whole else "", probes=probes,
+        )  # fmt: skip
     gone = [entry for name, entry in known.items() if name not in entries]
     for entry in gone:
         (folder / entry.page).unlink(missing_ok=True)
@@ -106,17 +109,21 @@ def _facts(record: Store, runs: Sequence[Run]) -> Mapping[str, _Facts]:
     }
 
 
-def _draw(folder: Path, record: Store, run: Run, facts: _Facts, *, judge: Judge | None, plotly: str) -> Entry:
+def _draw(
+    folder: Path, record: Store, run: Run, facts: _Facts, *, judge: Judge | None, plotly: str,
+    probes: Mapping[str, str],
+) -> Entry:  # fmt: skip
     """Write the page of one run; without `plotly` it has no figures."""
     samples = record.samples(run.id)
     standing = judge(run, samples) if judge else NO_PAST
+    conditions = record.conditions(run.id) if plotly else ()
     site = Site(f"../{INDEX}", f"../{plotly}" if plotly else "")
-    drawn = page_of(run, samples, record.conditions(run.id) if plotly else (), standing, site)
+    drawn = page_of(run, samples, conditions, standing, site=site, probes=probes)
     # Two ids may have the same slug: what the slug leaves out is in the digest.
     page = f"{RUNS}/{slug(run.id)}-{hashlib.sha256(run.id.encode()).hexdigest()[:8]}.html"
     write_whole(folder / page, drawn.text)
     return entry_of(
-        run, samples, key=facts.key, page=page, answer=drawn.answer, headline=drawn.headline,
+        run, samples, drawn.indices, key=facts.key, page=page, answer=drawn.answer, headline=drawn.headline,
         outcome=standing.result.outcome if standing.result else "", tags=facts.tags, notes=facts.notes,
     )  # fmt: skip
 

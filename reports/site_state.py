@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -15,11 +15,14 @@ from pybench.harness.errors import InputError
 from pybench.harness.model import Run, Sample
 from pybench.harness.stats import CellKey, cells, measured
 from pybench.harness.store import BRANCH, HOST
+from pybench.harness.verdicts import UNIT
+from pybench.reports.isolation import LEAK_INDEX
 from pybench.reports.numbers import one_line
 from pybench.reports.page import write_whole
 from pybench.reports.vocabulary import PHASE_PREFIX
 
 STATE: Final = "site.json"
+AUDIT: Final = "audit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,10 @@ def key_of(run: Run, samples: int, tags: Sequence[str], notes: Sequence[str]) ->
 
 
 def entry_of(
-    run: Run, samples: Sequence[Sample], *, key: str, page: str, answer: str, headline: str, outcome: str,
-    tags: Sequence[str], notes: Sequence[str],
+    run: Run, samples: Sequence[Sample], indices: Mapping[str, float], *, key: str, page: str, answer: str,
+    headline: str, outcome: str, tags: Sequence[str], notes: Sequence[str],
 ) -> Entry:  # fmt: skip
-    """What is remembered of a run."""
+    """What is remembered of a run; `indices` are the leak indices of its audit by target."""
     fields = run.environment.fields
     return Entry(
         id=run.id,
@@ -79,17 +82,21 @@ def entry_of(
         outcome=outcome,
         tags=tuple(tags),
         notes=tuple(notes),
-        medians=tuple(medians_of(samples)),
+        medians=(*medians_of(samples), *_leak_indices(indices)),
     )
 
 
 def medians_of(samples: Sequence[Sample]) -> list[tuple[CellKey, float]]:
-    """The median of every cell that has one; phases are parts of what is shown."""
+    """The median of every cell that has one; phases are parts of what is shown, verdicts no quantities."""
     found = []
     for cell, members in cells(samples).items():
-        if not cell[2].startswith(PHASE_PREFIX) and len(values := measured(members)):
+        if cell[3] != UNIT and not cell[2].startswith(PHASE_PREFIX) and len(values := measured(members)):
             found.append((cell, float(np.median(values))))
     return found
+
+
+def _leak_indices(indices: Mapping[str, float]) -> list[tuple[CellKey, float]]:
+    return [((AUDIT, target, LEAK_INDEX, "", ""), index) for target, index in indices.items()]
 
 
 class State(BaseModel):

@@ -242,6 +242,14 @@ def companion_of(metric: str) -> str:
     return next((metric.removesuffix(end) for end in COMPANIONS if metric.endswith(end)), "")
 
 
+METRICS["isolation.leak_index"] = MetricText(
+    "Leak index",
+    "Of what probes of the audit could leak, weighed by severity, the share that does, from 0 to 100.",
+    "{high} has {ratio} the leak index of {low}",
+    "{high} has {ratio} the leak index of {low}",
+    "{target} has a leak index of {value}",
+)
+
 MARK_MEANINGS = {
     "request": "The harness asks for the instance; the clock starts. Everything that can be prepared was.",
     "vmm": "The virtual machine monitor is up, just before the guest’s first instruction.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pybench.harness.cli import completers
+from pybench.harness.cli.probe_titles import probe_titles, titles_for
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_record
 from pybench.harness.cli.sides import Sides, sides
 from pybench.harness.errors import InputError
@@ -104,7 +105,7 @@ def _text(format_: Format, chosen: ArchivedRun, past: Standing) -> str:
         return render_markdown(*material)
     from pybench.reports.html import render  # noqa: PLC0415 - keeps `--help` quick
 
-    return render(*material)
+    return render(*material, probes=titles_for(chosen.samples))
 
 
 def _comparison(chosen: Sequence[ArchivedRun], format_: Format, baseline: str) -> str:
@@ -132,7 +133,9 @@ def _site(folder: Path, store: str, results: Path | None, baseline: str) -> str:
     from pybench.reports.site import build_site  # noqa: PLC0415
 
     with open_record(store, results) as record:
-        built = build_site(folder, record, lambda run, samples: standing(record, run, samples, baseline))
+        built = build_site(
+            folder, record, lambda run, samples: standing(record, run, samples, baseline), probe_titles()
+        )
     removed = f", {built.removed} removed" if built.removed else ""
     return f"{built.index}: {built.drawn} runs drawn, {built.kept} up to date{removed}"
 

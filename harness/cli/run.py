@@ -222,11 +222,14 @@ def written(store: Store | SpooledStore, run_id: str, destination: Destination) 
         json_export.write(destination.json, json_export.document(record, estimates(samples), samples))
         paths.append(f"json    {destination.json}")
     if destination.report:
+        from pybench.harness.cli.probe_titles import titles_for  # noqa: PLC0415
         from pybench.reports.html import write_report  # noqa: PLC0415 - plotly and pandas are slow to import
 
         report = destination.results / record.id / REPORT
         report.parent.mkdir(exist_ok=True)
-        paths.append(f"report  {write_report(report, record, samples, conditions)}")
+        paths.append(
+            f"report  {write_report(report, record, samples, conditions, probes=titles_for(samples))}"
+        )
     return paths
 
 

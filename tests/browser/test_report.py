@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from audit_samples import audit_samples
 from axe_playwright_python.sync_playwright import Axe
 from gate_runs import BASE, night_run, night_samples
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
@@ -384,3 +385,21 @@ def test_runs_side_by_side(open_page: OpenPage, tmp_path: Path, screenshots: Pat
     violations = Axe().run(page).response["violations"]
     assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
     page.screenshot(path=screenshots / "comparison-phone.png", full_page=True)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_verdicts_open_to_their_evidence(open_report: Open, screenshots: Path, width: int) -> None:
+    """A verdict opens by keyboard and shows what was seen; the matrix is accessible and fits a phone."""
+    samples = [*make_samples(), *audit_samples()]
+    opened = open_report(make_run(), samples, viewport={"width": width, "height": 900})
+    page = opened.page
+    cell = page.locator("#probe-M4 summary").nth(1)
+    cell.focus()
+    page.keyboard.press("Enter")
+    assert "token-M4" in page.locator("#probe-M4 details[open]").inner_text()
+    assert page.locator("#frontier .main-svg").count() >= 1
+    assert overflow(page) <= 0
+    assert opened.problems == []
+    violations = Axe().run(page).response["violations"]
+    assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
+    page.locator("#isolation").screenshot(path=screenshots / f"report-isolation-{width}.png")
