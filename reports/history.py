@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pybench.harness.comparison.runs import Judged, worse_direction
-from pybench.harness.gate import FAILING, Finding
+from pybench.harness.gate import FAILING, Finding, Kind
 from pybench.harness.standing import Standing
 from pybench.harness.stats import CellKey
 from pybench.harness.verdicts import UNIT
@@ -19,13 +19,14 @@ from pybench.reports.vocabulary import metric_order, metric_text, target_order
 
 MOST_PANELS = 8
 MINUS = "−"
-_WORDS = {
+_WORDS: Mapping[Kind, str] = {
     "regression": "worse than its baseline by more than the limit",
     "maximum": "above the largest value that is allowed",
     "drift": "worse than an older baseline, in steps too small to see",
     "failures": "fails more often than its baseline",
     "change point": "on a level for the worse for the last runs",
     "leak": "leaks what it did not leak before",
+    "leak": "leaks, and did not before",
     "missing": "no longer measured",
     "unsupported": "worse by more than the limit, which too few samples support",
 }
@@ -110,8 +111,9 @@ def _gravity(finding: Finding) -> tuple[bool, tuple[int, str]]:
 def _said(finding: Finding) -> str:
     workload, target, metric, _, parameters = finding.cell
     of = ", ".join(each for each in (workload, parameters) if each)
+    why = f": {one_line(finding.said, 200)}" if finding.said else ""
     return tied(
-        f"{one_line(target, 40)}, {metric_text(metric).title} ({one_line(of)}): {_WORDS[finding.kind]}."
+        f"{one_line(target, 40)}, {metric_text(metric).title} ({one_line(of)}): {_WORDS[finding.kind]}{why}."
     )
 
 

@@ -1,0 +1,65 @@
+"""How a run stands against its past, as its report tells it."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from audit_samples import ISOLATED, LEAK, verdict
+from gate_runs import night_run, night_samples
+
+from pybench.harness.gate import Finding, GateResult, GateSettings, Kind, Measured, gate
+from pybench.harness.standing import NO_PAST, Standing
+from pybench.reports.colours import inks
+from pybench.reports.history import History, history
+
+CELL = ("ready", "container", "startup.ready", "s", "")
+INKS = inks(["container"])
+
+
+def told(result: GateResult) -> History:
+    """The section on history of a run with this result."""
+    found = history(Standing(night_run(1), (), result), INKS)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_kind_of_finding_has_words(kind: Kind) -> None:
+    """Whatever the gate finds is said in a sentence, with its reason where there is one."""
+    result = GateResult("regression", (Finding(kind, CELL, "before", said="a <token>"),), (), (), ())
+    (sentence,) = told(result).findings
+    assert sentence.startswith("container, Start until ready (ready): ")
+    assert sentence.endswith("a <token>.")
+
+
+def test_a_new_leak_is_said_and_no_quantity() -> None:
+    """A verdict that became a leak is a finding; verdicts are in no table of medians."""
+    before = [*night_samples(1), verdict("container", "P1", ISOLATED, "nothing")]
+    after = [*night_samples(2), verdict("container", "P1", LEAK, "pid 17 was seen")]
+    result = gate(Measured("before", before), Measured("after", after), GateSettings())
+    found = told(result)
+    assert result.outcome == "regression"
+    assert any("pid 17 was seen" in sentence for sentence in found.findings)
+    assert {row.target for row in found.rows} == {"container"}
+    assert len(found.rows) == 2
+
+
+def test_worse_cells_stand_first_with_their_limit() -> None:
+    """Shift, interval and limit of each cell, the ones for the worse before the others."""
+    result = gate(
+        Measured("before", night_samples(1)),
+        Measured("after", night_samples(2, {"startup.ready": 1.3})),
+        GateSettings(),
+    )
+    first, *others = told(result).rows
+    assert (first.verdict, first.worse) == ("slower", True)
+    assert "µs" in first.limit
+    assert first.shift.startswith("+")
+    assert not any(row.worse for row in others)
+
+
+def test_nothing_is_told_where_nothing_is_known() -> None:
+    """Without a baseline and without a second run there is no section."""
+    assert history(NO_PAST, INKS) is None
+    assert history(Standing(series={CELL: [("one", 1.0)]}), INKS) is None
