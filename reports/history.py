@@ -26,7 +26,6 @@ _WORDS: Mapping[Kind, str] = {
     "failures": "fails more often than its baseline",
     "change point": "on a level for the worse for the last runs",
     "leak": "leaks what it did not leak before",
-    "leak": "leaks, and did not before",
     "missing": "no longer measured",
     "unsupported": "worse by more than the limit, which too few samples support",
 }
