@@ -51,12 +51,12 @@ def with_common_options(command: Any) -> Any:  # noqa: ANN401 - Typer brings a c
     return command
 
 
+def common_options(quiet: QuietOption = False, verbose: VerboseOption = False) -> None:
+    """Take the options that all verbs have in common; they act when they are read."""
+
+
 def _common() -> list[Any]:
     """The options as click knows them."""
     holder = typer.Typer(add_completion=False, rich_markup_mode=None)
-
-    @holder.command()
-    def hold(quiet: QuietOption = False, verbose: VerboseOption = False) -> None:
-        """Never called."""
-
+    holder.command()(common_options)
     return list(typer.main.get_command(holder).params)

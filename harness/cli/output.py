@@ -105,14 +105,18 @@ def print_data(
                 typer.echo(line)
 
 
-def markdown_table(records: Sequence[Record]) -> list[str]:
-    """A table as GitHub, GitLab and MkDocs read it; nothing in a cell can end it or become a tag."""
+def markdown_table(records: Sequence[Record], *, marked_up: bool = False) -> list[str]:
+    """A table as GitHub, GitLab and MkDocs read it; nothing in a cell can end it.
+
+    Nor can it become a tag or an entity, unless the cells are Markdown themselves: `marked_up`.
+    """
+    cell = _one_line if marked_up else _markdown_cell
     names = _column_names(records)
     if not names:
         return []
-    lines = [f"| {' | '.join(map(_markdown_cell, names))} |", f"|{'---|' * len(names)}"]
+    lines = [f"| {' | '.join(map(cell, names))} |", f"|{'---|' * len(names)}"]
     for record in records:
-        lines.append(f"| {' | '.join(_markdown_cell(_text(record.get(name))) for name in names)} |")
+        lines.append(f"| {' | '.join(cell(_text(record.get(name))) for name in names)} |")
     return lines
 
 
@@ -172,8 +176,11 @@ def _text(value: object) -> str:
 
 
 def _markdown_cell(text: str) -> str:
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
-    return " ".join(escaped.split())
+    return _one_line(text.replace("&", "&amp;").replace("<", "&lt;"))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, object]:
