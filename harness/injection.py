@@ -37,6 +37,13 @@ class Injection:
     fails: bool = False
     """Every `every`th launch fails."""
     every: int = 4
+    leaks: bool = False
+    """A process of the host can be seen from inside."""
+
+    @property
+    def is_none(self) -> bool:
+        """Whether it is a control, in which nothing must be found."""
+        return not (self.delay or self.memory or self.detour or self.fails or self.leaks)
 
 
 CONTROL: Final = Injection("control", "nothing")
@@ -46,6 +53,9 @@ INJECTIONS: Final = (
     Injection("detour", "every fourth launch takes three times as long", detour=2.0),
     Injection("failures", "every fourth launch fails", fails=True),
 )
+LEAK_CONTROL: Final = Injection("audit", "nothing, audited twice")
+LEAK: Final = Injection("leaked PID", "a process of the host is within reach", leaks=True)
+"""Of a container alone; not launched by the runner, but audited."""
 
 
 class InjectedTarget:

@@ -39,7 +39,7 @@ class Trial:
     @property
     def passed(self) -> bool:
         """Whether a regression was found, or for the control none."""
-        return (self.result.outcome == "regression") == (self.injection is not CONTROL)
+        return (self.result.outcome == "regression") == (not self.injection.is_none)
 
 
 def with_injections(

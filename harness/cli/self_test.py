@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pybench.harness.model import Sample
 
 PASSED, FAILED = 0, 1
+_CONTAINER: Final = "container"
 _STORE: Final = "self-test.sqlite"
 
 
@@ -38,6 +39,11 @@ def run_self_test(scenario: str, targets: str, repetitions: int, format_: Format
         data = parse_document(str(path), load_scenario(path).definition).data
     labels = [label for label in targets.split(",") if label]
     done = trials(_measure(with_injections(data, labels, repetitions)), GateSettings())
+    described = data["targets"]
+    if any((described[label] or {}).get("kind", label) == _CONTAINER for label in labels or described):
+        from pybench.harness.leak_trials import leak_trials  # noqa: PLC0415 - only for containers
+
+        done += leak_trials(GateSettings(), note)
     documents = [_document(trial) for trial in done]
     print_data(format_, document=documents, records=documents, lines=lambda: trial_lines(done))
     return PASSED if done and all(trial.passed for trial in done) else FAILED

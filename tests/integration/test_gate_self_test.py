@@ -12,7 +12,7 @@ import pytest
 
 @pytest.mark.usefixtures("image")
 def test_injected_regressions_of_a_container_are_detected(tmp_path: Path) -> None:
-    """Two mebibytes more and failing launches are found; nothing enters a record, nothing is left."""
+    """Two mebibytes more, failing launches and a leaked PID are found; nothing is recorded or left."""
     command = [
         *(str(Path(sys.executable).with_name("pybench")), "gate", "--self-test", "--scenario", "startup"),
         *("--targets", "container", "--repetitions", "40", "--format", "json"),
@@ -21,7 +21,11 @@ def test_injected_regressions_of_a_container_are_detected(tmp_path: Path) -> Non
     # A slower spawn is not always seen in 40 launches on a busy host, so the exit code may be either.
     assert done.returncode in {0, 1}, done.stderr
     found = {trial["injection"]: trial for trial in json.loads(done.stdout)}
-    assert set(found) == {"control", "delay", "memory", "detour", "failures"}
+    assert set(found) == {"control", "delay", "memory", "detour", "failures", "audit", "leaked PID"}
+    assert found["leaked PID"]["passed"]
+    leaks = {finding[3] for finding in found["leaked PID"]["findings"] if finding[0] == "leak"}
+    assert leaks >= {"isolation.P1", "isolation.P2"}
+    assert found["audit"]["findings"] == []
     assert ["regression", "ready", "container", "memory.host.cgroup", "B", ""] in found["memory"]["findings"]
     assert ["failures", "ready", "container", "startup.ready", "s", ""] in found["failures"]["findings"]
     assert list(tmp_path.iterdir()) == []
