@@ -125,4 +125,27 @@ LOAD_TEXTS: dict[str, Texts] = {
         )
         for percentage in ("50", "90", "95", "99", "99.9")
     },
+    "interference.worst": (
+        "Slowdown beside the worst neighbour",
+        "The largest of the slowdowns beside all neighbours.",
+        "the worst neighbour slows requests {ratio} as much on {high} as on {low}",
+        "the worst neighbour slows requests {ratio} as much on {high} as on {low}",
+        "the worst neighbour multiplies the 95th percentile of requests on {target} by {value}",
+    ),
+    "interference.slowdown": _size(
+        "Slowdown beside a neighbour",
+        "The 95th percentile of requests beside the neighbour, as a multiple of that alone.",
+        "the slowdown",
+    ),
+    **{
+        f"interference.latency.{name}": _size(
+            f"Request beside a neighbour, {name}", "From the time it is due until it is answered.", what
+        )
+        for name, what in (
+            ("p50", "the median request"),
+            ("p95", "the 95 % quantile of requests"),
+            ("p99", "the 99 % quantile of requests"),
+            ("maximum", "the longest request"),
+        )
+    },
 }

@@ -23,7 +23,14 @@ PHASE_PREFIX = "startup.phase."
 STARTUP_PREFIX = "startup."
 MEMORY_PREFIX = "memory."
 TEARDOWN = "teardown"
-HEADLINES = ("startup.ready", "startup.exec", "density.memory.each", "rate.best", "memory.settled.pss")
+HEADLINES = (
+    "startup.ready",
+    "startup.exec",
+    "density.memory.each",
+    "rate.best",
+    "interference.worst",
+    "memory.settled.pss",
+)
 """The metrics that may give the answer, the most telling first."""
 
 TARGET_ORDER = (

@@ -8,6 +8,8 @@ from typing import Final
 from pybench.harness.measure.base import Measurement, Metric, Reading
 from pybench.harness.measure.coexistence import CoexistenceSettings, measure_coexistence
 from pybench.harness.measure.density import DensitySettings, measure_density
+from pybench.harness.measure.interference import METRICS as INTERFERENCE_METRICS
+from pybench.harness.measure.interference import InterferenceSettings, measure_interference
 from pybench.harness.measure.isolation import METRICS as ISOLATION_METRICS
 from pybench.harness.measure.isolation import IsolationSettings, measure_isolation
 from pybench.harness.measure.layers import LayersSettings, measure_layers
@@ -129,6 +131,13 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             parameters=frozenset({"concurrency"}),
             procedure=measure_rate,
             settings=RateSettings,
+        ),
+        Measurement(
+            name="interference",
+            description="how long small requests take beside neighbours under load",
+            metrics=INTERFERENCE_METRICS,
+            procedure=measure_interference,
+            settings=InterferenceSettings,
         ),
         Measurement(
             name="settled-memory",

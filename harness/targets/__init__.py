@@ -70,6 +70,9 @@ class TargetSettings(BaseModel):
 class ProcessSettings(TargetSettings):
     """Options of the bare process."""
 
+    limited: bool = False
+    """Hold each instance to the workload's limits, by a control group of the host."""
+
     @property
     def features(self) -> frozenset[str]:
         """It listens on the host's own ports; its file tree is the host's too."""
@@ -77,7 +80,10 @@ class ProcessSettings(TargetSettings):
 
 
 class ChrootSettings(TargetSettings):
-    """Options of the process with a root directory of its own: none."""
+    """Options of the process with a root directory of its own."""
+
+    limited: bool = False
+    """Hold each instance to the workload's limits, by a control group of the host."""
 
     @property
     def features(self) -> frozenset[str]:

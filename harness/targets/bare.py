@@ -20,6 +20,9 @@ from pybench.harness.targets.contents import find_user
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.harness.targets.surroundings import LOOPBACK, Surroundings
 from pybench.runtime.container import leftovers
+from pybench.runtime.container.cgroup.base import Group, Limits
+from pybench.runtime.container.cgroup.detect import detect
+from pybench.runtime.container.cgroup.journalled import make_group
 from pybench.runtime.container.instance import (
     CLOCK_RESOLUTION,
     Instance,
@@ -27,7 +30,7 @@ from pybench.runtime.container.instance import (
     describe_status,
     launch,
 )
-from pybench.runtime.container.sandbox import mark_environment, stdio_steps
+from pybench.runtime.container.sandbox import DEFAULT_LIMITS, mark_environment, stdio_steps
 from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
 from pybench.runtime.container.system_calls import CLONE_NEWNET
@@ -40,8 +43,6 @@ CONFLICT_PATIENCE: Final = 10.0
 class BareInstance:
     """A program on the host, in a session of its own by which it is found again."""
 
-    cgroup_memory: int | None = None
-
     def __init__(
         self,
         started: Instance,
@@ -49,6 +50,9 @@ class BareInstance:
         qualifiers: Mapping[str, str],
         running: list[BareInstance],
         surroundings: Surroundings,
+        *,
+        group: Group | None,
+        resources: contextlib.ExitStack,
     ) -> None:
         self._instance = started
         self._journal = journal
@@ -57,9 +61,12 @@ class BareInstance:
         self._journalled = journal.record(
             "session", session=started.pid, started=leftovers.start_ticks(started.pid) or 0
         )
+        self._group = group
+        self._resources = resources
+        """What is released when it is gone: its control group."""
         self.qualifiers = qualifiers
         self.address = surroundings.address
-        self._commands = BareCommands(started.spawner, journal, surroundings)
+        self._commands = BareCommands(started.spawner, journal, surroundings, group)
 
     @property
     def marks(self) -> tuple[Mark, ...]:
@@ -70,6 +77,11 @@ class BareInstance:
     def processes(self) -> tuple[int, ...]:
         """The program and its children."""
         return leftovers.descendants(self._instance.pid) if self._instance.status is None else ()
+
+    @property
+    def cgroup_memory(self) -> int | None:
+        """What its control group is charged; None where it has none."""
+        return self._group.memory_charged() if self._group else None
 
     @property
     def output(self) -> str:
@@ -154,8 +166,10 @@ class BareInstance:
         finally:
             self._instance.release()
         marks.append(Mark("stopped", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
-        leftovers.kill_session(self._instance.pid)
-        self._commands.end()
+        # Also where something survives of its session: the group's own kill may still succeed.
+        with self._resources:
+            leftovers.kill_session(self._instance.pid)
+            self._commands.end()
         self._running.remove(self)
         self._journal.forget(self._journalled)
 
@@ -163,10 +177,15 @@ class BareInstance:
 class BareTarget:
     """Starts the command from the image's directory in the given new namespaces."""
 
-    def __init__(self, journal: Journal, namespaces: int, qualifiers: Mapping[str, str]) -> None:
+    def __init__(
+        self, journal: Journal, namespaces: int, qualifiers: Mapping[str, str], *, limited: bool = False
+    ) -> None:
         self._journal = journal
         self._namespaces = namespaces
-        self._qualifiers = qualifiers
+        self._controller = detect() if limited else None
+        held = {"cgroup": self._controller.label} if self._controller else {"limits": "none"}
+        self._qualifiers = {**qualifiers, **held}
+        self._limits = DEFAULT_LIMITS
         self._resources = contextlib.ExitStack()
         self._spawner: Spawner | None = None
         self._program: Program | None = None
@@ -183,6 +202,12 @@ class BareTarget:
             InputError: the command or the user is not in the image, or a file has no place there.
             HostError: this user may not do it.
         """
+        asked = workload.resources
+        self._limits = Limits(asked.memory, asked.cpus, asked.pids or DEFAULT_LIMITS.pids)
+        if self._controller is not None and self._controller.label == "none":
+            raise HostError(
+                "this host has no control groups to hold a bare process to limits", "limited: false"
+            )
         user = find_user(workload, image)
         if user and os.geteuid() != 0:
             raise HostError(f"only root can run workload {workload.name} as another user", "run as root")
@@ -232,8 +257,24 @@ class BareTarget:
         def start() -> BareInstance:
             # In the spawning thread, where no signal can come between the start and the bookkeeping.
             namespace = surroundings.namespace(spawner)
-            started = launch(spawner, program, self._readiness, timeout, namespace=namespace)
-            return BareInstance(started, self._journal, self._qualifiers, self._running, surroundings)
+            with contextlib.ExitStack() as stack:
+                group = None
+                if self._controller is not None:
+                    group = make_group(self._controller, self._limits, self._journal, stack)
+                with group.spawning() if group else contextlib.nullcontext():
+                    started = launch(
+                        spawner, program, self._readiness, timeout, namespace=namespace, group=group
+                    )
+                held = stack.pop_all()
+            return BareInstance(
+                started,
+                self._journal,
+                self._qualifiers,
+                self._running,
+                surroundings,
+                group=group,
+                resources=held,
+            )
 
         asked = self._asked
         if asked is None:

@@ -15,6 +15,7 @@ from pybench.harness.targets.commands import copy_by_shell
 from pybench.harness.targets.surroundings import Surroundings
 from pybench.runtime.container import leftovers
 from pybench.runtime.container.assembly.slots import Slots
+from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.interactive import Exchange
 from pybench.runtime.container.spawner import Program, Spawned, Spawner
 from pybench.runtime.container.steps import DeathSignal, Step, WorkingDirectory
@@ -28,8 +29,11 @@ START_SECONDS: Final = 30.0
 class BareCommands:
     """What further commands of one instance have made; `end` removes it."""
 
-    def __init__(self, spawner: Spawner, journal: Journal, surroundings: Surroundings) -> None:
+    def __init__(
+        self, spawner: Spawner, journal: Journal, surroundings: Surroundings, group: Group | None
+    ) -> None:
         self._spawner = spawner
+        self._group = group
         self._journal = journal
         self._surroundings = surroundings
         self._sessions: dict[int, int] = {}
@@ -101,14 +105,16 @@ class BareCommands:
 
     def _spawn(self, program: Program, slots: Slots) -> Spawned:
         # In the spawning thread, where no signal can come between the start and the bookkeeping.
-        child = self._spawner.spawn(
-            program,
-            descriptors=slots.descriptors,
-            watched=(),
-            awaited=0,
-            timeout=START_SECONDS,
-            namespace=self._surroundings.namespace(self._spawner),
-        )
+        with self._group.spawning() if self._group else contextlib.nullcontext():
+            child = self._spawner.spawn(
+                program,
+                descriptors=slots.descriptors,
+                watched=(),
+                awaited=0,
+                timeout=START_SECONDS,
+                namespace=self._surroundings.namespace(self._spawner),
+                cgroup=self._group.descriptor if self._group else -1,
+            )
         self._sessions[child.pid] = self._journal.record(
             "session", session=child.pid, started=leftovers.start_ticks(child.pid) or 0
         )

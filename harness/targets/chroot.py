@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pybench.harness.errors import HostError
 from pybench.harness.model import Workload
-from pybench.harness.targets import TargetContext, TargetSettings
+from pybench.harness.targets import ChrootSettings, TargetContext
 from pybench.harness.targets.bare import BareTarget
 from pybench.harness.targets.base import ImageFiles
 from pybench.harness.targets.contents import find_places
@@ -20,10 +20,10 @@ from pybench.runtime.container.spawner import Spawner
 
 
 class ChrootTarget(BareTarget):
-    """No namespaces, no limits, the image's file tree, which all instances share."""
+    """No namespaces, the image's file tree, which all instances share, and limits only if asked for."""
 
-    def __init__(self, settings: TargetSettings, context: TargetContext) -> None:  # noqa: ARG002
-        super().__init__(context.journal, 0, {"isolation": "chroot", "limits": "none"})
+    def __init__(self, settings: ChrootSettings, context: TargetContext) -> None:
+        super().__init__(context.journal, 0, {"isolation": "chroot"}, limited=settings.limited)
 
     def _make_root(self, spawner: Spawner, workload: Workload, image: ImageFiles) -> Path:
         """The image as a root directory, with the workload's files in it."""

@@ -16,4 +16,4 @@ class FloorTarget(BareTarget):
     """The container's namespaces and nothing else."""
 
     def __init__(self, settings: TargetSettings, context: TargetContext) -> None:  # noqa: ARG002
-        super().__init__(context.journal, NAMESPACES, {"isolation": "namespaces only", "limits": "none"})
+        super().__init__(context.journal, NAMESPACES, {"isolation": "namespaces only"})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pybench.harness.targets import TargetContext, TargetSettings
+from pybench.harness.targets import ProcessSettings, TargetContext
 from pybench.harness.targets.bare import BareTarget
 
 
 class ProcessTarget(BareTarget):
-    """No namespaces, no limits, the host's file tree."""
+    """No namespaces, the host's file tree, and no limits unless they are asked for."""
 
-    def __init__(self, settings: TargetSettings, context: TargetContext) -> None:  # noqa: ARG002
-        super().__init__(context.journal, 0, {"isolation": "none", "limits": "none"})
+    def __init__(self, settings: ProcessSettings, context: TargetContext) -> None:
+        super().__init__(context.journal, 0, {"isolation": "none"}, limited=settings.limited)

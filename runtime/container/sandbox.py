@@ -8,12 +8,10 @@ that took is kept as the mark `preparing`.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import select
 import signal
 import socket
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +24,7 @@ from pybench.runtime.container.assembly.assemble import Surroundings, assemble
 from pybench.runtime.container.assembly.join import join_program
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Controller, Group, Limits
+from pybench.runtime.container.cgroup.journalled import make_group
 from pybench.runtime.container.container import Container, Request
 from pybench.runtime.container.defaults import (
     OWN_POINTS,
@@ -82,9 +81,6 @@ _EMPTY = "/dev/shm"  # noqa: S108 - inside
 LEAST_MEMORY = 4 << 20
 """Bytes. The kernel charges a container's namespaces and mounts to it, and the thread that starts it for
 what it asks of the kernel on the way."""
-
-_GROUPS = itertools.count(1)
-"""Numbers for the names of control groups; several sandboxes share a spawning thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,7 +333,7 @@ class Sandbox:
         return self._program
 
     def _make_for_one(self, stack: contextlib.ExitStack) -> _OneContainer:
-        group = self._make_group(stack)
+        group = make_group(self._controller, self._spec.limits, self._spawner.journal, stack)
         return _OneContainer(group, self._lease_network(stack), self._answer_calls(stack, group))
 
     def _join(self, pid: int, group: Group | None, command: Sequence[str], request: Request) -> Completed:
@@ -405,18 +401,6 @@ class Sandbox:
             return -1
         information = SystemInformation(self._spec.limits, group.usage if group else None)
         return stack.enter_context(self._spawner.supervisor.answering(information.handlers()))
-
-    def _make_group(self, stack: contextlib.ExitStack) -> Group | None:
-        if self._controller.label == "none":
-            return None
-        name = f"pybench-{os.getpid()}-{threading.get_native_id()}-{next(_GROUPS)}"
-        journal = self._spawner.journal
-        for directory in self._controller.directories(name, self._spec.limits):
-            stack.callback(journal.forget, journal.record("cgroup", path=str(directory)))
-        group = self._controller.create(name, self._spec.limits)
-        stack.callback(group.remove)
-        stack.callback(group.kill)
-        return group
 
 
 @dataclass(frozen=True, slots=True)

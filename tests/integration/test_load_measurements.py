@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from pybench.harness.execution import find_images
-from pybench.harness.model import Environment, Run, Sample
+from pybench.harness.model import (
+    Environment,
+    Readiness,
+    Resources,
+    Run,
+    Sample,
+    TargetChoice,
+    Workload,
+)
 from pybench.harness.runner import Outcome, Runner
 from pybench.harness.scenario import load_scenario
 from pybench.harness.store import Store
@@ -129,3 +137,67 @@ def test_a_fork_bomb_is_held_by_its_limit_and_gone_in_the_end(carry_out: Carry) 
     outcome, samples = carry_out("container", "{density: {most: 2}}", BOMB)
     assert (outcome.status, outcome.failures) == ("done", 0), [s.reason for s in samples if s.reason]
     assert of(samples, "density.instances") == [2]
+
+
+@pytest.mark.parametrize("target", ["process", "container", "vm"])
+def test_requests_are_timed_alone_and_beside_a_neighbour(carry_out: Carry, target: str) -> None:
+    """The neighbour runs on a target of the same kind, and both columns of the matrix are there."""
+    outcome, samples = carry_out(target, "{interference: {neighbours: [fork], duration: 300ms, lead: 0s}}")
+    assert (outcome.status, outcome.failures) == ("done", 0), [s.reason for s in samples if s.reason]
+    medians = {
+        sample.parameters["neighbour"]: sample.value or 0
+        for sample in samples
+        if sample.metric == "interference.latency.p50"
+    }
+    assert set(medians) == {"none", "fork"}
+    assert min(medians.values()) > 0
+    (slowdown,) = of(samples, "interference.slowdown")
+    assert of(samples, "interference.worst") == [slowdown]
+    # 150 requests are due in that time; an emulated machine may not get as far.
+    if target != "vm":
+        assert "interference.latency.p99" in {sample.metric for sample in samples}
+
+
+def test_a_neighbour_that_cannot_live_is_a_failed_sample(carry_out: Carry) -> None:
+    """With too little memory it does not get ready; what the victim did alone is kept."""
+    outcome, samples = carry_out(
+        "container",
+        "{interference: {neighbours: [memory], duration: 200ms, memory: 4MiB}}",
+        '[/bin/busybox, sh, -c, "echo ready; sleep 300"]',
+    )
+    assert (outcome.status, outcome.failures) == ("done", 1)
+    assert of(samples, "interference.latency.p50")
+    (failed,) = [sample for sample in samples if sample.status == "failed"]
+    assert (failed.metric, failed.parameters) == ("interference.slowdown", {"neighbour": "memory"})
+    assert failed.reason.startswith("beside memory: ")
+
+
+@pytest.mark.parametrize("kind", ["process", "chroot"])
+def test_a_bare_process_can_be_held_to_limits(tmp_path: Path, image: Image, kind: str) -> None:
+    """Processes and memory are those of the workload, for its further commands too; then all is gone."""
+    workload = Workload(
+        "w",
+        "minimal",
+        ("/bin/busybox", "sh", "-c", "echo ready; f() { f | f & }; f; sleep 300"),
+        readiness=Readiness("line", "ready"),
+        resources=Resources(memory=32 * 2**20, pids=12),
+    )
+    with open_journal(tmp_path) as journal:
+        target = open_target(TargetChoice(kind, kind, 1, {"limited": True}), TargetContext(journal, tmp_path))
+        target.prepare(workload, image)
+        instance = target.launch(30)
+        groups = [Path(str(entry.details["path"])) for entry in journal.entries if entry.kind == "cgroup"]
+        assert groups
+        assert 0 < (instance.cgroup_memory or 0) <= 32 * 2**20
+        counts = [
+            int((group / "pids.current").read_text()) for group in groups if (group / "pids.current").exists()
+        ]
+        assert counts
+        # Version 1 leaves room for the thread that starts it, which has to be inside.
+        assert max(counts) <= 12 + 1
+        assert "limits" not in instance.qualifiers
+        assert instance.qualifiers["cgroup"] in {"v1", "v2"}
+        instance.stop(0)
+        assert not any(group.exists() for group in groups)
+        target.cleanup()
+        assert journal.entries == ()

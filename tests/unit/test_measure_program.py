@@ -20,9 +20,9 @@ CHUNK = 1 << 20
 KINDS = (
     "cpu", "cpu.float", "memory.read", "memory.write", "memory.copy", "syscall", "switch",
     "file.sequential.read", "file.sequential.write", "file.random.read", "file.random.write", "file.fsync",
-    "network.latency", "network.receive", "network.send",
+    "network.latency", "network.receive", "network.send", "latency",
 )  # fmt: skip
-TIMED = {"file.random.read", "file.random.write", "file.fsync", "network.latency"}
+TIMED = {"file.random.read", "file.random.write", "file.fsync", "network.latency", "latency"}
 TIMEOUT = 120
 
 

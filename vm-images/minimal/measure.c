@@ -39,7 +39,7 @@ static const char usage[] =
     "       measure kinds\n";
 
 static const struct kind *const groups[] = {
-    processor_kinds, memory_kinds, kernel_kinds, file_kinds, network_kinds,
+    processor_kinds, memory_kinds, kernel_kinds, file_kinds, network_kinds, latency_kinds,
 };
 
 uint64_t now(void)

@@ -32,6 +32,7 @@ struct kind {
 };
 
 extern const struct kind processor_kinds[], memory_kinds[], kernel_kinds[], file_kinds[], network_kinds[];
+extern const struct kind latency_kinds[];
 
 /* CLOCK_MONOTONIC in nanoseconds. */
 uint64_t now(void);
