@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
+import shlex
+import sys
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,28 +18,41 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 SCENARIO: Final = "scenarios/first.yaml"
 SCHEMA: Final = "scenarios/pybench.schema.json"
+NIGHTLY: Final = "nightly.yaml"
+CRON: Final = "nightly.cron"
 IGNORED: Final = ".gitignore"
-IGNORED_TEXT: Final = "# Measurements belong to the machine that made them.\n/results/\n"
+IGNORED_TEXT: Final = """\
+# Measurements, and the job with its paths, belong to the machine that made them.
+/results/
+/nightly.cron
+/nightly.log
+/junit.xml
+/summary.md
+/site/
+"""
 
 
 @app.command(epilog="Example: pybench init bench && cd bench && pybench run scenarios/first.yaml")
 def init(
     folder: Annotated[Path, typer.Argument(help="Where; made if it does not exist.")] = Path(),
 ) -> None:
-    """Write a commented scenario, the schema by which editors complete it, and a .gitignore.
+    """Write a commented scenario, the schema by which editors complete it, a nightly job, and a .gitignore.
 
     A file that exists is never touched: nothing is written then.
     """
-    from pybench.harness.scenario.schema import json_schema  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.harness.revision import revision  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.harness.scenario.schema import json_schema  # noqa: PLC0415
 
-    starter = resources.files("pybench.harness.scenario").joinpath("starter.yaml")
+    package = resources.files("pybench.harness.scenario")
     contents = {
-        SCENARIO: starter.read_text(encoding="utf-8"),
+        SCENARIO: package.joinpath("starter.yaml").read_text(encoding="utf-8"),
         SCHEMA: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
+        NIGHTLY: package.joinpath("starter-nightly.yaml").read_text(encoding="utf-8"),
+        CRON: _cron(folder.absolute()),
     }
     if not (folder / IGNORED).exists():
         contents[IGNORED] = IGNORED_TEXT
-    for name in (SCENARIO, SCHEMA):
+    for name in (SCENARIO, SCHEMA, NIGHTLY, CRON):
         if (folder / name).exists():
             raise InputError(f"{folder / name} exists", "choose another folder, or move the file away")
     try:
@@ -50,3 +66,19 @@ def init(
             f"{error.filename}: {error.strerror}", "choose a folder that you may write"
         ) from error
     typer.echo(f"next: pybench run {folder / SCENARIO} --dry-run")
+    if not revision(folder.absolute()):
+        place = shlex.quote(str(folder))
+        typer.echo(f"baselines go by branch: git -C {place} init --initial-branch main")
+    typer.echo(f"every night: sudo install -m 644 {folder / CRON} /etc/cron.d/pybench")
+
+
+def _cron(folder: Path) -> str:
+    """A line of crontab(5) for /etc/cron.d, where a `%` would end the command."""
+    program = Path(sys.executable).with_name("pybench")
+    user = getpass.getuser()
+    place, command = (shlex.quote(str(path)).replace("%", "\\%") for path in (folder, program))
+    return (
+        "# cron mails what is printed: the end of the log when the exit code is not 0.\n"
+        f"30 2 * * * {user} cd {place} && {command} nightly {NIGHTLY} >nightly.log 2>&1"
+        " || tail -n 40 nightly.log\n"
+    )

@@ -29,7 +29,7 @@ VERBS: Final = {
     "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
     "report": "Write the report of a run that is stored.",
     "export": "Write runs to Parquet, CSV or JSON lines.",
-    "init": "Write a commented scenario to start from.",
+    "init": "Write a project to start from: a commented scenario and a nightly job.",
     "list": "Tell which scenarios, targets, probes and metrics there are.",
     "schema": "Print the scenario language as JSON Schema, for editors.",
     "shell": "Open a terminal in a container or a virtual machine.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pybench import scenarios
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.errors import InputError
 from pybench.harness.model import GateLimit, Readiness, Settle, Stop, WorkloadFile
+from pybench.harness.nightly import read_night
 from pybench.harness.scenario import Choices, load_scenario
 from pybench.harness.scenario.schema import json_schema
 
@@ -354,6 +356,18 @@ def test_the_starter_project_works_as_it_is_written(
     assert "first.yaml exists" in capsys.readouterr().err
     assert command_line(["list", "scenarios"]) == 0
     assert "scenarios/first.yaml  How long does" in capsys.readouterr().out
+
+
+def test_the_starter_project_has_a_nightly_job(tmp_path: Path) -> None:
+    """The file of the night is valid, its scenario is the starter's, and cron is given whole paths."""
+    folder = tmp_path / "50% bench"
+    assert command_line(["init", str(folder)]) == 0
+    night = read_night(folder / "nightly.yaml")
+    assert [entry.scenario.name for entry in night.entries] == ["first"]
+    command = (folder / "nightly.cron").read_text().splitlines()[-1]
+    assert command.split()[:5] == ["30", "2", "*", "*", "*"]
+    assert f"cd '{tmp_path}/50\\% bench' && {Path(sys.executable).with_name('pybench')} nightly" in command
+    assert "/nightly.cron" in (folder / ".gitignore").read_text().splitlines()
 
 
 def test_targets_and_metrics_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
