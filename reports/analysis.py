@@ -15,6 +15,7 @@ from types import MappingProxyType
 from pybench.harness.model import Conditions, Estimate, Run, Sample, parameter_label
 from pybench.harness.stats import CONFIDENCE, counts, estimates, ratio
 from pybench.reports.circumstances import Circumstance, circumstances
+from pybench.reports.curves import Curve, curve_parameter, curves, without_parameter
 from pybench.reports.isolation import Isolation, is_verdict, isolation
 from pybench.reports.numbers import DASH, TIMES, Quantity, estimated, one_line, quantity, visible
 from pybench.reports.phases import PhaseBar, phase_bars
@@ -143,6 +144,8 @@ class Report:
     """Target → content hashes of the images its samples name."""
     environment: Mapping[str, tuple[tuple[str, str], ...]]
     """Group (the part of a field's name before its first dot) → (field, value)."""
+    curves: tuple[Curve, ...] = ()
+    """What was measured over a parameter that the measurement itself went through."""
     isolation: Isolation | None = None
     """What an audit found, which is no quantity and in no table of metrics."""
     circumstances: tuple[Circumstance, ...] = ()
@@ -194,9 +197,13 @@ def analyse(
     audited = isolation(samples, probes)
     if audited is not None:
         samples = [sample for sample in samples if not is_verdict(sample)]
-    samples = labelled(samples)
+    curved = [sample for sample in samples if curve_parameter(sample)]
+    plain = (
+        labelled(sample for sample in samples if not curve_parameter(sample)) if curved else labelled(samples)
+    )
+    samples = [*plain, *(without_parameter(sample, curve_parameter(sample)) for sample in curved)]
     cells: defaultdict[Cell, list[Sample]] = defaultdict(list)
-    for sample in samples:
+    for sample in plain:
         if not sample.warmup and not sample.metric.startswith(PHASE_PREFIX):
             cells[sample.workload, sample.target, sample.metric].append(sample)
     by_cell = {(each.workload, each.target, each.metric): each for each in estimates(samples)}
@@ -211,8 +218,9 @@ def analyse(
         channels=channels_used(samples, by_cell),
         images=images_used(samples),
         environment=_environment(run),
+        curves=curves(curved),
         isolation=audited,
-        circumstances=circumstances(run, samples, conditions, with_series=with_series),
+        circumstances=circumstances(run, plain, conditions, with_series=with_series),
     )
 
 

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from pybench.harness.comparison.runs import Comparison, compare
 from pybench.harness.model import Run, Sample
-from pybench.reports.analysis import MetricTable, Report, Row, analyse, labelled
+from pybench.reports.analysis import MetricTable, Report, Row, analyse
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import Ink, inks
 from pybench.reports.embedding import script_safe_json
@@ -67,7 +67,7 @@ def render_comparison(measured: Sequence[tuple[Run, Sequence[Sample]]]) -> str:
         raise ValueError("a comparison needs two runs")
     labels = _labels([run for run, _ in measured])
     sides = [
-        Side(run, analyse(run, labelled(samples), with_series=False), label)
+        Side(run, analyse(run, samples, with_series=False), label)
         for (run, samples), label in zip(measured, labels, strict=True)
     ]
     first = measured[0][1]

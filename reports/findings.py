@@ -304,4 +304,4 @@ def _sentence(clause: str) -> str:
 
 def _capital(text: str) -> str:
     """With a capital, unless a name begins the sentence: names are written as they are."""
-    return text[:1].upper() + text[1:] if text.startswith(("a ", "the ", "no ")) else text
+    return text[:1].upper() + text[1:] if text.startswith(("a ", "the ", "no ", "each ")) else text

@@ -92,12 +92,12 @@ def page_of(
     probes: Mapping[str, str] = NO_TITLES,
 ) -> Page:
     """The report of a run; complete in itself unless it is part of a site."""
-    samples = labelled(samples)
     is_drawn = site is None or bool(site.plotly)
     report = analyse(run, samples, conditions, with_series=is_drawn, probes=probes)
     ink = inks(report.targets)
-    found = sections(Material(report, samples, ink, standing, is_drawn))
-    held = thinned(samples)
+    shown = labelled(samples)
+    found = sections(Material(report, shown, ink, standing, is_drawn))
+    held = thinned(shown)
     names = [
         name for name in SCRIPTS if name not in _LIBRARY or (is_drawn and (site is None or name != "plotly"))
     ]

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from pybench.harness.model import Conditions, Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
-from pybench.reports.analysis import MetricTable, Report, analyse, labelled
+from pybench.reports.analysis import MetricTable, Report, analyse
 from pybench.reports.colours import inks
+from pybench.reports.curves import Curve, curve_finding
 from pybench.reports.decision import FORMULA, decision, ranking, score_text
-from pybench.reports.families import FAMILIES, OTHERS, family_of
+from pybench.reports.families import FAMILIES, OTHERS, SUPPORTING, family_of
 from pybench.reports.findings import finding, findings
 from pybench.reports.history import History, history
 from pybench.reports.numbers import DASH, count, one_line, visible
@@ -28,7 +29,7 @@ def render_markdown(
     standing: Standing = NO_PAST,
 ) -> str:
     """The whole report as text; foreign text can neither format nor embed anything."""
-    report = analyse(run, labelled(samples), conditions)
+    report = analyse(run, samples, conditions)
     lines = [
         *_head(report, len(samples)), *_answer(report), *_decision(report), *_tables(report),
         *_history(history(standing, inks(report.targets))), *_failures(report), *_validity(report),
@@ -89,11 +90,32 @@ def _decision(report: Report) -> Iterator[str]:
 
 def _tables(report: Report) -> Iterator[str]:
     for family in (*FAMILIES, OTHERS):
-        tables = [table for table in report.tables if family_of(table.metric) is family]
-        if tables:
+        tables = [
+            table
+            for table in report.tables
+            if family_of(table.metric) is family and not table.metric.endswith(SUPPORTING)
+        ]
+        curves = [curve for curve in report.curves if curve.family is family]
+        if tables or curves:
             yield from ("", f"## {family.title}")
+        for curve in curves:
+            yield from _curve(report, curve)
         for table in tables:
             yield from _metric(report, table)
+
+
+def _curve(report: Report, curve: Curve) -> Iterator[str]:
+    title = curve.text.title if len(report.workloads) == 1 else f"{curve.workload}: {curve.text.title}"
+    yield from ("", f"### {escaped(title)}", "", escaped(curve_finding(curve)), "")
+    heads = [f"{curve.family.parameter} {one_line(str(value), 20)}" for value in curve.values]
+    rows = [
+        (
+            f"{line.target} ({'; '.join(line.said.caveats)})" if line.said.caveats else line.target,
+            *(point.text if (point := line.at(value)) else DASH for value in curve.values),
+        )
+        for line in curve.lines
+    ]
+    yield from _table(("Target", *heads), rows)
 
 
 def _metric(report: Report, table: MetricTable) -> Iterator[str]:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from pybench.harness.errors import InputError
+from pybench.reports.curves import curve_finding, slowdown
 from pybench.reports.decision import score_text
 from pybench.reports.findings import finding
 from pybench.reports.numbers import count, one_line, slug
@@ -44,6 +45,8 @@ def templates() -> Environment:
     environment.filters["slug"] = lambda parts: slug(*parts)
     environment.filters["one_line"] = one_line
     environment.filters["score"] = score_text
+    environment.filters["curve_finding"] = curve_finding
+    environment.filters["slowdown"] = slowdown
     environment.filters["instant"] = _instant
     environment.filters["status"] = STATUSES.__getitem__
     environment.globals["count"] = count

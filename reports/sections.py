@@ -13,19 +13,21 @@ from pybench.harness.model import Sample
 from pybench.harness.standing import Standing
 from pybench.reports.analysis import MetricTable, Report
 from pybench.reports.colours import Ink
+from pybench.reports.curve_figures import curve_figure, overhead_figure
+from pybench.reports.curves import Curve
 from pybench.reports.decision import FORMULA as DECISION_FORMULA
 from pybench.reports.decision import decision, ranking
 from pybench.reports.embedding import script_safe_json
-from pybench.reports.families import FAMILIES, OTHERS, Family, family_of
+from pybench.reports.families import FAMILIES, OTHERS, SUPPORTING, Family, family_of
 from pybench.reports.figures import Figure, comparison_figure, distribution_figure, phase_figure
 from pybench.reports.findings import FEWEST_FOR_INTERVAL, findings
 from pybench.reports.frontier import frontier_figure
 from pybench.reports.history import history
 from pybench.reports.isolation import isolation_sentence
 from pybench.reports.numbers import one_line, visible
+from pybench.reports.predictions import predictions
 from pybench.reports.vocabulary import (
     MARK_MEANINGS,
-    MEMORY_PREFIX,
     PHASE_PREFIX,
     TARGET_MEANINGS,
     metric_text,
@@ -33,6 +35,7 @@ from pybench.reports.vocabulary import (
 )
 
 MOST_DEFINITION = 40_000
+FEWEST_POINTS = 2
 OUTCOMES = (Outcome.LEAK, Outcome.ISOLATED, Outcome.SHARED, Outcome.NOT_APPLICABLE, Outcome.ERROR)
 """In the order of the columns."""
 
@@ -125,28 +128,52 @@ def _isolation(material: Material) -> Iterator[Section]:
 
 def _families(material: Material) -> Iterator[Section]:
     for family in (*FAMILIES, OTHERS):
-        tables = [table for table in material.report.tables if family_of(table.metric) is family]
-        if tables:
-            yield _family(material, family, tables)
+        tables = [
+            table
+            for table in material.report.tables
+            if family_of(table.metric) is family and not table.metric.endswith(SUPPORTING)
+        ]
+        over = [curve for curve in material.report.curves if curve.family is family]
+        if tables or over:
+            yield _family(material, family, tables, over)
         if family.id == "comparison":
             yield from _phases(material)
             yield from _distributions(material)
 
 
-def _family(material: Material, family: Family, tables: Sequence[MetricTable]) -> Section:
+def _family(
+    material: Material, family: Family, tables: Sequence[MetricTable], over: Sequence[Curve]
+) -> Section:
     headlines = [material.report.headline(workload) for workload in material.report.workloads]
     tables = sorted(tables, key=lambda table: (table.workload, table not in headlines))
-    drawn = [
-        (
-            table,
-            comparison_figure(table, material.inks)
-            if material.is_drawn and table.measured and (family.drawing != "headline" or table in headlines)
-            else None,
-        )
-        for table in tables
-    ]
-    content = {"tables": drawn, "with_details": family.drawing == "headline"}
+    overviews: list[Figure] = []
+    if material.is_drawn and family.drawing == "overhead":
+        for _, own in groupby(tables, key=lambda table: table.workload):
+            figure = overhead_figure(list(own), material.inks)
+            overviews += [figure] if figure else []
+    content = {
+        "predictions": predictions(material.report) if family.id == "density" else [],
+        "overviews": overviews,
+        "curves": [(curve, _drawn_curve(material, curve)) for curve in over],
+        "tables": [(table, _drawn_table(material, family, table, headlines)) for table in tables],
+        "with_details": family.drawing == "headline",
+    }
     return Section(family.id, family.label, family.title, content, "tables")
+
+
+def _drawn_curve(material: Material, curve: Curve) -> Figure | None:
+    if not material.is_drawn or not curve.is_numeric or len(curve.values) < FEWEST_POINTS:
+        return None
+    return curve_figure(curve, material.inks)
+
+
+def _drawn_table(
+    material: Material, family: Family, table: MetricTable, headlines: Sequence[MetricTable | None]
+) -> Figure | None:
+    wanted = family.drawing == "each" or (family.drawing == "headline" and table in headlines)
+    return (
+        comparison_figure(table, material.inks) if material.is_drawn and table.measured and wanted else None
+    )
 
 
 def _phases(material: Material) -> Iterator[Section]:
@@ -169,8 +196,9 @@ def _of_figures(name: str, label: str, title: str, figures: Sequence[Figure]) ->
 
 
 def _is_spread(table: MetricTable) -> bool:
-    """Whether there is a distribution to show: memory is shown by its medians, one sample has none."""
-    return not table.metric.startswith(MEMORY_PREFIX) and any(row.n > 1 for row in table.rows)
+    """Whether there is a distribution to show: only times scatter, and one sample does not."""
+    of_starts = family_of(table.metric).drawing == "headline"
+    return of_starts and table.unit == "s" and any(row.n > 1 for row in table.rows)
 
 
 def _history(material: Material) -> Iterator[Section]:
@@ -207,9 +235,10 @@ def _environment(material: Material) -> Iterator[Section]:
 
 def _method(material: Material) -> Iterator[Section]:
     report = material.report
+    metrics = [*(table.metric for table in report.tables), *(curve.metric for curve in report.curves)]
     content = {
         "targets": {each: TARGET_MEANINGS[each] for each in report.targets if each in TARGET_MEANINGS},
-        "metrics": [metric_text(metric) for metric in dict.fromkeys(table.metric for table in report.tables)],
+        "metrics": [metric_text(metric) for metric in dict.fromkeys(metrics)],
         "marks": _marks(material.samples),
     }
     yield Section("method", "Method", "Method", content)

@@ -14,6 +14,7 @@ import pytest
 from audit_samples import audit_samples
 from axe_playwright_python.sync_playwright import Axe
 from gate_runs import BASE, night_run, night_samples
+from load_runs import load_samples
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
 
 from pybench.harness.gate import GateSettings, Measured, gate
@@ -403,3 +404,18 @@ def test_verdicts_open_to_their_evidence(open_report: Open, screenshots: Path, w
     violations = Axe().run(page).response["violations"]
     assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
     page.locator("#isolation").screenshot(path=screenshots / f"report-isolation-{width}.png")
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_curves_and_matrices_are_drawn(open_report: Open, screenshots: Path, width: int) -> None:
+    """Density, throughput and interference draw in silence, are accessible, and fit a phone."""
+    opened = open_report(make_run(), load_samples(), viewport={"width": width, "height": 900})
+    page = opened.page
+    assert opened.problems == []
+    assert overflow(page) <= 0
+    for section in ("density", "throughput"):
+        assert page.locator(f"#{section} .main-svg").count() >= 1
+    assert page.locator("#interference .matrix").count() == 2
+    violations = Axe().run(page).response["violations"]
+    assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
+    page.screenshot(path=screenshots / f"report-load-{width}.png", full_page=True)
