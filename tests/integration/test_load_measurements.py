@@ -142,7 +142,7 @@ def test_a_fork_bomb_is_held_by_its_limit_and_gone_in_the_end(carry_out: Carry) 
 @pytest.mark.parametrize("target", ["process", "container", "vm"])
 def test_requests_are_timed_alone_and_beside_a_neighbour(carry_out: Carry, target: str) -> None:
     """The neighbour runs on a target of the same kind, and both columns of the matrix are there."""
-    outcome, samples = carry_out(target, "{interference: {neighbours: [fork], duration: 300ms, lead: 0s}}")
+    outcome, samples = carry_out(target, "{interference: {neighbours: [fork], duration: 500ms, lead: 0s}}")
     assert (outcome.status, outcome.failures) == ("done", 0), [s.reason for s in samples if s.reason]
     medians = {
         sample.parameters["neighbour"]: sample.value or 0
@@ -151,11 +151,10 @@ def test_requests_are_timed_alone_and_beside_a_neighbour(carry_out: Carry, targe
     }
     assert set(medians) == {"none", "fork"}
     assert min(medians.values()) > 0
-    (slowdown,) = of(samples, "interference.slowdown")
-    assert of(samples, "interference.worst") == [slowdown]
-    # 150 requests are due in that time; an emulated machine may not get as far.
-    if target != "vm":
-        assert "interference.latency.p99" in {sample.metric for sample in samples}
+    # Where the host is so busy that fewer than twenty requests were answered there is no percentile.
+    slowdowns = of(samples, "interference.slowdown")
+    assert len(slowdowns) == int(len(of(samples, "interference.latency.p95")) == 2)
+    assert of(samples, "interference.worst") == slowdowns
 
 
 def test_a_neighbour_that_cannot_live_is_a_failed_sample(carry_out: Carry) -> None:
