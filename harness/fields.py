@@ -10,6 +10,9 @@ from pybench.harness.units import parse_bytes, parse_duration, parse_share
 
 SMALLEST_MEMORY: Final = 4 * 2**20
 LARGEST_MEMORY: Final = 2**50
+SMALLEST_DISK: Final = 8 * 2**20
+DISK_BLOCK: Final = 4096
+"""A disk has whole blocks of its file system."""
 MOST_CPUS: Final = 4096
 MOST_PIDS: Final = 4_194_304
 """PID_MAX_LIMIT of a 64-bit kernel (include/linux/threads.h)."""
@@ -34,6 +37,12 @@ PATTERN_PROBLEMS: Final = {
 def _memory_bounds(size: int) -> int:
     if not SMALLEST_MEMORY <= size <= LARGEST_MEMORY:
         raise ValueError("memory must be between 4MiB and 1PiB")
+    return size
+
+
+def _disk_bounds(size: int) -> int:
+    if not SMALLEST_DISK <= size <= LARGEST_MEMORY or size % DISK_BLOCK:
+        raise ValueError("a disk must have between 8MiB and 1PiB, in whole blocks of 4KiB")
     return size
 
 
@@ -80,6 +89,9 @@ _SHARE_SCHEMA: Final = {"type": ["number", "string"], "pattern": r"^\d+(\.\d+)?\
 
 MemorySize = Annotated[
     int, BeforeValidator(parse_bytes), AfterValidator(_memory_bounds), WithJsonSchema(_SIZE_SCHEMA)
+]
+DiskSize = Annotated[
+    int, BeforeValidator(parse_bytes), AfterValidator(_disk_bounds), WithJsonSchema(_SIZE_SCHEMA)
 ]
 Duration = Annotated[
     float, BeforeValidator(parse_duration), AfterValidator(_duration_bounds), WithJsonSchema(_DURATION_SCHEMA)

@@ -92,6 +92,8 @@ class Workload:
     """`uid`, `uid:gid` or names of the image; empty means the target's own default."""
     ports: tuple[int, ...] = ()
     """TCP ports it listens on."""
+    disk: int | None = None
+    """Bytes of the host's disk that it may fill, beneath `/mnt`; None: no such place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,46 @@ WORK_TEXTS: dict[str, Texts] = {
         "Switches each second between two processes on one processor that pass a byte to and fro.",
         "switches between processes",
     ),
+    "throughput.file.sequential.read": _more(
+        "Disk, reading in order",
+        "Bytes read each second in blocks of 1 MiB, past the page cache.",
+        "reads from the disk",
+    ),
+    "throughput.file.sequential.write": _more(
+        "Disk, writing in order",
+        "Bytes written each second in blocks of 1 MiB, past the page cache.",
+        "writes to the disk",
+    ),
+    "throughput.file.random.read": _more(
+        "Disk, reading at random",
+        "Blocks of 4 KiB read each second at random places, one at a time, past the page cache.",
+        "reads blocks at random",
+    ),
+    "throughput.file.random.write": _more(
+        "Disk, writing at random",
+        "Blocks of 4 KiB written each second at random places, one at a time, past the page cache.",
+        "writes blocks at random",
+    ),
+    "throughput.file.fsync": _more(
+        "Disk, durable writes",
+        "Blocks of 4 KiB each second that were written and, by fsync, are on the disk.",
+        "writes durably",
+    ),
+    "latency.file.random.read.p99": _longer(
+        "Disk, slowest random reads (p99)",
+        "99th percentile of the duration of one read of 4 KiB, by the clock inside.",
+        "one in a hundred random reads",
+    ),
+    "latency.file.random.write.p99": _longer(
+        "Disk, slowest random writes (p99)",
+        "99th percentile of the duration of one write of 4 KiB, by the clock inside.",
+        "one in a hundred random writes",
+    ),
+    "latency.file.fsync.p99": _longer(
+        "Disk, slowest durable writes (p99)",
+        "99th percentile of the duration of one write of 4 KiB with its fsync, by the clock inside.",
+        "one in a hundred durable writes",
+    ),
     "network.latency.inside": _longer(
         "Round trip inside",
         "Median time of a byte there and back over TCP on the instance’s loopback interface.",

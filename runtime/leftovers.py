@@ -17,6 +17,7 @@ from pybench.runtime.container.network.leftovers import remove_link, remove_tabl
 from pybench.runtime.errors import LeftoverError, PybenchError
 from pybench.runtime.files import remove_file
 from pybench.runtime.journal import Detail, Entry, journals, state_directory, take_abandoned
+from pybench.runtime.scratch import remove_scratch
 from pybench.runtime.vm.leftovers import remove_domain
 
 Remover = Callable[[Mapping[str, Detail]], str]
@@ -40,6 +41,7 @@ REMOVERS: Mapping[str, Remover] = {
     "mount-point": remove_mount_point,
     "directory": _remove_directory,
     "file": remove_file,
+    "scratch": remove_scratch,
     "domain": remove_domain,
     "link": remove_link,
     "nftables": remove_table,

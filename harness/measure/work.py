@@ -8,7 +8,7 @@ from typing import Final, Protocol, cast
 from pybench.harness.errors import InstanceError
 from pybench.harness.measure.base import Reading
 from pybench.harness.measure.program import Work, parse_printed, work_command
-from pybench.harness.targets.base import Completed, HasCommands, Instance
+from pybench.harness.targets.base import Completed, HasCommands, HasDisk, Instance
 from pybench.harness.units import format_seconds
 
 AGREEMENT: Final = 0.01
@@ -58,6 +58,11 @@ def host_span(kind: str, done: Completed) -> int:
     if last <= first:
         raise InstanceError(f"the result of {kind} came at once with its beginning, so it cannot be timed")
     return last - first
+
+
+def disk_of(instance: Instance) -> str:
+    """Where an instance has room on the host's disk; empty if it has none."""
+    return instance.disk if isinstance(instance, HasDisk) else ""
 
 
 @dataclass(frozen=True, slots=True)

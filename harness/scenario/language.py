@@ -13,6 +13,7 @@ from pybench.harness.fields import (
     AbsolutePath,
     Argument,
     Cpus,
+    DiskSize,
     Duration,
     FileMode,
     ImageName,
@@ -158,6 +159,8 @@ class WorkloadModel(LanguageModel):
         default_factory=list
     )
     """TCP ports it listens on."""
+    disk: DiskSize | None = None
+    """Room on the host's disk, at /mnt; a virtual machine has it as a disk of this size."""
     readiness: ReadinessModel = ReadinessModel()
     resources: ResourcesModel = ResourcesModel()
 

@@ -152,6 +152,7 @@ def _workload(document: Document, name: str, entry: WorkloadModel, folder: Path)
         files=tuple(files),
         user=entry.user or "",
         ports=tuple(entry.ports),
+        disk=entry.disk,
     )
 
 
@@ -198,6 +199,7 @@ def _check_features(
         "files": ("files",) if workload.files else None,
         "user": ("user",) if workload.user else None,
         "ports": ("ports",) if workload.ports else None,
+        "disk": ("disk",) if workload.disk else None,
         workload.readiness.level: ("readiness", "level"),
     }
     for feature, keys in asked.items():

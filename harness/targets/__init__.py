@@ -41,6 +41,7 @@ FEATURES: Final = {
     "files": "put files into its image",
     "user": "run it as another user",
     "ports": "be reached on its ports",
+    "disk": "have room on the host's disk",
     "tcp": "be asked over the network",
     "http": "be asked over the network",
 }
@@ -76,7 +77,7 @@ class ProcessSettings(TargetSettings):
     @property
     def features(self) -> frozenset[str]:
         """It listens on the host's own ports; its file tree is the host's too."""
-        return NETWORKED | {"user"}
+        return NETWORKED | {"user", "disk"}
 
 
 class ChrootSettings(TargetSettings):
@@ -106,7 +107,7 @@ class ContainerSettings(TargetSettings):
     @property
     def features(self) -> frozenset[str]:
         """With an address of its own it can be asked."""
-        return FILLED | (NETWORKED if self.network == "bridge" else frozenset())
+        return FILLED | {"disk"} | (NETWORKED if self.network == "bridge" else frozenset())
 
 
 class VmSettings(TargetSettings):
@@ -126,7 +127,7 @@ class VmSettings(TargetSettings):
     @property
     def features(self) -> frozenset[str]:
         """With an address of its own it can be asked."""
-        return FILLED | (NETWORKED if self.network == "bridge" else frozenset())
+        return FILLED | {"disk"} | (NETWORKED if self.network == "bridge" else frozenset())
 
 
 class VmRestoreSettings(VmSettings):

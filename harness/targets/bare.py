@@ -35,6 +35,7 @@ from pybench.runtime.container.spawner import Program, Spawner
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
 from pybench.runtime.container.system_calls import CLONE_NEWNET
 from pybench.runtime.journal import Journal
+from pybench.runtime.scratch import scratch_directory
 
 CONFLICT_PATIENCE: Final = 10.0
 """Seconds for a server to give up on a port that another one has: some try several times."""
@@ -66,6 +67,7 @@ class BareInstance:
         """What is released when it is gone: its control group."""
         self.qualifiers = qualifiers
         self.address = surroundings.address
+        self.disk = surroundings.disk
         self._commands = BareCommands(started.spawner, journal, surroundings, group)
 
     @property
@@ -82,6 +84,16 @@ class BareInstance:
     def cgroup_memory(self) -> int | None:
         """What its control group is charged; None where it has none."""
         return self._group.memory_charged() if self._group else None
+
+    @property
+    def processor_time(self) -> float | None:
+        """Seconds, as its control group counts; None where it has none."""
+        return self._group.usage().cpu_seconds if self._group else None
+
+    @property
+    def memory_kills(self) -> int:
+        """As its control group counts."""
+        return self._group.out_of_memory_kills() if self._group else 0
 
     @property
     def output(self) -> str:
@@ -178,9 +190,17 @@ class BareTarget:
     """Starts the command from the image's directory in the given new namespaces."""
 
     def __init__(
-        self, journal: Journal, namespaces: int, qualifiers: Mapping[str, str], *, limited: bool = False
+        self,
+        journal: Journal,
+        namespaces: int,
+        qualifiers: Mapping[str, str],
+        *,
+        limited: bool = False,
+        disk: Path | None = None,
     ) -> None:
+        """`disk` is where instances may have room on the host's disk, if they may."""
         self._journal = journal
+        self._disk = disk
         self._namespaces = namespaces
         self._controller = detect() if limited else None
         held = {"cgroup": self._controller.label} if self._controller else {"limits": "none"}
@@ -217,7 +237,10 @@ class BareTarget:
         root = self._make_root(self._spawner, workload, image)
         # In a network namespace of its own it is out of reach.
         address = "" if self._namespaces & CLONE_NEWNET else LOOPBACK
-        surroundings = self._surroundings = Surroundings(image.rootfs, address, root, user)
+        disk = ""
+        if workload.disk is not None and self._disk is not None:
+            disk = str(self._place.enter_context(scratch_directory(self._journal, self._disk)))
+        surroundings = self._surroundings = Surroundings(image.rootfs, address, root, user, disk)
         self._readiness = spawn_readiness(workload, image)
         self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
         # Not only for safety: a program that loses its harness would disturb the next run.

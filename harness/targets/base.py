@@ -186,6 +186,20 @@ class HasGroup(Protocol):
         ...
 
 
+DISK_PLACE: Final = "/mnt"
+"""Where instances with a file tree of their own find their room on the host's disk."""
+
+
+@runtime_checkable
+class HasDisk(Protocol):
+    """An instance that may have room on the host's disk."""
+
+    @property
+    def disk(self) -> str:
+        """The directory, as commands in it find it; empty where the workload asked for none."""
+        ...
+
+
 @runtime_checkable
 class HasAccount(Protocol):
     """An instance whose use of the host is counted by the host."""

@@ -9,7 +9,13 @@ from pybench.harness.errors import InstanceError
 from pybench.harness.model import Mark, Readiness, Workload
 from pybench.harness.targets import ContainerSettings, TargetContext
 from pybench.harness.targets.answer import ASKED_LEVELS, await_answer
-from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed, ImageFiles
+from pybench.harness.targets.base import (
+    COMMAND_ENVIRONMENT,
+    DISK_PLACE,
+    OUTPUT_LIMIT,
+    Completed,
+    ImageFiles,
+)
 from pybench.harness.targets.commands import check_command, copy_by_shell
 from pybench.harness.targets.contents import find_places, find_user
 from pybench.harness.targets.readiness import spawn_readiness
@@ -20,9 +26,11 @@ from pybench.runtime.container.container import Container, Request
 from pybench.runtime.container.instance import describe_status
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.network.pool import NetworkPool
+from pybench.runtime.container.rootfs import Volume
 from pybench.runtime.container.sandbox import DEFAULT_LIMITS, ROOT_USER, Sandbox, SandboxSpec
 from pybench.runtime.container.spawner import Spawner
 from pybench.runtime.container.specification.model import User
+from pybench.runtime.scratch import scratch_directory
 
 POOL_SIZE = 2
 """Networks kept ready: one to take, and one for a start that comes before the pool is full again."""
@@ -31,8 +39,9 @@ POOL_SIZE = 2
 class ContainerInstance:
     """A running container, in the words of the target protocol."""
 
-    def __init__(self, container: Container, qualifiers: Mapping[str, str]) -> None:
+    def __init__(self, container: Container, qualifiers: Mapping[str, str], disk: str = "") -> None:
         self._container = container
+        self.disk = disk
         self._answer: Mark | None = None
         self.qualifiers = qualifiers
 
@@ -147,6 +156,8 @@ class ContainerTarget:
     def __init__(self, settings: ContainerSettings, context: TargetContext) -> None:
         self._settings = settings
         self._journal = context.journal
+        self._directory = context.directory
+        self._has_disk = False
         self._resources = contextlib.ExitStack()
         self._spawner: Spawner | None = None
         self._sandbox_resources = contextlib.ExitStack()
@@ -179,9 +190,18 @@ class ContainerTarget:
             network=self._network_pool(),
             writable=self._settings.writable,
             files=find_places(workload, image),
+            volumes=self._volumes(workload),
             user=User(uid=user.uid, gid=user.gid, additional_gids=user.groups) if user else ROOT_USER,
         )
         self._sandbox = self._sandbox_resources.enter_context(Sandbox(self._spawner, detect(), spec))
+
+    def _volumes(self, workload: Workload) -> tuple[Volume, ...]:
+        """Its room on the host's disk, which all of its containers share."""
+        self._has_disk = workload.disk is not None
+        if not self._has_disk:
+            return ()
+        place = self._sandbox_resources.enter_context(scratch_directory(self._journal, self._directory))
+        return (Volume(place, DISK_PLACE, writable=True),)
 
     def _network_pool(self) -> NetworkPool | None:
         if self._settings.network == "none":
@@ -199,7 +219,8 @@ class ContainerTarget:
         """
         if self._sandbox is None:
             raise RuntimeError("launch before prepare")
-        instance = ContainerInstance(self._sandbox.start(timeout), self._sandbox.qualifiers)
+        disk = DISK_PLACE if self._has_disk else ""
+        instance = ContainerInstance(self._sandbox.start(timeout), self._sandbox.qualifiers, disk)
         if self._asked is not None:
             instance.await_answer(self._asked, timeout)
         return instance

@@ -10,4 +10,5 @@ class ProcessTarget(BareTarget):
     """No namespaces, the host's file tree, and no limits unless they are asked for."""
 
     def __init__(self, settings: ProcessSettings, context: TargetContext) -> None:
-        super().__init__(context.journal, 0, {"isolation": "none"}, limited=settings.limited)
+        qualifiers = {"isolation": "none"}
+        super().__init__(context.journal, 0, qualifiers, limited=settings.limited, disk=context.directory)

@@ -38,6 +38,8 @@ class Surroundings:
     """Its root directory, on the stage; None: the host's."""
     user: User | None = None
     """None: the harness's own."""
+    disk: str = ""
+    """A directory of the host that it may fill; empty where there is none."""
 
     def namespace(self, spawner: Spawner) -> int | None:
         """The mount namespace that it is cloned in, as a descriptor; None: the spawning thread's."""

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.errors import InputError, InstanceError
 from pybench.harness.nano import nano_image
 from pybench.harness.targets.answer import ASKED_LEVELS, await_answer
-from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed
+from pybench.harness.targets.base import COMMAND_ENVIRONMENT, DISK_PLACE, OUTPUT_LIMIT, Completed
 from pybench.harness.targets.commands import check_command
 from pybench.harness.targets.contents import find_places, find_user
+from pybench.harness.targets.vm_disk import add_disk, check_disk, mount_disk
 from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.processor_time import read_processor_time
+from pybench.runtime.scratch import make_disk, scratch_directory
 from pybench.runtime.vm.acceleration import decide
 from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
@@ -54,12 +56,14 @@ class VmInstance:
         qualifiers: Mapping[str, str],
         resources: contextlib.ExitStack,
         address: str = "",
+        disk: str = "",
     ) -> None:
         self.machine = machine
         self._resources = resources
         """What is released when the guest is gone."""
         self.qualifiers = qualifiers
         self.address = address
+        self.disk = disk
         """On the bridge; empty where the host cannot reach it."""
         self.cgroup_memory: int | None = None
 
@@ -182,6 +186,8 @@ class VmTarget:
         self._initramfs: Path | None = None
         self._taps: TapNetwork | None = None
         self._spec: MachineSpec | None = None
+        self._directory = context.directory
+        self._disk_size: int | None = None
         self._asked: Readiness | None = None
         self.qualifiers: Mapping[str, str] = {}
 
@@ -195,6 +201,8 @@ class VmTarget:
         """
         check_command(image.rootfs, workload.command)
         self._check_network(image)
+        check_disk(workload, image)
+        self._disk_size = workload.disk
         self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
         guest = _guest_workload(workload, image)
         if self._connection is None:
@@ -241,10 +249,15 @@ class VmTarget:
         connection = self._connected()
         with contextlib.ExitStack() as resources:
             network = self._network(resources)
-            machine = VirtualMachine(connection, self._specify(network))
+            spec = self._specify(network)
+            disk = self._make_disk(resources)
+            machine = VirtualMachine(connection, spec if disk is None else add_disk(spec, disk))
             machine.start(timeout)
             address = str(network.address.ip) if network and network.reachable else ""
-            instance = VmInstance(machine, self.qualifiers, resources.pop_all(), address)
+            place = DISK_PLACE if disk is not None else ""
+            instance = VmInstance(machine, self.qualifiers, resources.pop_all(), address, place)
+        if disk is not None:
+            mount_disk(instance, len(spec.disks))
         if self._asked is not None:
             instance.await_answer(self._asked, timeout)
         return instance
@@ -285,6 +298,14 @@ class VmTarget:
         network = self._taps.lease()
         resources.callback(self._taps.release, network)
         return network
+
+    def _make_disk(self, resources: contextlib.ExitStack) -> Path | None:
+        """A new disk for one guest, until `resources` are closed."""
+        if self._disk_size is None:
+            return None
+        return make_disk(
+            resources.enter_context(scratch_directory(self._journal, self._directory)), self._disk_size
+        )
 
     def _check_network(self, image: ImageFiles) -> None:
         if self._settings.network != "none" and not has_driver("virtio_net", image.kernel, image.initramfs):

@@ -29,18 +29,22 @@ _DOMAIN_TYPES: Final[dict[Acceleration, str]] = {"kvm": "kvm", "tcg": "qemu"}
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A file as a disk that nobody may write to, so that any number of guests can share it."""
+    """A file as a disk: read-only, so that any number of guests can share it, or writable for one guest."""
 
     path: Path
+    writable: bool = False
 
     def add_to(self, devices: Xml.Element, number: int) -> None:
         """Describe it among the machine's devices, as the one of that number from 0."""
         disk = Xml.SubElement(devices, "disk", type="file", device="disk", model="virtio-non-transitional")
-        # The image's pages are in the host's cache once, however many guests there are.
-        Xml.SubElement(disk, "driver", name="qemu", type="raw", cache="writeback")
+        # A shared image's pages are in the host's cache once, however many guests there are. What one guest
+        # writes goes to the host's disk itself, or the guest's disk would be the host's memory.
+        cache = "none" if self.writable else "writeback"
+        Xml.SubElement(disk, "driver", name="qemu", type="raw", cache=cache)
         Xml.SubElement(disk, "source", file=str(self.path))
         Xml.SubElement(disk, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
-        Xml.SubElement(disk, "readonly")
+        if not self.writable:
+            Xml.SubElement(disk, "readonly")
         # On the root bus: a port of its own for it is one more bridge that the guest's kernel has to probe.
         slot = f"0x{_FIRST_DISK_SLOT + number:02x}"
         Xml.SubElement(disk, "address", type="pci", domain="0x0000", bus="0x00", slot=slot, function="0x0")

@@ -118,6 +118,13 @@ def test_disks_are_read_only_files_in_order() -> None:
     assert len(set(slots)) == 2
 
 
+def test_one_guests_own_disk_is_writable_past_the_hosts_cache() -> None:
+    """What it writes is on the host's disk and not in the host's memory."""
+    (disk,) = describe(disks=(Disk(Path("/scratch/disk"), writable=True),)).iter("disk")
+    assert disk.find("readonly") is None
+    assert disk.find("driver").get("cache") == "none"  # type: ignore[union-attr]
+
+
 def test_too_many_disks_are_refused() -> None:
     """More disks than there are places for is an input error."""
     with pytest.raises(InputError, match="9 disks"):
