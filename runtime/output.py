@@ -84,7 +84,7 @@ class OutputCollector:
                 key = self._selector.unregister(descriptor)
             except KeyError:
                 return  # it had ended by itself
-            _drain(descriptor, key.data)
+            drain(descriptor, key.data)
 
     def _collect(self) -> None:
         while not self._ending:
@@ -92,11 +92,11 @@ class OutputCollector:
                 with self._lock:
                     if key.fd == self._wake or key.fd not in self._selector.get_map():
                         continue
-                    if not _drain(key.fd, key.data):
+                    if not drain(key.fd, key.data):
                         self._selector.unregister(key.fd)
 
 
-def _drain(descriptor: int, tail: Tail) -> bool:
+def drain(descriptor: int, tail: Tail) -> bool:
     """Read what is there, one buffer at most; false once the writers are gone."""
     try:
         data = os.read(descriptor, READ_BYTES)

@@ -150,6 +150,7 @@ class Container:
         """
         if self._instance.pidfd < 0:
             return
+        self._instance.take_output()
         marks = self._instance.marks
         marks.append(Mark("stopping", time.monotonic_ns(), "call", CLOCK_RESOLUTION))
         try:

@@ -64,10 +64,6 @@ def samples(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-@pytest.mark.xfail(
-    reason="teardown differs between two names by some 2 to 15 %, on a quiet host too; not explained",
-    strict=False,
-)
 def test_the_same_target_under_two_names_does_not_differ(tmp_path: Path) -> None:
     """The interval of the ratio contains 1 in all runs but one: teardown, which no rejection thins out.
 
