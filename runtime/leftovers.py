@@ -16,6 +16,7 @@ from pybench.runtime.container.leftovers import (
 from pybench.runtime.container.network.leftovers import remove_link, remove_table
 from pybench.runtime.errors import LeftoverError, PybenchError
 from pybench.runtime.files import remove_file
+from pybench.runtime.ipc_objects import remove_object
 from pybench.runtime.journal import Detail, Entry, journals, state_directory, take_abandoned
 from pybench.runtime.scratch import remove_scratch
 from pybench.runtime.vm.leftovers import remove_domain
@@ -42,6 +43,7 @@ REMOVERS: Mapping[str, Remover] = {
     "directory": _remove_directory,
     "file": remove_file,
     "scratch": remove_scratch,
+    "ipc": remove_object,
     "domain": remove_domain,
     "link": remove_link,
     "nftables": remove_table,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal, get_args
@@ -133,6 +134,10 @@ Parameters = Mapping[str, str | int | bool | list[str] | list[int]]
 """What the guest's part of a probe is told: never a token."""
 
 
+Beside = Callable[["Ground"], AbstractContextManager[object]]
+"""Entered before the payload runs, and left after it has ended."""
+
+
 def no_parameters(_ground: Ground) -> Parameters:
     """For a probe whose guest part needs to know nothing."""
     return {}
@@ -169,6 +174,11 @@ class Probe:
     """Its guest part changes something; on targets with the host's namespaces it makes its own first."""
     seconds: float = 3.0
     """Its time limit in the guest."""
+    beside: Beside | None = None
+    """What the host does or watches meanwhile, for `Observation.watched`; probes that have it share a run of
+    the payload of their own."""
+    consumes: bool = False
+    """It uses up what others need, and so is asked only where something bounds what it can use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,6 +57,8 @@ class Observation:
     planted: Mapping[str, Canary]
     baseline: Answer | None
     """What the bare process answered; None while it is the one that is judged."""
+    beside: object = None
+    """What the host did or watched meanwhile, if the probe says so."""
 
     def canary(self, kind: type[AnyCanary]) -> AnyCanary:
         """The planted canary of a class."""
@@ -64,6 +66,16 @@ class Observation:
         if not isinstance(found, kind):
             raise TypeError(f"{kind.name} is not a {kind.__name__}")
         return found
+
+    def watched(self, kind: type[_Value]) -> _Value:
+        """What the host did or watched while the guest's part ran.
+
+        Raises:
+            TypeError: the probe's `beside` yields something else.
+        """
+        if not isinstance(self.beside, kind):
+            raise TypeError(f"{kind.__name__} was not entered")
+        return self.beside
 
     def flag(self, name: str) -> bool:
         """A fact that is yes or no.
@@ -110,6 +122,16 @@ class Observation:
         """A fact that is texts by name, made printable."""
         found = self._fact(name, dict)
         return {clean(key): clean(_checked(name, value, str)) for key, value in found.items()}
+
+    def series(self, name: str) -> dict[str, list[float]]:
+        """A fact that is rows of numbers by name, made printable."""
+        found: dict[str, list[float]] = {}
+        for key, row in self._fact(name, dict).items():
+            values = _checked(name, row, list)
+            if any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
+                raise MalformedAnswerError(f"{name} has what is no number")
+            found[clean(key)] = [float(each) for each in values]
+        return found
 
     def has(self, name: str) -> bool:
         """Whether the guest told a fact."""

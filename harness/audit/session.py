@@ -19,8 +19,8 @@ from pybench.harness.audit.controls import controlled, without_control
 from pybench.harness.audit.model import (
     Audit,
     AuditedTarget,
+    Beside,
     Judged,
-    Parameters,
     Probe,
     Verdict,
     error,
@@ -70,8 +70,10 @@ class _Ground:
 class _Findings:
     """What came of one target."""
 
-    answers: Mapping[str, Answer] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    beside: dict[Beside, object] = field(default_factory=dict)
+    """What the host did meanwhile."""
 
 
 class Session:
@@ -146,61 +148,79 @@ class Session:
         except InstanceError as fault:
             # It did not start, or died meanwhile: nothing is known, and that is said of every probe.
             reason = f"the target failed: {fault.message}"
-            findings = _Findings({}, {probe.id: error(reason, *_log(fault)) for probe in self._probes})
+            findings = _Findings(verdicts={probe.id: error(reason, *_log(fault)) for probe in self._probes})
         if maker.kind == "process":
             self._control = findings
         self._tell(maker.label, "done")
         return findings, qualifiers
 
     def _examine(self, ground: _Ground) -> _Findings:
-        answers, faults = self._ask(ground)
-        findings = _Findings(answers)
+        findings = _Findings()
         for probe in self._probes:
-            missing = [self.unplanted[name] for name in probe.canaries if name in self.unplanted]
-            if missing:
+            if missing := [self.unplanted[name] for name in probe.canaries if name in self.unplanted]:
                 findings.verdicts[probe.id] = not_applicable(f"it could not be planted: {missing[0]}")
-            elif probe.id in faults:
-                findings.verdicts[probe.id] = faults[probe.id]
-            else:
-                findings.verdicts[probe.id] = self._judge(probe, ground, answers.get(probe.id))
+            elif probe.consumes and ground.subject.group is None and not ground.subject.own_kernel:
+                findings.verdicts[probe.id] = not_applicable(
+                    "nothing bounds it there, so that the probe would use up the host"
+                )
+        # In two runs, so that what the host does beside some probes disturbs no others.
+        for accompanied in (False, True):
+            self._ask(ground, findings, accompanied=accompanied)
+        for probe in self._probes:
+            if probe.id not in findings.verdicts:
+                findings.verdicts[probe.id] = self._judge(probe, ground, findings)
         return findings
 
-    def _ask(self, ground: _Ground) -> tuple[Mapping[str, Answer], Mapping[str, Verdict]]:
-        """Run the payload: what it answered, and a verdict for each probe that has no answer to judge."""
-        asked: list[tuple[Probe, Parameters]] = []
-        for probe in self._probes:
-            if probe.guest and not any(name in self.unplanted for name in probe.canaries):
-                asked.append((probe, probe.parameters(ground)))
+    def _ask(self, ground: _Ground, findings: _Findings, *, accompanied: bool) -> None:
+        """Run the payload: adds what it answered, and a verdict for each probe without an answer to judge."""
+        asked = [
+            probe
+            for probe in self._probes
+            if probe.guest and probe.id not in findings.verdicts and (probe.beside is not None) is accompanied
+        ]
         if not asked:
-            return {}, {}
-        names = [probe.id for probe, _ in asked]
-        subject = ground.subject
-        text = script(self.tokens.shape, asked, shared=subject.shared)
-        timeout = _START_SECONDS + sum(probe.seconds for probe, _ in asked)
+            return
+        with ExitStack() as stack:
+            for probe in asked:
+                if probe.beside is not None and probe.beside not in findings.beside:
+                    findings.beside[probe.beside] = stack.enter_context(probe.beside(ground))
+            self._run(ground, asked, findings)
+
+    def _run(self, ground: _Ground, asked: Sequence[Probe], findings: _Findings) -> None:
+        names, subject = [probe.id for probe in asked], ground.subject
+        questions = [(probe, probe.parameters(ground)) for probe in asked]
+        text = script(self.tokens.shape, questions, shared=subject.shared)
+        timeout = _START_SECONDS + sum(probe.seconds for probe in asked)
         try:
             output = subject.run_python(text, timeout, LARGEST_ANSWER)
         except NoPythonError as fault:
             reason = f"{fault.message}; audit an image that has it, such as debian"
-            return {}, dict.fromkeys(names, not_applicable(reason))
+            findings.verdicts |= dict.fromkeys(names, not_applicable(reason))
+            return
         except InstanceError as fault:
-            return {}, dict.fromkeys(names, error(f"the payload failed: {fault.message}", *_log(fault)))
+            failed = error(f"the payload failed: {fault.message}", *_log(fault))
+            findings.verdicts |= dict.fromkeys(names, failed)
+            return
         answers, faults = read_answers(output, names)
-        verdicts = {name: error(reason) for name, reason in faults.items()}
+        findings.answers |= answers
+        findings.verdicts |= {name: error(reason) for name, reason in faults.items()}
         for name, answer in answers.items():
             if answer.status != "done":
-                verdicts[name] = error(f"the guest's part failed: {evidence([answer.reason])[0]}")
+                findings.verdicts[name] = error(f"the guest's part failed: {evidence([answer.reason])[0]}")
             elif false := [token for token, _ in answer.seen if not self.tokens.was_made(token)]:
-                verdicts[name] = error("it saw a token that was never planted", *evidence(false))
-        return answers, verdicts
+                findings.verdicts[name] = error("it saw a token that was never planted", *evidence(false))
 
-    def _judge(self, probe: Probe, ground: _Ground, answer: Answer | None) -> Verdict:
+    def _judge(self, probe: Probe, ground: _Ground, findings: _Findings) -> Verdict:
         if probe.sibling and (ground.sibling is None or ground.sibling.pid is None):
             return error("the sibling has ended")
         if ground.subject.pid is None:
             return error("the instance has ended")
         baseline = self._control.answers.get(probe.id) if self._control else None
-        answer = answer or Answer(probe=probe.id, status="done")
-        observation = Observation(answer, ground.subject, ground.sibling, self.place, self._planted, baseline)
+        answer = findings.answers.get(probe.id) or Answer(probe=probe.id, status="done")
+        beside = findings.beside.get(probe.beside) if probe.beside else None
+        observation = Observation(
+            answer, ground.subject, ground.sibling, self.place, self._planted, baseline, beside
+        )
         try:
             return probe.judge(observation)
         except MalformedAnswerError as fault:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import stat
 import time
@@ -33,6 +34,10 @@ VERSION: Final = "1.2.0"
 """Of the runtime specification."""
 TMPFS_SIZE: Final = "64m"
 """Upper bound of each in-memory file system; what is used counts against the memory limit."""
+TMPFS_BYTES: Final = 64 << 20
+INOTIFY_INSTANCES: Final = 64
+"""Those of a user namespace count for its owner too, who may have 128: a container must not use them all up
+(namespaces(7), /proc/sys/user)."""
 SOFT_FILES: Final = 1024
 """What programs that use select(2) can bear, and so what they find unless they ask for more."""
 MOST_FILES: Final = 65536
@@ -112,12 +117,23 @@ def specification(
             uid_mappings=tuple(mappings[0]),
             gid_mappings=tuple(mappings[1]),
             time_offsets=zero_clocks(),
+            sysctl=_bounds_of_users() if mappings[0] else {},
             masked_paths=tuple(
                 path for path in profile.masked_paths if _can_be_opened(path, own_users=bool(mappings[0]))
             ),
             readonly_paths=tuple(path for path in profile.read_only_paths if Path(path).exists()),
         ),
     )
+
+
+def _bounds_of_users() -> dict[str, str]:
+    """Settings of a new user namespace; none where the kernel has none, or /proc/sys cannot be written to."""
+    file = Path("/proc/sys/user/max_inotify_instances")
+    try:
+        read_only = os.statvfs(file).f_flag & os.ST_RDONLY
+    except OSError:
+        return {}
+    return {} if read_only else {"user.max_inotify_instances": str(INOTIFY_INSTANCES)}
 
 
 def zero_clocks() -> dict[str, TimeOffset]:

@@ -37,6 +37,8 @@ MASKED_PATHS: Final = (
     "/proc/key-users",
     "/proc/kmsg",
     "/proc/modules",
+    # The same in all containers of a host, and in no other.
+    "/proc/sys/kernel/random/boot_id",
 )
 """Unreadable inside; those the running kernel does not have are left out."""
 

@@ -11,6 +11,8 @@ from pybench.harness.audit.canaries.files import (
     SetuidFileCanary,
     TemporaryFileCanary,
 )
+from pybench.harness.audit.canaries.ipc import KeyCanary, LockCanary, PosixCanary, SystemVCanary
+from pybench.harness.audit.canaries.kernel_log import KernelLogCanary
 from pybench.harness.audit.canaries.mounts import MountingCanary
 from pybench.harness.audit.canaries.network import AbstractSocketCanary, FramesCanary, ListenersCanary
 from pybench.harness.audit.canaries.process import ForkingCanary, ProcessCanary
@@ -30,6 +32,11 @@ CANARIES: Final[dict[str, type[Canary]]] = {
         DescriptorCanary,
         MountingCanary,
         TerminalCanary,
+        SystemVCanary,
+        PosixCanary,
+        KeyCanary,
+        LockCanary,
+        KernelLogCanary,
     )
 }
 """Every canary by its name."""

@@ -14,7 +14,7 @@ from pybench.harness.targets.commands import check_command
 if TYPE_CHECKING:
     from pybench.harness.audit.canaries.base import Planting
     from pybench.harness.audit.model import Kind
-    from pybench.runtime.container.cgroup.base import Group
+    from pybench.runtime.container.cgroup.base import Group, Limits
     from pybench.vm_images import Image
 
 PYTHON: Final = "/usr/bin/python3"
@@ -81,6 +81,11 @@ class Subject(Protocol):
     @property
     def group(self) -> Group | None:
         """Its control group, where it has one of its own."""
+        ...
+
+    @property
+    def limits(self) -> Limits:
+        """What it was promised at most; for the bare process, what others are promised."""
         ...
 
     @property

@@ -21,6 +21,7 @@ from pybench.harness.audit.subjects.base import (
     has_python,
     read_ports,
 )
+from pybench.harness.audit.subjects.limits import limits_for
 from pybench.runtime.container.cgroup.base import Group, Limits
 from pybench.runtime.container.cgroup.detect import detect
 from pybench.runtime.container.container import Container, Request
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from pybench.harness.audit.model import Kind
     from pybench.vm_images import Image
 
-LIMITS: Final = Limits(memory=192 << 20, cpus=1.0, pids=128)
-"""What an audited container may use."""
 _KINDS: Final[Mapping[ProfileName, Kind]] = {
     "default": "container",
     "strict": "strict",
@@ -53,10 +52,13 @@ class ContainerSubject:
     shared = False
     volumes: Mapping[str, str] = {name: f"{VOLUMES}/{name}" for name in (READ_ONLY, WRITABLE)}
 
-    def __init__(self, container: Container, token: str, kind: Kind, qualifiers: Mapping[str, str]) -> None:
+    def __init__(
+        self, container: Container, token: str, kind: Kind, limits: Limits, qualifiers: Mapping[str, str]
+    ) -> None:
         self._container = container
         self.token = token
         self.kind: Kind = kind
+        self.limits = limits
         self.qualifiers = qualifiers
         self.ports: Ports | None = read_ports(container.output)
 
@@ -129,13 +131,13 @@ class ContainerMaker:
     ) -> ContainerSubject:
         token = planting.tokens.make()
         python = has_python(image)
-        directory = planting.place.volumes
+        directory, limits = planting.place.volumes, limits_for(image)
         spec = SandboxSpec(
             image.rootfs,
             (PYTHON, "-I", "-c", beacon(), token) if python else IDLE,
             {**ENVIRONMENT, VARIABLE: token},
             Readiness(marking=False, line=BEACON),
-            limits=LIMITS,
+            limits=limits,
             host_name="audit",
             profile=self._profile,
             network=pool,
@@ -148,4 +150,4 @@ class ContainerMaker:
         sandbox = removal.enter_context(Sandbox(spawner, detect(), spec))
         container = sandbox.start(READY_SECONDS)
         removal.callback(container.stop, 0)
-        return ContainerSubject(container, token, self.kind, sandbox.qualifiers)
+        return ContainerSubject(container, token, self.kind, limits, sandbox.qualifiers)

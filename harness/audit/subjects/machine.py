@@ -27,9 +27,11 @@ from pybench.harness.audit.subjects.base import (
     has_python,
     read_ports,
 )
+from pybench.harness.audit.subjects.limits import LIMITS
 from pybench.harness.model import Readiness, Resources, Workload
 from pybench.harness.targets import TargetContext, VmSettings
 from pybench.harness.targets.vm import VmInstance, VmTarget
+from pybench.runtime.container.cgroup.base import Limits
 
 if TYPE_CHECKING:
     from pybench.harness.audit.canaries.base import Planting
@@ -55,6 +57,8 @@ class MachineSubject:
         self.token = token
         self.address = address
         self.qualifiers = instance.qualifiers
+        spec = instance.machine.spec
+        self.limits = Limits(memory=spec.memory, cpus=spec.vcpus, pids=LIMITS.pids)
         self.ports: Ports | None = read_ports(instance.output)
 
     @property

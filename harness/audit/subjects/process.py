@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.audit.canaries.place import READ_ONLY, WRITABLE
 from pybench.harness.audit.payload import beacon
 from pybench.harness.audit.subjects.base import BEACON, VARIABLE, Ports, read_ports
+from pybench.harness.audit.subjects.limits import join, limits_for, safety_group
 from pybench.harness.errors import InstanceError, LeftoverError
 from pybench.runtime.container.leftovers import start_ticks
 
@@ -30,13 +31,14 @@ class ProcessSubject:
     kind: Kind = "process"
     own_kernel = False
     shared = True
-    group = None
     address = "127.0.0.1"
     qualifiers: Mapping[str, str] = _QUALIFIERS
 
-    def __init__(self, planting: Planting, removal: ExitStack) -> None:
+    def __init__(self, planting: Planting, image: Image, removal: ExitStack) -> None:
         self.token = planting.tokens.make()
         volumes = planting.place.volumes
+        self.limits = limits_for(image)
+        self.group = removal.enter_context(safety_group(planting))
         self.volumes = {name: str(volumes / name) for name in (READ_ONLY, WRITABLE)}
         self._first = subprocess.Popen(
             [sys.executable, "-I", "-c", beacon(), self.token],
@@ -79,6 +81,9 @@ class ProcessSubject:
         )
         with process:
             try:
+                if self.group is not None:
+                    # It waits for its script until then.
+                    join(self.group, process.pid)
                 return process.communicate(script, timeout)[0][:maximum]
             except subprocess.TimeoutExpired as error:
                 raise InstanceError(f"the payload did not end within {timeout:g} s") from error
@@ -101,12 +106,12 @@ class ProcessMaker:
     kind: Kind = "process"
 
     @contextmanager
-    def opened(self, planting: Planting, image: Image) -> Iterator[Iterator[ProcessSubject]]:  # noqa: ARG002 - the host's own Python runs
+    def opened(self, planting: Planting, image: Image) -> Iterator[Iterator[ProcessSubject]]:
         """Start instances on demand."""
 
         def start() -> Iterator[ProcessSubject]:
             while True:
-                yield ProcessSubject(planting, removal)
+                yield ProcessSubject(planting, image, removal)
 
         with ExitStack() as removal:
             yield start()

@@ -25,6 +25,7 @@ from pybench.harness.errors import HostError
 from pybench.harness.model import Readiness, TargetChoice, Workload
 from pybench.harness.targets import TargetContext, open_target
 from pybench.harness.targets.base import HasCommands, Instance, Target
+from pybench.runtime.container.cgroup.base import Limits
 
 if TYPE_CHECKING:
     from pybench.harness.audit.canaries.base import Planting
@@ -39,6 +40,7 @@ class TargetSubject:
 
     own_kernel = False
     group = None
+    limits = Limits()
     volumes = _NO_VOLUMES
 
     def __init__(self, instance: Instance, token: str, maker: TargetMaker) -> None:
