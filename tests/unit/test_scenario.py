@@ -64,7 +64,7 @@ def test_a_scenario_is_read(path: Path) -> None:
     assert workload.readiness == Readiness("line", "ready")
     assert workload.resources == Resources(128 * 2**20, 1.0, 64)
     assert scenario.targets == (
-        TargetChoice("process", "process", 40),
+        TargetChoice("process", "process", 40, {"limited": False}),
         TargetChoice(
             "emulated",
             "vm",
