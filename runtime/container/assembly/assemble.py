@@ -19,6 +19,7 @@ from pybench.runtime.container.specification.mounts import parse_propagation
 from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
 from pybench.runtime.container.specification.seccomp import SeccompProfile
 from pybench.runtime.container.steps import (
+    Attach,
     CopyTree,
     HideExecutable,
     HostName,
@@ -36,6 +37,7 @@ from pybench.runtime.container.steps import (
     enter_root,
 )
 from pybench.runtime.container.system_calls import (
+    MNT_DETACH,
     MOUNT_ATTR_NODEV,
     MOUNT_ATTR_NOEXEC,
     MOUNT_ATTR_NOSUID,
@@ -47,6 +49,7 @@ from pybench.runtime.errors import InputError
 # Numbers of system calls on x86-64
 _SETDOMAINNAME: Final = 171
 _UNSHARE: Final = 272
+_UMOUNT2: Final = 166
 
 _SEALED: Final = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 
@@ -190,9 +193,11 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     parts = _file_tree(specification, surroundings, own_user="user" in kinds)
     root, spare = surroundings.slots.take(), surroundings.slots.take()
     covers_outside, covers_first, covers_last = surroundings.root.cover_steps(surroundings.slots.take)
+    settings = [WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification)]
     steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
     if surroundings.root.is_root:
         # While the parent writes the maps: what depends on none of them.
+        steps += _made_in_own_proc(settings, spare)
         steps += parts.without_ids()
     steps.append(WaitForMaps())
     entered = surroundings.entered
@@ -206,7 +211,8 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     if "user" in kinds:
         steps.append(Identity(keep_groups=surroundings.keep_groups))
     steps += (*surroundings.early, *surroundings.root.identified(root, spare))
-    steps += (WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification))
+    if not surroundings.root.is_root:
+        steps += settings
     steps += (*parts.tree.unmapped, *parts.tree.identified, *surroundings.root.entering(root))
     steps += (*covers_first, *parts.tree.unmapped_inside, *parts.tree.inside, *covers_last)
     steps += _network_and_names(specification, entered)
@@ -274,6 +280,14 @@ def _add_masks(parts: _Parts, paths: Sequence[str], surroundings: Surroundings) 
         else:
             parts.tree.identified.append(MakeFilesystem(empty, "tmpfs", "mode=555,size=4k", _SEALED))
     parts.covers += (Mask(null, empty, path) for path in paths)
+
+
+def _made_in_own_proc(settings: Sequence[Step], slot: int) -> tuple[Step, ...]:
+    """For a child whose /proc shows processes only; what is mounted for them is gone before all else."""
+    if not settings:
+        return ()
+    proc = (MakeFilesystem(slot, "proc", "", _SEALED & ~MOUNT_ATTR_RDONLY), Attach(slot, "/proc"))
+    return (*proc, *settings, SystemCall("umount2 of /proc", _UMOUNT2, (b"/proc", MNT_DETACH)))
 
 
 def _sysctls(specification: Specification) -> Iterable[tuple[str, str]]:
