@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pybench.harness.errors import InstanceError
 
@@ -97,6 +97,10 @@ class InjectedInstance:
     added: int
     """Nanoseconds."""
     memory: int
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the instance has
+        """What else the instance can tell or do, so that the same is measured as without an injection."""
+        return getattr(self.instance, name)
 
     @property
     def marks(self) -> tuple[Mark, ...]:

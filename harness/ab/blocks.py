@@ -110,9 +110,9 @@ def carry_out(
     collected = Collected()
     rounds = [(each, scenario, blocks(scenario)) for each, scenario in sides]
     status: RunStatus = "failed"
-    with Interruption() as interruption, tempfile.TemporaryDirectory(prefix="pybench-ab-lock-") as folder:
-        # This process holds the host for all blocks, so each of them has a lock of its own.
-        variables = {LOCK_VARIABLE: str(Path(folder) / "run.lock")}
+    with Interruption() as interruption:
+        # This process holds the host for all blocks, so they have a lock of their own.
+        variables = {LOCK_VARIABLE: str(sides[0][0].folder / "run.lock")}
         store.begin_run(run)
         try:
             for at in range(max(len(planned) for *_, planned in rounds)):
@@ -158,7 +158,7 @@ def measure(
         HostError: it cannot run here, or it ended in a way that it should not.
         KeyboardInterrupt: a signal came; the block has ended and left nothing behind.
     """
-    with tempfile.TemporaryDirectory(prefix="pybench-ab-") as name:
+    with tempfile.TemporaryDirectory(dir=checkout.folder) as name:
         document = Path(name) / "block.json"
         command = [
             *(*checkout.command, "run", str(checkout.scenario), "--json", str(document)),

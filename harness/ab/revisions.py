@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DISTRIBUTION: Final = "pybench-harness"
 _RECIPES: Final = "PYBENCH_RECIPES"
+_RUNS: Final = "runs"
 _THIS: Final = (sys.executable, "-c", "from pybench.harness.cli.main import main; main()")
 _LONGEST_COMPLAINT: Final = 2000
 
@@ -44,6 +45,8 @@ class Checkout:
     scenario: Path
     environment: Mapping[str, str]
     """Of the process."""
+    folder: Path
+    """For whatever its runs write; removed with the rest."""
 
 
 def repository_of(folder: Path) -> Path:
@@ -85,25 +88,39 @@ def checkouts(
             for each, commit in zip(sides, commits, strict=True):
                 trees.append(folder / each.label)
                 _extract(repository, commit, trees[-1])
+            (folder / _RUNS).mkdir()
             of_pybench = [_is_pybench(tree) for tree in trees]
-            if all(of_pybench):
-                yield tuple(
-                    Checkout(
-                        each, commit, _built(folder, tree, each, tell), scenario.absolute(), dict(os.environ)
-                    )
-                    for each, commit, tree in zip(sides, commits, trees, strict=True)
-                )
-            else:
-                yield tuple(
-                    _of_project(repository, tree, each, commit, scenario)
-                    for each, commit, tree in zip(sides, commits, trees, strict=True)
-                )
+            made = _of_pybench if all(of_pybench) else _of_project
+            yield tuple(
+                made(repository, tree, each, commit, scenario, tell)
+                for each, commit, tree in zip(sides, commits, trees, strict=True)
+            )
         finally:
             shutil.rmtree(folder)
             journal.forget(number)
 
 
-def _of_project(repository: Path, tree: Path, each: Side, commit: str, scenario: Path) -> Checkout:
+def _of_pybench(  # noqa: PLR0917 - as of a project
+    repository: Path,  # noqa: ARG001
+    tree: Path,
+    each: Side,
+    commit: str,
+    scenario: Path,
+    tell: Tell,
+) -> Checkout:
+    """A side whose harness is of its revision."""
+    command = _built(tree.parent, tree, each, tell)
+    return Checkout(each, commit, command, scenario.absolute(), dict(os.environ), tree.parent / _RUNS)
+
+
+def _of_project(  # noqa: PLR0917 - as of pybench
+    repository: Path,
+    tree: Path,
+    each: Side,
+    commit: str,
+    scenario: Path,
+    tell: Tell,  # noqa: ARG001
+) -> Checkout:
     """A side whose scenario, and whose recipes if they lie in the repository, are of its revision."""
     try:
         inside = scenario.resolve().relative_to(repository.resolve())
@@ -118,7 +135,7 @@ def _of_project(repository: Path, tree: Path, each: Side, commit: str, scenario:
         place = Path(recipes).resolve()
         if place.is_relative_to(repository.resolve()):
             environment[_RECIPES] = str(tree / place.relative_to(repository.resolve()))
-    return Checkout(each, commit, _THIS, file, environment)
+    return Checkout(each, commit, _THIS, file, environment, tree.parent / _RUNS)
 
 
 def _is_pybench(tree: Path) -> bool:

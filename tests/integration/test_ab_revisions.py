@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from pybench.harness.store import Store
+from pybench.runtime.journal import state_directory
+
 PYBENCH = str(Path(sys.executable).with_name("pybench"))
 PATIENCE = 240
 SCENARIO = """\
@@ -69,3 +72,67 @@ def test_each_side_is_measured_by_its_own_program(tmp_path: Path) -> None:
     (cell,) = [each for each in json.loads(done.stdout)["cells"] if each["metric"] == "startup.ready"]
     assert (cell["baseline"]["median"], cell["candidate"]["median"]) == pytest.approx((0.01, 0.03))
     assert set(tmp_path.iterdir()) - before == {tmp_path / "results"}
+
+
+@pytest.fixture
+def slow_project(tmp_path: Path) -> Path:
+    """A repository whose scenario takes a while, and differs between its two commits."""
+    git(tmp_path, "init", "--quiet")
+    for latency in ("5ms", "6ms"):
+        text = SCENARIO.replace(
+            "repetitions: 1, latency: 5ms", f"repetitions: 40, delay: 20ms, latency: {latency}"
+        )
+        (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+        git(tmp_path, "add", "mine.yaml")
+        git(tmp_path, "commit", "--quiet", "--message", latency)
+    return tmp_path
+
+
+def started(project: Path) -> subprocess.Popen[str]:
+    """The comparison of both commits, in its second block."""
+    process = subprocess.Popen(
+        [PYBENCH, "ab", "--a", "HEAD~1", "--b", "HEAD", "mine.yaml", "--no-report"],
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("block 2"):
+            return process
+    raise AssertionError(f"it ended with {process.wait()}")
+
+
+def folders() -> list[Path]:
+    """What comparisons of revisions have in the state directory."""
+    place = state_directory()
+    return [*place.glob("ab-*"), *place.glob("*.journal")] if place.is_dir() else []
+
+
+def test_an_interrupted_comparison_keeps_its_blocks(slow_project: Path) -> None:
+    """Exit code 130; the blocks that were complete are in the record, and nothing else is left."""
+    with started(slow_project) as process:
+        process.terminate()
+        assert process.wait(PATIENCE) == 130
+        own = [path for path in folders() if path.name.startswith(f"{process.pid}-")]
+    assert not own
+    with Store.open(slow_project / "results" / "pybench.sqlite") as store:
+        run = store.run()
+        assert (run.scenario, run.status) == ("pretended.ab", "interrupted")
+        assert {sample.target for sample in store.samples(run.id)} == {"fast.a", "fast.b"}
+
+
+def test_what_a_killed_comparison_leaves_is_cleaned(slow_project: Path) -> None:
+    """Its folder is in the journal; what was committed is kept, and the run counts as abandoned."""
+    before = set(folders())
+    with started(slow_project) as process:
+        process.kill()
+        process.wait()
+    left = {path for path in folders() if path.name.startswith("ab-")} - before
+    assert left
+    subprocess.run([PYBENCH, "clean"], check=True, capture_output=True, timeout=PATIENCE)
+    assert not left & set(folders())
+    with Store.open(slow_project / "results" / "pybench.sqlite") as store:
+        assert store.run().status == "abandoned"
+        assert store.samples(store.run().id)

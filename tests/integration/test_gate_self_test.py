@@ -22,6 +22,8 @@ def test_injected_regressions_of_a_container_are_detected(tmp_path: Path) -> Non
     assert done.returncode in {0, 1}, done.stderr
     found = {trial["injection"]: trial for trial in json.loads(done.stdout)}
     assert set(found) == {"control", "delay", "memory", "detour", "failures", "audit", "leaked PID"}
+    # Whatever is measured without an injection is measured with one.
+    assert not [each for trial in found.values() for each in trial["findings"] if each[0] == "missing"]
     assert found["leaked PID"]["passed"]
     leaks = {finding[3] for finding in found["leaked PID"]["findings"] if finding[0] == "leak"}
     assert leaks >= {"isolation.P1", "isolation.P2"}
