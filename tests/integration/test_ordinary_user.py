@@ -27,7 +27,9 @@ SCRIPT = """
     import pyseccomp
     from pybench.harness.targets.container import ContainerTarget
     from pybench.harness.targets import ContainerSettings, TargetContext
-    from pybench.harness.model import Resources, Workload
+    from dataclasses import replace
+    from pybench.harness.errors import InputError
+    from pybench.harness.model import Resources, Workload, WorkloadFile
     from pybench.harness.targets.mock import MockImage
     from pybench.runtime.journal import open_journal
 
@@ -40,9 +42,10 @@ SCRIPT = """
         sys.exit({unreachable})
     image = MockImage("minimal", rootfs=folder / "rootfs")
     script = "id; ls -ld /bin/busybox; touch /bin/x; ls /dev; cat /proc/self/uid_map; uptime"
-    script += "; echo finished; sleep 60"
+    script += "; cat /opt/given /tmp/given; echo x > /opt/given || echo refused; echo finished; sleep 60"
+    files = (WorkloadFile("/opt/given", b"at a new place", 0o600), WorkloadFile("/tmp/given", b" and in memory"))
     workload = Workload("shell", "minimal", ("/bin/sh", "-c", script), {{"PATH": "/bin"}},
-                        resources=Resources(memory=64 * 2**20, pids=16))
+                        resources=Resources(memory=64 * 2**20, pids=16), files=files)
     (folder / "state").mkdir()
     with open_journal(folder / "state") as journal:
         target = ContainerTarget(ContainerSettings(), TargetContext(journal, folder))
@@ -53,8 +56,13 @@ SCRIPT = """
             pass
         output, qualifiers = instance.output, dict(instance.qualifiers)
         instance.stop(2)
+        try:
+            target.prepare(replace(workload, user="33"), image)
+            refused = ""
+        except InputError as error:
+            refused = error.message
         target.cleanup()
-        print(json.dumps({{"marks": marks, "output": output, "qualifiers": qualifiers}}))
+        print(json.dumps({{"marks": marks, "output": output, "qualifiers": qualifiers, "refused": refused}}))
 """
 
 
@@ -91,6 +99,15 @@ def test_the_container_runs_with_its_own_root(answer: dict[str, object]) -> None
     assert "Read-only file system" in output
     assert {"null", "zero", "full", "random", "urandom", "tty", "pts", "shm"} <= set(output.split())
     assert answer["marks"] == ["preparing", "request", "sandbox", "exec", "ready"]
+
+
+def test_its_files_are_there_and_other_users_are_not(answer: dict[str, object]) -> None:
+    """Files of a workload need no privilege; a user that has no id on the host is refused by number."""
+    output = str(answer["output"])
+    assert "at a new place and in memory" in output
+    assert "refused" in output
+    if dict(answer["qualifiers"])["ids"] == "single":  # type: ignore[call-overload]
+        assert str(answer["refused"]).startswith("user 33 does not exist in a container here")
 
 
 def test_its_questions_are_answered(answer: dict[str, object]) -> None:
