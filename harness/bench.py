@@ -126,6 +126,11 @@ class Bench:
         self._cut_short = False
 
     @property
+    def interruption(self) -> Interruption:
+        """For a procedure that makes what must not be cut short while it is made."""
+        return self._interruption
+
+    @property
     def workload(self) -> Workload:
         """What the step is about."""
         return self.step.workload

@@ -118,7 +118,6 @@ def carry_out(request: Request, chosen: Sequence[SubjectMaker], tell: Tell, *, w
         host_lock("audit", wait=wait, tell=said),
         Interruption() as interruption,
         open_journal() as journal,
-        Session(journal, image, request.probes, tell) as session,
-        interruption.allowed(),
+        Session(journal, image, request.probes, tell, interruption) as session,
     ):
         return session.audit(chosen)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pybench.harness.audit.model import Outcome, error
+from pybench.harness.audit.model import Outcome, error, not_applicable
 
 if TYPE_CHECKING:
     from pybench.harness.audit.model import Probe, Verdict
 
 
-def without_control(probe: Probe, verdict: Verdict) -> Verdict:
+def without_control(probe: Probe, verdict: Verdict, *, privileged: bool) -> Verdict:
     """The verdict on the bare process, which is the positive control itself.
 
-    Where a leak is expected of it, finding nothing means that the probe does not work here.
+    Where a leak is expected of it, finding nothing means that the probe does not work here; or, where the
+    harness is not root, that its user may not do it either, so that nothing can be proved.
     """
-    if probe.expected.on("process") is Outcome.LEAK and verdict.outcome is Outcome.ISOLATED:
-        return error(f"the positive control found nothing: {verdict.reason}", *verdict.evidence)
-    return verdict
+    if probe.expected.on("process") is not Outcome.LEAK or verdict.outcome is not Outcome.ISOLATED:
+        return verdict
+    if not privileged:
+        return not_applicable(f"nobody but root could, so that nothing is proved: {verdict.reason}")
+    return error(f"the positive control found nothing: {verdict.reason}", *verdict.evidence)
 
 
 def controlled(probe: Probe, verdict: Verdict, control: Verdict | None) -> Verdict:
@@ -29,8 +32,4 @@ def controlled(probe: Probe, verdict: Verdict, control: Verdict | None) -> Verdi
         return verdict
     if control is None:
         return error("the positive control was not run")
-    if control.outcome is Outcome.NOT_APPLICABLE:
-        return control
-    if not control.is_leak:
-        return error(f"the positive control did not find it either: {control.reason}", *control.evidence)
-    return verdict
+    return verdict if control.is_leak else control

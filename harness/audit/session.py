@@ -5,9 +5,10 @@ The bare process always runs, asked for or not: it is the positive control of al
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -35,6 +36,7 @@ from pybench.harness.errors import InstanceError, PybenchError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pybench.harness.interruption import Interruption
     from pybench.runtime.journal import Journal
     from pybench.vm_images import Image
 
@@ -84,10 +86,17 @@ class Session:
         image: what the targets run.
         probes: the questions.
         tell: is told what happens.
+        interruption: of the command line. Ctrl-C cuts a payload short, and never what starts or stops
+            instances, plants canaries or removes them.
     """
 
     def __init__(
-        self, journal: Journal, image: Image, probes: Sequence[Probe], tell: Tell = _tell_nobody
+        self,
+        journal: Journal,
+        image: Image,
+        probes: Sequence[Probe],
+        tell: Tell = _tell_nobody,
+        interruption: Interruption | None = None,
     ) -> None:
         self.journal = journal
         self.tokens = Tokens()
@@ -97,6 +106,7 @@ class Session:
         self._image = image
         self._probes = tuple(probes)
         self._tell = tell
+        self._interruption = interruption
         self._planted: dict[str, Canary] = {}
         self._control: _Findings | None = None
         self._removal = ExitStack()
@@ -150,6 +160,10 @@ class Session:
             reason = f"the target failed: {fault.message}"
             findings = _Findings(verdicts={probe.id: error(reason, *_log(fault)) for probe in self._probes})
         if maker.kind == "process":
+            for probe in self._probes:
+                found = findings.verdicts[probe.id]
+                privileged = os.geteuid() == 0
+                findings.verdicts[probe.id] = without_control(probe, found, privileged=privileged)
             self._control = findings
         self._tell(maker.label, "done")
         return findings, qualifiers
@@ -192,7 +206,8 @@ class Session:
         text = script(self.tokens.shape, questions, shared=subject.shared)
         timeout = _START_SECONDS + sum(probe.seconds for probe in asked)
         try:
-            output = subject.run_python(text, timeout, LARGEST_ANSWER)
+            with self._interruption.allowed() if self._interruption else nullcontext():
+                output = subject.run_python(text, timeout, LARGEST_ANSWER)
         except NoPythonError as fault:
             reason = f"{fault.message}; audit an image that has it, such as debian"
             findings.verdicts |= dict.fromkeys(names, not_applicable(reason))
@@ -232,9 +247,7 @@ class Session:
         control = self._control.verdicts if self._control else {}
         for probe in self._probes:
             verdict = findings.verdicts[probe.id]
-            if maker.kind == "process":
-                verdict = without_control(probe, verdict)
-            else:
+            if maker.kind != "process":
                 verdict = controlled(probe, verdict, control.get(probe.id))
             answer = findings.answers.get(probe.id)
             seconds = answer.seconds if answer else 0.0

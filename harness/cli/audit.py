@@ -81,6 +81,7 @@ def audit(
     ] = None,
     store: StoreOption = "",
     results: ResultsOption = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for a run that goes on here.")] = False,
     save: Annotated[bool, typer.Option("--save/--no-save", help="Keep the verdicts in the record.")] = True,
 ) -> None:
     """Plant canaries on the host and look for them from inside each target: proof, not opinion.
@@ -108,7 +109,7 @@ def audit(
     file = waivers or _WAIVERS
     accepted = read_waivers(file, today) if waivers or file.exists() else ()
     with progress() as tell:
-        found = carry_out.carry_out(asked, makers, tell)
+        found = carry_out.carry_out(asked, makers, tell, wait=wait)
     text = rendered(found, accepted, format_.value)
     if output is None:
         typer.echo(text, nl=False)

@@ -81,9 +81,11 @@ def measure_isolation(bench: Bench) -> None:
     options = bench.options(IsolationSettings)
     maker = maker_of(bench.target)
     image = vm_images.find(bench.workload.image)
+    probes = _choose(options.probes, options.categories)
     with (
+        bench.interruption.deferred(),
         open_journal() as journal,
-        Session(journal, image, _choose(options.probes, options.categories)) as session,
+        Session(journal, image, probes, interruption=bench.interruption) as session,
     ):
         audit = session.audit([maker])
     bench.qualifiers.update(audit.targets[0].qualifiers)

@@ -105,11 +105,11 @@ def test_tokens_are_of_one_audit() -> None:
 def test_nothing_counts_as_isolated_without_its_positive_control() -> None:
     """Where the bare process did not find it, that nobody else did proves nothing."""
     probe, nothing = find("P1"), isolated("nothing was seen")
-    assert without_control(probe, nothing).outcome is Outcome.ERROR
-    assert without_control(probe, leak("seen")).outcome is Outcome.LEAK
+    assert without_control(probe, nothing, privileged=True).outcome is Outcome.ERROR
+    assert without_control(probe, nothing, privileged=False).outcome is Outcome.NOT_APPLICABLE
+    assert without_control(probe, leak("seen"), privileged=True).outcome is Outcome.LEAK
     assert controlled(probe, nothing, leak("seen")) == nothing
     assert controlled(probe, nothing, None).outcome is Outcome.ERROR
     assert controlled(probe, nothing, error("crashed")).outcome is Outcome.ERROR
-    assert controlled(probe, nothing, isolated("nothing")).outcome is Outcome.ERROR
     assert controlled(probe, nothing, not_applicable("not root")).outcome is Outcome.NOT_APPLICABLE
     assert controlled(probe, leak("seen"), error("crashed")).outcome is Outcome.LEAK

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _REFUSED: Final = frozenset({"EPERM", "EACCES", "ENOSYS", "EROFS"})
 """What a caller without the right gets, whatever the arguments."""
 _MOUNT_SOURCE: Final = "pybench-audit-mount"
+_NODES: Final = frozenset(f"/dev/{name}" for name in ("full", "null", "random", "tty", "urandom", "zero"))
+"""Devices that an ordinary user's containers have as mounts: a device has no setuid bit to honour."""
 _NO_DEVICES: Final = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts"})
 """File systems on which no device node can be made."""
 
@@ -108,7 +110,7 @@ def _flags(observation: Observation) -> Verdict:
         if len(row) != 3:  # noqa: PLR2004
             continue
         point, kind, flags = row[0], row[1], row[2].split(",")
-        if "nosuid" not in flags:
+        if "nosuid" not in flags and point not in _NODES and point not in MASKED_PATHS:
             wrong.append(f"{point} ({kind}) without nosuid")
         if "nodev" not in flags and kind not in _NO_DEVICES and point != "/dev" and not _is_device(point):
             wrong.append(f"{point} ({kind}) without nodev")
