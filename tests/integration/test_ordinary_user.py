@@ -43,7 +43,8 @@ SCRIPT = """
     image = MockImage("minimal", rootfs=folder / "rootfs")
     script = "id; ls -ld /bin/busybox; touch /bin/x; ls /dev; cat /proc/self/uid_map; uptime"
     script += "; cat /opt/given /tmp/given; echo x > /opt/given || echo refused; echo finished; sleep 60"
-    files = (WorkloadFile("/opt/given", b"at a new place", 0o600), WorkloadFile("/tmp/given", b" and in memory"))
+    files = (WorkloadFile("/opt/given", b"at a new place", 0o600),
+             WorkloadFile("/tmp/given", b" and in memory"))
     workload = Workload("shell", "minimal", ("/bin/sh", "-c", script), {{"PATH": "/bin"}},
                         resources=Resources(memory=64 * 2**20, pids=16), files=files)
     (folder / "state").mkdir()
