@@ -9,11 +9,11 @@ import re
 import secrets
 from collections.abc import Mapping
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from pybench.harness.errors import InputError
 from pybench.reports.curves import curve_finding, slowdown
@@ -66,20 +66,23 @@ def scripts(*names: str) -> dict[str, Markup]:
 
     `plotly` is the library; every other name is a file among the templates.
     """
-    loader = templates().loader
-    texts = {
-        name: get_plotlyjs()
-        if name == "plotly"
-        else loader.get_source(templates(), f"{name}.js")[0]
-        if loader
-        else ""
-        for name in names
-    }
+    texts = {name: plotly_library() if name == "plotly" else _source(f"{name}.js") for name in names}
     # HTML turns CR LF into LF before it hashes; a script that closed its own element would end there.
     return {
         name: Markup(text.replace("\r\n", "\n").replace("</script", "<\\/script"))  # noqa: S704 - our own code
         for name, text in texts.items()
     }
+
+
+@cache
+def plotly_library() -> str:
+    """The library that draws, in the part of it that reports need."""
+    return (files("pybench.reports") / "plotly" / "plotly-basic.min.js").read_text(encoding="utf-8")
+
+
+def _source(name: str) -> str:
+    loader = templates().loader
+    return loader.get_source(templates(), name)[0] if loader else ""
 
 
 def policy(admitted: Mapping[str, str], *sources: str) -> str:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from plotly.offline import get_plotlyjs
-
 from pybench.harness.errors import InputError
 from pybench.harness.model import Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
@@ -17,7 +15,7 @@ from pybench.harness.store import Store
 from pybench.reports.analysis import NO_TITLES
 from pybench.reports.html import Site, page_of
 from pybench.reports.numbers import slug
-from pybench.reports.page import write_whole
+from pybench.reports.page import plotly_library, write_whole
 from pybench.reports.site_pages import index_page, scenario_page
 from pybench.reports.site_state import Entry, entry_of, key_of, read_state, write_state
 
@@ -155,7 +153,7 @@ def _make_folders(folder: Path) -> None:
 
 def _share_plotly(folder: Path) -> str:
     """The library once for all pages; named by its content, so that no browser keeps an old one."""
-    text = get_plotlyjs()
+    text = plotly_library()
     name = f"{ASSETS}/plotly-{hashlib.sha256(text.encode()).hexdigest()[:12]}.js"
     if not (folder / name).exists():
         write_whole(folder / name, text)
