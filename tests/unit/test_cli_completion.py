@@ -86,6 +86,20 @@ def test_a_script_teaches_a_shell(shell: str, capsys: Captured) -> None:
     assert f"{COMPLETION}=complete_{shell}" in script
 
 
+@pytest.mark.parametrize(("shell", "action"), [("zsh", ""), ("fish", "get-args")])
+def test_other_shells_are_told_what_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, shell: str, action: str
+) -> None:
+    """A verb comes with its help."""
+    monkeypatch.setenv(COMPLETION, f"complete_{shell}")
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "pybench his")
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", action)
+    assert command_line([]) == 0
+    out = capsys.readouterr().out
+    assert "history" in out
+    assert "List runs and trends" in out
+
+
 def test_bash_completes_by_the_script(tmp_path: Path) -> None:
     """A real bash asks the installed command and fills in what it answers."""
     bash, command = shutil.which("bash"), Path(sys.executable).with_name("pybench")

@@ -40,7 +40,8 @@ def overview_page(every: Sequence[Verb]) -> str:
         "",
         "## Every verb",
         "",
-        "These may stand before or after the verb. `pybench VERB --help` has the same as the pages here.",
+        "These may stand before or after the verb. `pybench VERB --help` has the same as the pages here, and "
+        "so has the manual page, `man docs/man/pybench.1`.",
         "",
         *_parameters(common()),
         "",
