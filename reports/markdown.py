@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from pybench.harness.audit.model import SEVERITIES, Outcome
+from pybench.harness.audit.results import FORMULA as LEAK_FORMULA
 from pybench.harness.model import Conditions, Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
-from pybench.reports.analysis import MetricTable, Report, analyse
+from pybench.reports.analysis import NO_TITLES, MetricTable, Report, analyse
 from pybench.reports.colours import inks
 from pybench.reports.curves import Curve, curve_finding
 from pybench.reports.decision import FORMULA, decision, ranking, score_text
 from pybench.reports.families import FAMILIES, OTHERS, SUPPORTING, family_of
 from pybench.reports.findings import finding, findings
 from pybench.reports.history import History, history
+from pybench.reports.isolation import isolation_sentence
 from pybench.reports.numbers import DASH, count, one_line, visible
 from pybench.reports.page import STATUSES
+from pybench.reports.vocabulary import BASELINE
 
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$^@]|^[-+=])")
 _REFERENCES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -27,13 +31,15 @@ def render_markdown(
     samples: Sequence[Sample],
     conditions: Sequence[Conditions] = (),
     standing: Standing = NO_PAST,
+    *,
+    probes: Mapping[str, str] = NO_TITLES,
 ) -> str:
     """The whole report as text; foreign text can neither format nor embed anything."""
-    report = analyse(run, samples, conditions)
+    report = analyse(run, samples, conditions, probes=probes)
     lines = [
         *_head(report, len(samples)), *_answer(report), *_decision(report), *_tables(report),
-        *_history(history(standing, inks(report.targets))), *_failures(report), *_validity(report),
-        *_environment(report), *_command(report),
+        *_isolation(report), *_history(history(standing, inks(report.targets))), *_failures(report),
+        *_validity(report), *_environment(report), *_command(report),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -133,6 +139,30 @@ def _metric(report: Report, table: MetricTable) -> Iterator[str]:
         ratio = [f"{row.ratio.text} ({row.ratio.interval})" if row.ratio else DASH]
         rows.append((name, row.median, interval, row.p95, str(row.n), *(ratio if table.has_baseline else [])))
     yield from _table(heads, rows)
+
+
+def _isolation(report: Report) -> Iterator[str]:
+    """Leaks by severity, then every leak with its reason; the page has the other verdicts too."""
+    found = report.isolation
+    if found is None:
+        return
+    yield from ("", "## What leaks", "", escaped(isolation_sentence(found)), "")
+    rows = [
+        (
+            f"{each.target} ({'; '.join(each.said.caveats)})" if each.said.caveats else each.target,
+            *(str(each.leaks.get(severity, 0)) for severity in SEVERITIES),
+            each.index_text,
+        )
+        for each in found.tallies
+    ]
+    yield from _table(("Target", *(each.capitalize() for each in SEVERITIES), "Leak index"), rows)
+    yield from ("", escaped(LEAK_FORMULA), "")
+    for _, probes in found.groups:
+        for row in probes:
+            for target, cell in zip(found.targets, row.cells, strict=True):
+                if cell is not None and cell.outcome is Outcome.LEAK and target != BASELINE:
+                    said = f"{row.id} {row.title} ({row.severity}) on {target}: {cell.reason}"
+                    yield f"- {escaped(said)}"
 
 
 def _history(past: History | None) -> Iterator[str]:

@@ -46,7 +46,7 @@ def _by_memory(table: MetricTable) -> str:
 
 def _by_starts(table: MetricTable) -> str:
     parts = [
-        f"{count(int(row.estimate.median), 'instance')} of {row.noun}"
+        f"{count(_rounded(row.estimate.median), 'instance')} of {row.noun}"
         for row in table.measured
         if row.estimate is not None and row.target != LIMIT
     ]

@@ -102,7 +102,7 @@ def _text(format_: Format, chosen: ArchivedRun, past: Standing) -> str:
     if format_ is Format.MARKDOWN:
         from pybench.reports.markdown import render_markdown  # noqa: PLC0415 - keeps `--help` quick
 
-        return render_markdown(*material)
+        return render_markdown(*material, probes=titles_for(chosen.samples))
     from pybench.reports.html import render  # noqa: PLC0415 - keeps `--help` quick
 
     return render(*material, probes=titles_for(chosen.samples))

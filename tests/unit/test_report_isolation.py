@@ -12,6 +12,7 @@ from pybench.reports.analysis import analyse
 from pybench.reports.decision import decision
 from pybench.reports.html import render
 from pybench.reports.isolation import Isolation, isolation
+from pybench.reports.markdown import render_markdown
 
 
 def found() -> Isolation:
@@ -98,3 +99,11 @@ def test_hostile_evidence_is_text() -> None:
     assert "<img" not in page
     assert "<script>document.title" not in page
     assert "\u202e" not in page
+
+
+def test_markdown_has_counts_and_every_leak() -> None:
+    """Leaks by severity are a table; those of others than the bare process are listed with their reason."""
+    text = render_markdown(make_run(), audit_samples(), probes=TITLES)
+    assert "| container | 0 | 0 | 1 | 0 | 10.5 |" in text
+    assert "- M4 The root filesystem is writable (medium) on container: M4 on container." in text
+    assert "on process: " not in text
