@@ -31,7 +31,7 @@ from pybench.runtime.container.instance import (
     launch,
 )
 from pybench.runtime.container.sandbox import DEFAULT_LIMITS, mark_environment, stdio_steps
-from pybench.runtime.container.spawner import Program, Spawner
+from pybench.runtime.container.spawner import Program, Spawner, pipe_resolution
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
 from pybench.runtime.container.system_calls import CLONE_NEWNET
 from pybench.runtime.journal import Journal
@@ -223,6 +223,7 @@ class BareTarget:
             InputError: the command or the user is not in the image, or a file has no place there.
             HostError: this user may not do it.
         """
+        pipe_resolution()
         asked = workload.resources
         self._limits = Limits(asked.memory, asked.cpus, asked.pids or DEFAULT_LIMITS.pids)
         if self._controller is not None and self._controller.label == "none":

@@ -57,6 +57,7 @@ from pybench.runtime.container.spawner import (
     Program,
     Spawned,
     Spawner,
+    pipe_resolution,
 )
 from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Specification, User
@@ -150,6 +151,7 @@ class Sandbox:
             raise InputError(
                 f"a memory limit of {memory} bytes is too low for a container", "4 MiB is the least"
             )
+        pipe_resolution()
         with contextlib.ExitStack() as stack:
             profile = PROFILES[self._spec.profile]
             if not profile.namespaces_left_out & system_calls.CLONE_NEWUSER:

@@ -40,7 +40,11 @@ CALIBRATION_ROUNDS = 64
 
 @functools.cache
 def pipe_resolution() -> float:
-    """Seconds that a pushed mark may take to be seen: the 90th percentile, measured once per process."""
+    """Seconds that a pushed mark may take to be seen: the 90th percentile, measured once per process.
+
+    To be called before anything is started: it makes a thread, which would count against the limit of a
+    control group in which the spawning thread is at that moment.
+    """
     latencies = sorted(_spawn.pipe_latencies(CALIBRATION_ROUNDS))
     return latencies[len(latencies) * 9 // 10] / 1e9
 
