@@ -121,7 +121,7 @@ def to_junit(audit: Audit, waivers: Sequence[Waiver] = ()) -> str:
     root = Xml.Element("testsuites", name="pybench audit")
     for target in audit.targets:
         own = [each for each in audit.judged if each.target == target.label]
-        failed = [each for each in own if each.verdict.is_leak and not waiver_of(each, waivers)]
+        failed = [each for each in own if _is_finding(each) and not waiver_of(each, waivers)]
         suite = Xml.SubElement(
             root,
             "testsuite",
@@ -136,6 +136,11 @@ def to_junit(audit: Audit, waivers: Sequence[Waiver] = ()) -> str:
             _case(suite, each, waivers)
     Xml.indent(root, " ")
     return Xml.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _is_finding(judged: Judged) -> bool:
+    """A leak, unless it is one that the positive control has to have."""
+    return judged.verdict.is_leak and not (judged.kind == "process" and judged.is_expected)
 
 
 def _is_skipped(judged: Judged, waivers: Sequence[Waiver]) -> bool:
@@ -155,7 +160,7 @@ def _case(suite: Xml.Element, judged: Judged, waivers: Sequence[Waiver]) -> None
     text = "\n".join(verdict.evidence)
     if waiver is not None:
         Xml.SubElement(case, "skipped", message=f"waived until {waiver.expiry}: {waiver.reason}")
-    elif verdict.is_leak:
+    elif _is_finding(judged):
         Xml.SubElement(case, "failure", type=probe.severity, message=verdict.reason).text = text
     elif verdict.outcome is Outcome.ERROR:
         Xml.SubElement(case, "error", message=verdict.reason).text = text
@@ -195,7 +200,7 @@ def to_sarif(audit: Audit, waivers: Sequence[Waiver] = ()) -> str:
                 "results": [
                     _result(each, numbers[each.probe.id], waiver_of(each, waivers))
                     for each in audit.judged
-                    if each.verdict.is_leak
+                    if _is_finding(each)
                 ],
             }
         ],

@@ -99,7 +99,10 @@ def test_sarif_has_a_rule_for_each_probe_and_a_result_for_each_leak() -> None:
     for result in entry["results"]:
         assert rules[result["ruleIndex"]]["id"] == result["ruleId"]
         assert result["message"]["text"]
-    assert [("suppressions" in result) for result in entry["results"]] == [False, True]
+    assert [result["ruleId"] for result in entry["results"]] == ["U1"], "the positive control is no finding"
+    assert entry["results"][0]["suppressions"][0]["justification"].startswith("accepted for this test")
+    (unwaived,) = json.loads(to_sarif(audit()))["runs"]
+    assert "suppressions" not in unwaived["results"][0]
     failed = audit(judged("P2", "container", error("crashed")))
     (entry,) = json.loads(to_sarif(failed))["runs"]
     assert entry["invocations"][0]["toolExecutionNotifications"][0]["associatedRule"] == {"id": "P2"}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from pybench.harness.audit.canaries.process import FORK_INTERVAL, ProcessCanary
-from pybench.harness.audit.guest.pid import FORK_WATCH
+from pybench.harness.audit.canaries.process import ProcessCanary
+from pybench.harness.audit.guest.pid import FEWEST_FORKS
 from pybench.harness.audit.model import (
     Expected,
     Parameters,
@@ -21,9 +21,6 @@ from pybench.harness.audit.observation import evidence
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground, Observation
-
-_FEWEST_FORKS: Final = int(FORK_WATCH / FORK_INTERVAL / 3)
-"""A third of what the canary starts meanwhile, on a host that is busy."""
 
 
 def _host_processes(observation: Observation) -> Verdict:
@@ -119,7 +116,7 @@ def _moving_numbers(observation: Observation) -> Verdict:
     moved = observation.number("moved")
     if observation.subject.own_kernel:
         return isolated("the number is that of the guest's own kernel")
-    if moved >= _FEWEST_FORKS:
+    if abs(moved) >= FEWEST_FORKS:
         return leak("it sees how many processes the host starts", f"ns_last_pid moved by {moved}")
     return isolated(f"the last process number moved by {moved}, whatever the host starts")
 
