@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pybench.harness.cli.output import Verbosity, set_verbosity
+from pybench.harness.cli.overview import QUIET_HELP, VERBOSE_HELP
 
 
 def _quiet(wanted: bool) -> None:
@@ -21,9 +22,7 @@ def _verbose(wanted: bool) -> None:
 
 QuietOption = Annotated[
     bool,
-    typer.Option(
-        "--quiet", "-q", callback=_quiet, expose_value=False, help="Results and errors only: no progress."
-    ),
+    typer.Option("--quiet", "-q", callback=_quiet, expose_value=False, help=QUIET_HELP),
 ]
 VerboseOption = Annotated[
     bool,
@@ -32,7 +31,7 @@ VerboseOption = Annotated[
         "-v",
         callback=_verbose,
         expose_value=False,
-        help="Also each step, and causes of errors.",
+        help=VERBOSE_HELP,
     ),
 ]
 

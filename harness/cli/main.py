@@ -1,4 +1,4 @@
-"""The command `pybench`: its verbs, and the one place where errors become lines and exit codes."""
+"""The command line: its verbs, and the one place where errors become lines and exit codes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from pybench.harness.cli.common_options import QuietOption, VerboseOption, with_common_options
 from pybench.harness.cli.output import Verbosity, complain, detail, set_verbosity
+from pybench.harness.cli.overview import HELP_OPTIONS, VERBS, VERSION_HELP, overview
 from pybench.harness.cli.suggestions import suggestion
 from pybench.runtime.errors import InputError, PybenchError
 
@@ -19,33 +20,16 @@ INTERRUPTED: Final = 130
 COMPLETION: Final = "_PYBENCH_COMPLETE"
 """The variable in which a shell asks for completions."""
 
-VERBS: Final = {
-    "run": "Run a scenario and report what it measured.",
-    "audit": "Tell what leaks through the isolation of each target, with proof.",
-    "compare": "Tell what changed between two runs, and how sure that is.",
-    "ab": "Measure two revisions or settings in alternation, and fail if the second is worse.",
-    "gate": "Fail if a run is worse than its baseline.",
-    "nightly": "Measure, gate and report a list of scenarios, with one exit code.",
-    "history": "List runs and trends; tag, annotate, prune, import and deliver runs.",
-    "report": "Write the report of a run that is stored.",
-    "export": "Write runs to Parquet, CSV or JSON lines.",
-    "init": "Write a project to start from: a commented scenario and a nightly job.",
-    "list": "Tell which scenarios, targets, probes and metrics there are.",
-    "schema": "Print the scenario language as JSON Schema, for editors.",
-    "shell": "Open a terminal in a container or a virtual machine.",
-    "images": "Build and list the images that scenarios use.",
-    "doctor": "Tell what this host can do, and how to get what it lacks.",
-    "clean": "Remove whatever a killed run left behind.",
-    "completion": "Print what makes a shell complete this command.",
-}
-"""Every verb with its first help line; its module, of the same name, is imported when it is used."""
-
 
 class LazyGroup(TyperGroup):
     """Knows its verbs without importing them, so that `pybench --help` answers at once.
 
     The types of click are spelled Any: Typer brings a click of its own from 0.20 or so on.
     """
+
+    def get_help(self, ctx: Any) -> str:  # noqa: ANN401, ARG002
+        """As `pybench --help` prints it at once."""
+        return overview()
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002
         """The verbs in the order in which a newcomer needs them."""
@@ -55,9 +39,9 @@ class LazyGroup(TyperGroup):
         """A verb as far as the overview and completion need it: its help line."""
         if cmd_name not in VERBS:
             return None
-        overview = typer.Typer(add_completion=False, rich_markup_mode=None)
-        overview.command(help=VERBS[cmd_name])(lambda: None)
-        return typer.main.get_command(overview)
+        summary = typer.Typer(add_completion=False, rich_markup_mode=None)
+        summary.command(help=VERBS[cmd_name])(lambda: None)
+        return typer.main.get_command(summary)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:  # noqa: ANN401
         """The verb that is meant, imported."""
@@ -90,24 +74,23 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: pybench run scenarios/startup.yaml",
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
 
 
 @app.callback()
 def pybench(
     version: bool = typer.Option(
-        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+        False, "--version", callback=_show_version, is_eager=True, help=VERSION_HELP
     ),
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Settle “container or VM?” with evidence: start-up, memory and isolation of identical workloads."""
+    """Take what comes before the verb; `overview` has the help."""
 
 
 def main() -> None:
-    """Run the command line; the only place that exits."""
+    """Run the command line of this process, and exit."""
     sys.exit(run(sys.argv[1:]))
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from gate_runs import store_night
 
-from pybench.harness.cli.main import COMPLETION, VERBS
+from pybench.harness.cli.main import COMPLETION
 from pybench.harness.cli.main import run as command_line
+from pybench.harness.cli.overview import VERBS
 from pybench.harness.store import Store
 
 Captured = pytest.CaptureFixture[str]

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness.cli.main import VERBS, load
+from pybench.harness.cli.main import load
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.cli.output import Format, print_data
+from pybench.harness.cli.overview import HELP_OPTIONS, VERBS
 
 Captured = pytest.CaptureFixture[str]
 
@@ -159,3 +160,20 @@ def test_colours_are_for_terminals_that_want_them(tmp_path: Path, no_color: str,
         [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, cwd=tmp_path, check=True
     )
     assert piped.stdout == b"ok\n"
+
+
+@pytest.mark.parametrize("option", HELP_OPTIONS)
+def test_the_overview_is_printed_without_what_the_verbs_need(
+    tmp_path: Path, capsys: Captured, option: str
+) -> None:
+    """It is the same that the whole command line has, and names every verb and option."""
+    program = "import sys; from pybench.harness.cli.entry import main; main(); print('typer' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program, option], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    *lines, imported = done.stdout.splitlines()
+    assert imported == "False"
+    assert command_line([option]) == 0
+    assert capsys.readouterr().out.splitlines() == lines
+    for word in (*VERBS, "--quiet", "--verbose", "--version", "Example: pybench run"):
+        assert any(word in line for line in lines), word

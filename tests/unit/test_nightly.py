@@ -14,8 +14,8 @@ from junitparser import JUnitXml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
-from pybench.harness.cli.main import VERBS
 from pybench.harness.cli.main import run as command_line
+from pybench.harness.cli.overview import VERBS
 from pybench.harness.cli.show_nightly import junit, markdown, openmetrics
 from pybench.harness.nightly import WORST_LAST, Result, read_night, worst
 from pybench.harness.store import RunFilter, Store

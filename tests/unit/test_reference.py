@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness.cli.main import VERBS
+from pybench.harness.cli.overview import VERBS
 from pybench.harness.cli.reference import pages
 from pybench.harness.measure import MEASUREMENTS
 from pybench.harness.targets import KINDS

@@ -15,7 +15,7 @@ from typer.models import ArgumentInfo, OptionInfo
 from typer.utils import get_params_from_function
 
 from pybench.harness.cli.common_options import common_options
-from pybench.harness.cli.main import VERBS
+from pybench.harness.cli.overview import VERBS
 
 _WORDS: Final = {int: "N", float: "X", Path: "FILE", str: "TEXT"}
 

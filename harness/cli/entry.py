@@ -1,0 +1,19 @@
+"""The command `pybench`: the overview at once, and everything else by the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from pybench.harness.cli.overview import HELP_OPTIONS, overview
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    arguments = sys.argv[1:]
+    if len(arguments) == 1 and arguments[0] in HELP_OPTIONS:
+        # Typer alone takes several times as long to import as Python to start.
+        print(overview())
+        return
+    from pybench.harness.cli.main import main as command_line  # noqa: PLC0415 - see above
+
+    command_line()
