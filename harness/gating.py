@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pybench.harness.baselines import older_baseline, refused, series
 from pybench.harness.comparability import mismatched_qualifiers
+from pybench.harness.comparison.nights import widened
 from pybench.harness.environment import Mismatch, mismatches
 from pybench.harness.gate import GateResult, GateSettings, Measured, Outcome, gate
 from pybench.harness.gathering import LOOKS, Gathering, pooled
@@ -69,6 +70,9 @@ def hold_against(
     old = older_baseline(record, name, before, run, allowed) if record else None
     older = Measured(old.id, record.samples(old.id)) if record and old else None
     metrics = {sample.metric for sample in samples if settings.gates(sample.metric)}
+    if record:
+        nights = series(record, run, samples, metrics, allowed)
+        settings = replace(settings, limits=widened(settings.limits, nights))
     while True:
         level = series(record, run, samples, metrics, allowed) if record else {}
         measured = Measured(run.id, samples)

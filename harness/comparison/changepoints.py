@@ -47,7 +47,7 @@ def change_points(series: Sequence[float]) -> list[ChangePoint]:
     values = np.asarray(series, dtype=np.float64)
     if len(values) < FEWEST:
         return []
-    noise = _noise(values)
+    noise = noise_of(values)
     if noise <= 0:
         return []
     import ruptures  # noqa: PLC0415 - it takes a second to import
@@ -65,7 +65,7 @@ def change_points(series: Sequence[float]) -> list[ChangePoint]:
     return found
 
 
-def _noise(values: Values) -> float:
+def noise_of(values: Values) -> float:
     """The standard deviation of one value, from the median absolute difference of neighbours."""
     steps = np.diff(values)
     spread = float(np.median(np.abs(steps - np.median(steps))))
