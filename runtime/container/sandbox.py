@@ -348,6 +348,8 @@ class Sandbox:
         with Exchange(request.given) as exchange, contextlib.ExitStack() as stack:
             first = os.pidfd_open(pid)
             stack.callback(os.close, first)
+            # A filter has one listener: that of the container's first process hears nothing of this one.
+            listener = self._answer_calls(stack, group)
             slots = Slots()
             program = join_program(
                 self.specification,
@@ -360,12 +362,12 @@ class Sandbox:
                 first,
                 stdio=tuple(exchange.steps([slots.give(each) for each in exchange.descriptors])),
                 keep_groups=self._identity is not None and self._identity.deny_setgroups,
-                policy=policy_of(profile, supervised=False),
+                policy=policy_of(profile, supervised=self._supervised),
                 keyring=profile.confined,
             )
             try:
                 child = self._spawner.call(
-                    lambda: self._spawn_joining(program, slots, group, request.timeout)
+                    lambda: self._spawn_joining(program, slots, group, listener, request.timeout)
                 )
             except InstanceError as error:
                 if select.select([first], [], [], 0)[0]:
@@ -375,7 +377,9 @@ class Sandbox:
             exchange.close_writers()
             return exchange.finish(child, request.timeout, request.maximum)
 
-    def _spawn_joining(self, program: Program, slots: Slots, group: Group | None, timeout: float) -> Spawned:
+    def _spawn_joining(
+        self, program: Program, slots: Slots, group: Group | None, listener: int, timeout: float
+    ) -> Spawned:
         with group.spawning() if group else contextlib.nullcontext():
             return self._spawner.spawn(
                 program,
@@ -384,6 +388,7 @@ class Sandbox:
                 awaited=0,
                 timeout=timeout,
                 cgroup=group.descriptor if group else -1,
+                listener=listener,
                 detached=True,
             )
 

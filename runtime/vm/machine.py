@@ -190,6 +190,20 @@ class VirtualMachine(GuestCommands):
             return self._reason()
         return self._panic
 
+    def live_description(self) -> str:
+        """The domain as libvirt runs it now, as XML.
+
+        Raises:
+            InstanceError: it has ended.
+        """
+        domain = self._creation.domain
+        if domain is None:
+            raise InstanceError("the machine is not running")
+        try:
+            return str(domain.XMLDesc(0))
+        except libvirt.libvirtError as error:
+            raise InstanceError(f"libvirt cannot describe the machine: {error}") from error
+
     def save(self, path: Path, timeout: float) -> SavedState:
         """Write the state of a ready machine to the new file `path`; the machine ends with it.
 

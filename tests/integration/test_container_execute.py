@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 from sandboxes import MEBIBYTE, printed, started
 
+from pybench.runtime.container import notify
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.container import Request
+from pybench.runtime.container.defaults import INOTIFY_INSTANCES
 from pybench.runtime.container.identity import FIRST_ID
 from pybench.runtime.container.profiles import ProfileName
 from pybench.runtime.errors import InstanceError, PybenchError
@@ -70,6 +72,24 @@ def test_a_command_is_in_the_containers_groups(journal: Journal, image: Image) -
         assert 4 < len(inside) <= 8
         container.stop(0)
         assert not [pid for pid in inside if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.skipif(bool(notify.unavailable()), reason="nobody may listen to system calls here")
+def test_a_command_hears_of_the_containers_limits(journal: Journal, image: Image) -> None:
+    """sysinfo(2), by which busybox finds the size of memory, is answered for commands that join as well."""
+    with started(journal, (image.rootfs,), limits=Limits(memory=64 * MEBIBYTE)) as container:
+        for _ in range(2):
+            done = container.execute(("free", "-b"))
+            assert done.status == 0, done.errors
+            # It prints no space before a figure of twenty digits, which it makes of the host's cache.
+            assert done.output.split(b"Mem:")[1].lstrip().startswith(str(64 * MEBIBYTE).encode())
+
+
+def test_a_container_cannot_use_up_its_owners_inotify_instances(journal: Journal, image: Image) -> None:
+    """Its user namespace has a bound of its own, below that of the user who owns it."""
+    command = ("cat", "/proc/sys/user/max_inotify_instances")
+    with started(journal, (image.rootfs,)) as container:
+        assert int(container.execute(command).output) == INOTIFY_INSTANCES
 
 
 def test_input_output_errors_and_status_are_the_commands(journal: Journal, image: Image) -> None:

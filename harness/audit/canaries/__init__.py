@@ -15,6 +15,7 @@ from pybench.harness.audit.canaries.ipc import KeyCanary, LockCanary, PosixCanar
 from pybench.harness.audit.canaries.kernel_log import KernelLogCanary
 from pybench.harness.audit.canaries.mounts import MountingCanary
 from pybench.harness.audit.canaries.network import AbstractSocketCanary, FramesCanary, ListenersCanary
+from pybench.harness.audit.canaries.page_cache import PageCacheCanary
 from pybench.harness.audit.canaries.process import ForkingCanary, ProcessCanary
 from pybench.harness.audit.canaries.terminal import TerminalCanary
 
@@ -37,6 +38,7 @@ CANARIES: Final[dict[str, type[Canary]]] = {
         KeyCanary,
         LockCanary,
         KernelLogCanary,
+        PageCacheCanary,
     )
 }
 """Every canary by its name."""
