@@ -33,7 +33,10 @@ FAMILIES = (
     Family("memory", "Memory", "Memory", ("memory.",)),
     Family("density", "Density", "What one more instance costs", ("density.",), parameter="instances"),
     Family("rate", "Rate", "How many starts a second", ("rate.",), parameter="concurrency"),
-    Family("throughput", "Throughput", "How fast work goes inside", ("throughput.",), "overhead"),
+    Family(
+        "throughput", "Throughput", "How fast work goes inside", ("throughput.", "latency.", "tools."),
+        "overhead",
+    ),
     Family("network", "Network", "What a network path costs", ("network.",), "overhead"),
     Family(
         "interference", "Interference", "What neighbours do to each other", ("interference.",),

@@ -26,6 +26,8 @@ from pybench.harness.measure.startup import read_startup
 from pybench.harness.measure.teardown import read_teardown
 from pybench.harness.measure.throughput import METRICS as THROUGHPUT_METRICS
 from pybench.harness.measure.throughput import ThroughputSettings, measure_throughput
+from pybench.harness.measure.tools import METRICS as TOOLS_METRICS
+from pybench.harness.measure.tools import ToolsSettings, measure_tools
 
 __all__ = ["MEASUREMENTS", "Measurement", "Metric", "Reading", "measurement_of", "metric_of"]
 
@@ -157,6 +159,13 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
             metrics=THROUGHPUT_METRICS,
             procedure=measure_throughput,
             settings=ThroughputSettings,
+        ),
+        Measurement(
+            name="tools",
+            description="what fio, sysbench and iperf3 tell, to check throughput by; in the image bench",
+            metrics=TOOLS_METRICS,
+            procedure=measure_tools,
+            settings=ToolsSettings,
         ),
         Measurement(
             name="network",

@@ -89,7 +89,7 @@ class ChrootSettings(TargetSettings):
     @property
     def features(self) -> frozenset[str]:
         """It listens on the host's own ports."""
-        return NETWORKED | FILLED
+        return NETWORKED | FILLED | {"disk"}
 
 
 class ContainerSettings(TargetSettings):

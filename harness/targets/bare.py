@@ -15,7 +15,7 @@ from pybench.harness.model import Mark, Workload
 from pybench.harness.model import Readiness as AskedReadiness
 from pybench.harness.targets.answer import ASKED_LEVELS, await_answer, check_free, is_taken
 from pybench.harness.targets.bare_commands import BareCommands
-from pybench.harness.targets.base import COMMAND_ENVIRONMENT, OUTPUT_LIMIT, Completed, ImageFiles
+from pybench.harness.targets.base import COMMAND_ENVIRONMENT, DISK_PLACE, OUTPUT_LIMIT, Completed, ImageFiles
 from pybench.harness.targets.contents import find_user
 from pybench.harness.targets.readiness import spawn_readiness
 from pybench.harness.targets.surroundings import LOOPBACK, Surroundings
@@ -213,6 +213,8 @@ class BareTarget:
         self._surroundings: Surroundings | None = None
         self._readiness = Readiness(marking=False, line=None)
         self._place = contextlib.ExitStack()
+        self._scratch: Path | None = None
+        """Its room on the host's disk, which all of its instances share."""
         self._running: list[BareInstance] = []
         self._asked: AskedReadiness | None = None
 
@@ -236,12 +238,13 @@ class BareTarget:
         if self._spawner is None:
             self._spawner = self._resources.enter_context(Spawner(self._journal))
         self._place.close()
+        self._scratch = None
+        if workload.disk is not None and self._disk is not None:
+            self._scratch = self._place.enter_context(scratch_directory(self._journal, self._disk))
         root = self._make_root(self._spawner, workload, image)
         # In a network namespace of its own it is out of reach.
         address = "" if self._namespaces & CLONE_NEWNET else LOOPBACK
-        disk = ""
-        if workload.disk is not None and self._disk is not None:
-            disk = str(self._place.enter_context(scratch_directory(self._journal, self._disk)))
+        disk = "" if self._scratch is None else str(self._scratch) if root is None else DISK_PLACE
         surroundings = self._surroundings = Surroundings(image.rootfs, address, root, user, disk)
         self._readiness = spawn_readiness(workload, image)
         self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None

@@ -13,7 +13,7 @@ from pybench.harness.errors import HostError
 from pybench.harness.model import Workload
 from pybench.harness.targets import ChrootSettings, TargetContext
 from pybench.harness.targets.bare import BareTarget
-from pybench.harness.targets.base import ImageFiles
+from pybench.harness.targets.base import DISK_PLACE, ImageFiles
 from pybench.harness.targets.contents import find_places
 from pybench.runtime.container.shared_root import SharedRoot
 from pybench.runtime.container.spawner import Spawner
@@ -23,7 +23,9 @@ class ChrootTarget(BareTarget):
     """No namespaces, the image's file tree, which all instances share, and limits only if asked for."""
 
     def __init__(self, settings: ChrootSettings, context: TargetContext) -> None:
-        super().__init__(context.journal, 0, {"isolation": "chroot"}, limited=settings.limited)
+        super().__init__(
+            context.journal, 0, {"isolation": "chroot"}, limited=settings.limited, disk=context.directory
+        )
 
     def _make_root(self, spawner: Spawner, workload: Workload, image: ImageFiles) -> Path:
         """The image as a root directory, with the workload's files in it."""
@@ -36,4 +38,5 @@ class ChrootTarget(BareTarget):
         # Closed by the thread that alone sees the stage.
         self._place.callback(spawner.call, inside.close)
         root = SharedRoot(stage, inside)
-        return spawner.call(lambda: root.build(image.rootfs, files))
+        volumes = {DISK_PLACE: self._scratch} if self._scratch is not None else {}
+        return spawner.call(lambda: root.build(image.rootfs, files, volumes))

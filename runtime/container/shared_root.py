@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from pybench.runtime.container import system_calls
@@ -18,6 +19,7 @@ from pybench.runtime.workload_files import WorkloadFile
 
 _MEMORY: Final = {"/run": "755", "/tmp": "1777"}  # noqa: S108 - inside
 """File systems in memory, with their modes, as a container has them."""
+NO_VOLUMES: Final[Mapping[str, Path]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,15 @@ class SharedRoot:
     stage: Stage
     resources: contextlib.ExitStack
 
-    def build(self, rootfs: Path, files: Sequence[WorkloadFile]) -> Path:
+    def build(
+        self, rootfs: Path, files: Sequence[WorkloadFile], volumes: Mapping[str, Path] = NO_VOLUMES
+    ) -> Path:
         """The image, unchanged and read-only, with the host's /proc, devices, and memory at /run and /tmp.
 
         Args:
             rootfs: the image's directory.
             files: what is put into it, by paths without symbolic links.
+            volumes: path inside → directory of the host that is seen there, and may be written to.
 
         Raises:
             HostError: something cannot be mounted or written.
@@ -48,6 +53,9 @@ class SharedRoot:
         places = {"/dev": self.stage.devices, "/proc": Path("/proc")}
         for path, mode in _MEMORY.items():
             places[path] = self._mounted("tmpfs", f"mode={mode},size={TMPFS_SIZE}")
+        for path, source in volumes.items():
+            places[path], _ = self.stage.add_tree(source, set_=NO_PRIVILEGE)
+            self.resources.callback(self.stage.remove_place, places[path])
         for path, place in places.items():
             with self.stage.entered(), contextlib.suppress(FileExistsError):
                 (root / path[1:]).mkdir()

@@ -138,3 +138,30 @@ def test_what_has_no_limits_says_so(samples: list[dict[str, Any]]) -> None:
     for sample in mine.values():
         assert (sample["value"], sample["status"]) == (None, "failed")
         assert "no limits are applied" in sample["reason"]
+
+
+TOOLS = """
+name: trial
+workloads:
+  tools:
+    image: bench
+    command: [/usr/bin/sleep, "1000000"]
+    readiness: {level: exec}
+    disk: 24MiB
+targets:
+  chroot: {repetitions: 1}
+  container: {repetitions: 1}
+measure:
+  tools: {tools: [sysbench.cpu, fio.random.read, iperf3.send], file: 8MiB}
+schedule: {warmups: 0, seed: 1}
+"""
+
+
+def test_standard_tools_tell_their_figures(tmp_path: Path) -> None:
+    """One of each, with the image's own libraries, on a process in a chroot and in a container."""
+    found = {(each["target"], each["metric"]): each for each in run(tmp_path, TOOLS)}
+    for target in ("chroot", "container"):
+        for metric, unit in (("sysbench.cpu", "1/s"), ("fio.random.read", "1/s"), ("iperf3.send", "B/s")):
+            sample = found[target, f"tools.{metric}"]
+            assert sample["value"] > 0, sample
+            assert (sample["unit"], sample["channel"]) == (unit, "program-clock")

@@ -281,7 +281,7 @@ def test_files_user_ports_and_network_readiness_are_read(path: Path) -> None:
             "readiness: {level: http, port: 80}",
             "'vm-restore' (kind vm-restore) cannot be asked over the network",
         ),
-        ("chroot: {}", "disk: 64MiB", "'chroot' (kind chroot) cannot have room on the host's disk"),
+        ("floor: {}", "disk: 64MiB", "'floor' (kind floor) cannot have room on the host's disk"),
         ("vm: {}", "ports: [80]", "'vm' (kind vm) cannot be reached on its ports"),
         ("vm: {}", "readiness: {level: tcp, port: 80}", "'vm' (kind vm) cannot be asked over the network"),
         ("container: {}", "readiness: {level: tcp, port: 80}", "cannot be asked over the network"),
