@@ -185,6 +185,12 @@ class Combination:
     workload: Workload
     target: TargetChoice
     parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    measurements: tuple[str, ...] | None = None
+    """Those of the scenario's measurements that are taken of it; None: all."""
+
+    def takes(self, choice: MeasurementChoice) -> bool:
+        """Whether a measurement of the scenario is taken of it."""
+        return self.measurements is None or choice.name in self.measurements
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -263,6 +269,8 @@ class Scenario:
     schedule: Schedule
     question: str = ""
     gate: tuple[GateLimit, ...] = ()
+    claims: tuple[str, ...] = ()
+    """Names from the catalogue of `pybench.harness.claims`, to be judged by what was measured."""
     definition: str = ""
     """Its text, with whatever was included and overridden."""
 
@@ -293,15 +301,15 @@ class Scenario:
     @property
     def tasks(self) -> tuple[Task, ...]:
         """What is repeated: for each combination the launch that is read, then each procedure."""
-        reads = any(not choice.procedure for choice in self.measurements)
         tasks = []
         for combination in self.combinations:
             target = combination.target
-            if reads:
+            taken = [choice for choice in self.measurements if combination.takes(choice)]
+            if any(not choice.procedure for choice in taken):
                 tasks.append(Task(combination, "", target.repetitions, target.warmups))
             tasks += [
                 Task(combination, choice.name, choice.repetitions or target.repetitions, choice.warmups)
-                for choice in self.measurements
+                for choice in taken
                 if choice.procedure
             ]
         return tuple(tasks)

@@ -142,7 +142,7 @@ class _Execution:
         self._tell = tell
         self._calibration = calibration
         self._open_target = open_target
-        self._conducts = _conducts(scenario.measurements)
+        self._procedures = _procedures(scenario.measurements)
         self._targets: dict[tuple[str, str, str], Target] = {}
         self._others: list[tuple[tuple[TargetChoice, Workload, int], Target]] = []
         self._cleanups = ExitStack()
@@ -202,7 +202,7 @@ class _Execution:
     def _carry_out(self, step: Step, interruption: Interruption, clock: StepClock) -> list[Sample]:
         bench = Bench(
             step,
-            self._conducts[step.task.procedure],
+            self._conduct_of(step),
             self._schedule,
             own_target=self._targets[step.combination.key],
             open_target=partial(self._open_another, interruption),
@@ -223,6 +223,14 @@ class _Execution:
             finally:
                 samples += self._store_samples(step, bench.qualifiers, bench.judged, clock)
         return samples
+
+    def _conduct_of(self, step: Step) -> Conduct:
+        if step.task.procedure:
+            return self._procedures[step.task.procedure]
+        choices = self._scenario.measurements
+        read = {choice.name for choice in choices if not choice.procedure and step.combination.takes(choice)}
+        # In the registry's order, whatever the scenario's: what is read at ready comes before what waits.
+        return Conduct.of_readers([each for name, each in MEASUREMENTS.items() if name in read])
 
     def _open_another(
         self, interruption: Interruption, choice: TargetChoice, workload: Workload, number: int
@@ -260,12 +268,9 @@ def _has_failed(samples: Sequence[Sample]) -> bool:
     return any(sample.status == "failed" for sample in samples)
 
 
-def _conducts(choices: Sequence[MeasurementChoice]) -> dict[str, Conduct]:
-    """By the procedure's name; under no name the launch that is read."""
-    read = {choice.name for choice in choices if not choice.procedure}
-    # In the registry's order, whatever the scenario's: what is read at ready comes before what waits.
-    readers = [measurement for name, measurement in MEASUREMENTS.items() if name in read]
-    conducts = {"": Conduct.of_readers(readers)}
+def _procedures(choices: Sequence[MeasurementChoice]) -> dict[str, Conduct]:
+    """By their names."""
+    conducts = {}
     for choice in choices:
         if choice.procedure:
             measurement = MEASUREMENTS[choice.name]

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pybench.harness.model import Conditions, Estimate, Run, Sample
 from pybench.reports.analysis import MetricTable, Report, Row, analyse
+from pybench.reports.claims import claims_table, judged_claims
 from pybench.reports.findings import findings
 from pybench.reports.numbers import DASH, TIMES, estimated, one_line, single
 from pybench.reports.sweeps import Sweep, split, sweeps
@@ -37,7 +38,9 @@ def summary(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions
     cautions = [Text(f"! {each.text}", "yellow") for each in found if each.kind == "caution"]
     tables = [part for table in _tables(report) for part in (Text(), table)]
     tables += [part for sweep in sweeps(swept) for part in (Text(), _sweep_table(sweep))]
-    return Group(*answers, *tables, *_validity(report), *cautions)
+    judged = judged_claims(run, samples)
+    claims = [Text(), claims_table(judged)] if judged else []
+    return Group(*answers, *tables, *claims, *_validity(report), *cautions)
 
 
 def summary_tables(run: Run, samples: Sequence[Sample]) -> list[Table]:

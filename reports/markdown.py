@@ -10,6 +10,7 @@ from pybench.harness.audit.results import FORMULA as LEAK_FORMULA
 from pybench.harness.model import Conditions, Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
 from pybench.reports.analysis import NO_TITLES, MetricTable, Report, analyse
+from pybench.reports.claims import judged_claims, lines_of, tally
 from pybench.reports.colours import inks
 from pybench.reports.curves import Curve, curve_finding
 from pybench.reports.decision import FORMULA, decision, ranking, score_text
@@ -37,9 +38,9 @@ def render_markdown(
     """The whole report as text; foreign text can neither format nor embed anything."""
     report = analyse(run, samples, conditions, probes=probes)
     lines = [
-        *_head(report, len(samples)), *_answer(report), *_decision(report), *_tables(report),
-        *_isolation(report), *_history(history(standing, inks(report.targets))), *_failures(report),
-        *_validity(report), *_environment(report), *_command(report),
+        *_head(report, len(samples)), *_answer(report), *_claims(report.run, samples), *_decision(report),
+        *_tables(report), *_isolation(report), *_history(history(standing, inks(report.targets))),
+        *_failures(report), *_validity(report), *_environment(report), *_command(report),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -108,6 +109,15 @@ def _tables(report: Report) -> Iterator[str]:
             yield from _curve(report, curve)
         for table in tables:
             yield from _metric(report, table)
+
+
+def _claims(run: Run, samples: Sequence[Sample]) -> Iterator[str]:
+    judged = judged_claims(run, samples)
+    if judged:
+        yield from ("", "## Claims", "", escaped(tally(judged)), "")
+    for each in judged:
+        yield f"- **{each.verdict.value}**: {escaped(each.sentence)}"
+        yield from (f"  - {escaped(line)}" for line in lines_of(each))
 
 
 def _curve(report: Report, curve: Curve) -> Iterator[str]:

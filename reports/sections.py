@@ -12,6 +12,7 @@ from pybench.harness.audit.results import FORMULA
 from pybench.harness.model import Sample
 from pybench.harness.standing import Standing
 from pybench.reports.analysis import MetricTable, Report
+from pybench.reports.claims import judged_claims, lines_of, tally
 from pybench.reports.colours import Ink
 from pybench.reports.curve_figures import curve_figure, overhead_figure
 from pybench.reports.curves import Curve
@@ -77,6 +78,13 @@ def sections(material: Material) -> list[Section]:
 
 def _answer(material: Material) -> Iterator[Section]:
     yield Section("answer", "Answer", "The answer", {"findings": findings(material.report)})
+
+
+def _claims(material: Material) -> Iterator[Section]:
+    judged = judged_claims(material.report.run, material.samples)
+    if judged:
+        content = {"claims": judged, "tally": tally(judged), "lines_of": lines_of}
+        yield Section("claims", "Claims", "What people are told", content)
 
 
 def _decision(material: Material) -> Iterator[Section]:
@@ -268,6 +276,7 @@ def _reproduce(material: Material) -> Iterator[Section]:
 
 _MAKERS: tuple[Callable[[Material], Iterator[Section]], ...] = (
     _answer,
+    _claims,
     _decision,
     _frontier,
     _families,

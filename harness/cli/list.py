@@ -1,4 +1,4 @@
-"""`pybench list`: the scenarios with the question each answers, the targets, the probes, and the metrics."""
+"""`pybench list`: the scenarios with the question each answers, the targets, probes, metrics and claims."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ class Subject(StrEnum):
     TARGETS = "targets"
     PROBES = "probes"
     METRICS = "metrics"
+    CLAIMS = "claims"
 
 
 Entry = Mapping[str, str]
@@ -33,7 +34,7 @@ def list_(
     subject: Annotated[Subject | None, typer.Argument(help="Only these; all by default.")] = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Tell which scenarios, targets, probes and metrics there are.
+    """Tell which scenarios, targets, probes, metrics and claims there are.
 
     Scenarios are the shipped ones and those of the folder `scenarios` here. Probes are those of the isolation
     audit; `pybench audit explain ID` tells more about one.
@@ -43,6 +44,7 @@ def list_(
         Subject.TARGETS: _targets,
         Subject.PROBES: _probes,
         Subject.METRICS: _metrics,
+        Subject.CLAIMS: _claims,
     }
     found = {each.value: makers[each]() for each in Subject if subject in {None, each}}
     print_data(
@@ -109,3 +111,9 @@ def _metrics() -> list[Entry]:
         for measurement, entry in MEASUREMENTS.items()
         for metric in entry.metrics
     ]
+
+
+def _claims() -> list[Entry]:
+    from pybench.harness.claims import CLAIMS  # noqa: PLC0415 - keeps the other verbs quick
+
+    return [{"name": claim.name, "text": claim.sentence} for claim in CLAIMS.values()]

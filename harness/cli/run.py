@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pybench.harness.claims import Judged, Verdict, judge
 from pybench.harness.cli import completers
 from pybench.harness.cli.output import Format, FormatOption, complain, console, note, print_data
 from pybench.harness.cli.record import StoreOption
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 REPORT: Final = "report.html"
 FAILED: Final = 1
+INCONCLUSIVE: Final = 4
 INTERRUPTED: Final = 130
 _ACCELERATIONS: Final = ("auto", "kvm", "tcg")
 
@@ -188,7 +190,8 @@ def _run(scenario: Scenario, command: str, destination: Destination, revision: M
                 tell_results(store, prepared.run.id, destination)
             raise
         tell_results(store, prepared.run.id, destination)
-    return _exit_code(outcome)
+        judged = judge(scenario.claims, store.samples(prepared.run.id)) if scenario.claims else ()
+    return _exit_code(outcome) or _claims_code(judged)
 
 
 def tell_results(store: Store | SpooledStore, run_id: str, destination: Destination) -> None:
@@ -242,6 +245,14 @@ def _exit_code(outcome: Outcome) -> int:
     if outcome.status == "failed":
         complain("ended at the first failure, as the scenario says; what was measured is kept")
     return FAILED if outcome.failed_targets or outcome.status == "failed" else 0
+
+
+def _claims_code(judged: Iterable[Judged]) -> int:
+    """1 where a claim is refuted, 4 where one could not be decided."""
+    verdicts = {each.verdict for each in judged}
+    if Verdict.REFUTED in verdicts:
+        return FAILED
+    return INCONCLUSIVE if Verdict.UNDECIDED in verdicts else 0
 
 
 def _with_machines(scenario: Scenario, libvirt_uri: str, accel: str) -> Scenario:

@@ -163,6 +163,10 @@ class WorkloadModel(LanguageModel):
     """Room on the host's disk, at /mnt; a virtual machine has it as a disk of this size."""
     readiness: ReadinessModel = ReadinessModel()
     resources: ResourcesModel = ResourcesModel()
+    measure: Annotated[list[str] | None, Field(min_length=1)] = None
+    """Those of the scenario's measurements that are taken of it; by default all."""
+    targets: Annotated[list[str] | None, Field(min_length=1)] = None
+    """Those of the scenario's targets that it runs on; by default all."""
 
 
 class StopModel(LanguageModel):
@@ -301,3 +305,7 @@ class ScenarioModel(ParametersModel):
     schedule: ScheduleModel = ScheduleModel()
     gate: Annotated[dict[str, GateModel], Field(max_length=1000)] = Field(default_factory=dict)
     """Metric → limits of the check for regressions."""
+    claims: Annotated[list[str], Field(max_length=1000), AfterValidator(_distinct)] = Field(
+        default_factory=list
+    )
+    """Common claims that are judged by what was measured; `pybench list` tells them."""

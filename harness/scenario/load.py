@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from pybench.harness.claims import CLAIMS
 from pybench.harness.errors import InputError
 from pybench.harness.fields import MOST_REPETITIONS
 from pybench.harness.measure import MEASUREMENTS
@@ -21,7 +22,6 @@ from pybench.harness.model import (
     TargetChoice,
     Workload,
     WorkloadFile,
-    combine,
     parameter_label,
 )
 from pybench.harness.plan import most_warmups
@@ -90,6 +90,7 @@ def load_scenario(path: Path, choices: Choices = Choices()) -> Scenario:
         schedule=schedule if choices.seed is None else replace(schedule, seed=choices.seed),
         question=model.question.strip(),
         gate=gate_limits(document, model),
+        claims=_claims(document, model),
         definition=definition,
     )
     if choices.quick:
@@ -120,14 +121,38 @@ def _combinations(
     if values:
         data = {**data, **{key: substituted(data.get(key), values) for key in ("workloads", "targets")}}
     model = validate(document, ScenarioModel, data)
-    workloads = [_workload(document, name, entry, folder) for name, entry in model.workloads.items()]
-    choices = []
-    for label, entry in model.targets.items():
-        choice, settings = _target(document, label, entry)
-        choices.append(choice)
-        for workload in workloads:
+    chosen = {label: _target(document, label, entry) for label, entry in model.targets.items()}
+    combinations: list[Combination] = []
+    for name, entry in model.workloads.items():
+        workload = _workload(document, name, entry, folder)
+        path: KeyPath = ("workloads", name)
+        taken = _listed(document, (*path, "measure"), entry.measure, model.measure, "measured")
+        labels = _listed(document, (*path, "targets"), entry.targets, model.targets, "among the targets")
+        for label in labels or chosen:
+            choice, settings = chosen[label]
             _check_features(document, workload, choice, settings)
-    return model, combine(workloads, choices, values)
+            combinations.append(Combination(workload, choice, values, taken))
+    return model, tuple(combinations)
+
+
+def _listed(
+    document: Document, path: KeyPath, names: list[str] | None, known: Mapping[str, object], what: str
+) -> tuple[str, ...] | None:
+    """Names of a workload that the scenario has; None where it names none."""
+    for index, name in enumerate(names or ()):
+        if name not in known:
+            problem = f"{name!r} is not {what} in this scenario{nearest(name, known)}"
+            raise document.error((*path, index), problem, hint=f"it has {', '.join(known)}")
+    return None if names is None else tuple(names)
+
+
+def _claims(document: Document, model: ScenarioModel) -> tuple[str, ...]:
+    """The claims that are to be judged, each known."""
+    for index, name in enumerate(model.claims):
+        if name not in CLAIMS:
+            problem = f"unknown claim {name!r}{nearest(name, CLAIMS)}"
+            raise document.error(("claims", index), problem, hint=f"known are {', '.join(CLAIMS)}")
+    return tuple(model.claims)
 
 
 def _workload(document: Document, name: str, entry: WorkloadModel, folder: Path) -> Workload:
