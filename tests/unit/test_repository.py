@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CODE_FOLDERS = ("harness", "runtime", "reports", "scenarios", "vm-images", "tests")
 LONGEST_MODULE = 600
+LARGEST_PICTURE = 200_000
+"""Bytes."""
 
 
 def source_files(*patterns: str, folders: tuple[str, ...] = CODE_FOLDERS) -> list[Path]:
@@ -72,6 +74,13 @@ def test_links_between_documents_lead_somewhere(document: Path) -> None:
     """A relative link in a document names a file of the tree."""
     links = re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_pictures_are_small() -> None:
+    """Whoever clones the project downloads them."""
+    pictures = [file for file in (ROOT / "docs").rglob("*") if file.suffix in {".png", ".webp", ".svg"}]
+    assert pictures
+    assert [file.name for file in pictures if file.stat().st_size > LARGEST_PICTURE] == []
 
 
 def test_changelog_has_a_place_for_the_next_release() -> None:
