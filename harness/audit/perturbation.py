@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground
 
 SLOT_SECONDS: Final = 0.012
-READINGS: Final = 180
+READINGS: Final = 160
 PACE_SECONDS: Final = 0.010
 FALSE_ALARM: Final = 1e-5
 """How probable it may be that any figure of a guest seems to follow the host's work by chance."""

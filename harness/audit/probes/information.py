@@ -240,11 +240,11 @@ PROBES: tuple[Probe, ...] = (
             "worth attacking, and prove that two share a machine."
         ),
         handling=(
-            "As above: memory, load, interrupts, pressure and the tables of files are the machine's. lxcfs "
+            "No namespace holds it: memory, load, interrupts and tables of files are the machine's. lxcfs "
             "shows others for a few. A guest's kernel counts its own."
         ),
         remediation=_USE_STRICT,
-        references=(_LEAKY_PROC, "https://www.usenix.org/conference/usenixsecurity16"),
+        references=(_LEAKY_PROC, PROC),
         expected=Expected.of("LLLI", strict="I", note=_COST),
         seconds=30.0,
         parameters=_pace,

@@ -362,7 +362,7 @@ def _groups() -> Sequence[Probe]:
             category="limits",
             severity="medium",
             rationale="Its counters tell what a neighbour does, second by second.",
-            handling="As for the own place: a cgroup namespace shows the own group and those beneath it.",
+            handling="A cgroup namespace shows the own group and those beneath it; ours always has one.",
             remediation=_OWN_NAMESPACE,
             references=(CGROUP_NAMESPACES,),
             expected=Expected.of("LIII", chroot="N", note=_IN_NAMESPACE),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pybench.harness.audit.canaries.process import ProcessCanary
 from pybench.harness.audit.guest.pid import FEWEST_FORKS
@@ -21,6 +21,9 @@ from pybench.harness.audit.observation import evidence
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground, Observation
+
+_KERNEL_THREAD: Final = "kthreadd"
+"""The host's process 2, unless the harness itself is in a container."""
 
 
 def _host_processes(observation: Observation) -> Verdict:
@@ -69,9 +72,13 @@ def _first_processes(observation: Observation) -> Verdict:
         return isolated("process 2 is a thread of the guest's own kernel")
     first = Path("/proc/1/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     found = []
-    if observation.text("second") == "kthreadd":
-        found.append("/proc/2/comm: kthreadd")
-    if observation.text("first_started") == first and observation.number("depth") <= 1:
+    if observation.text("second") == _KERNEL_THREAD:
+        found.append(f"/proc/2/comm: {_KERNEL_THREAD}")
+    # Only where the host shows no threads of the kernel: in a time namespace, a process 1 of its own may by
+    # chance have started as soon after its boot as the host's did.
+    second = Path("/proc/2/comm")
+    has_threads = second.exists() and second.read_text(encoding="utf-8").strip() == _KERNEL_THREAD
+    if not has_threads and observation.text("first_started") == first and observation.number("depth") <= 1:
         found.append(f"/proc/1/stat: started at tick {first}, as the host's")
     if found:
         return leak("it sees the host's first processes", *found)
