@@ -113,7 +113,7 @@ def test_a_plan_is_carried_out_and_stored(bench: Bench) -> None:
             "startup.phase.ready",
         ),
         *("memory.host.pss", "memory.host.rss", "memory.host.uss", "memory.host.mapped"),
-        *("teardown", "memory.host.cgroup"),
+        *("memory.kernel.tables", "memory.kernel.stacks", "memory.host.cgroup", "teardown"),
     }
     assert outcome == Outcome("done", 8, 0, ())
     assert bench.store.run("r").status == "done"
@@ -125,7 +125,7 @@ def test_samples_say_how_they_were_obtained(bench: Bench) -> None:
     bench.carry_out(scenario(fast={}))
     for sample in bench.store.samples("r"):
         assert sample.unit == ("B" if sample.metric.startswith("memory") else "s")
-        assert sample.channel in {"pretended", "smaps", "cgroup"}
+        assert sample.channel in {"pretended", "smaps", "cgroup", "status"}
         assert sample.resolution > 0
         assert sample.qualifiers == {"pretended": "yes", "image": "0" * 64}
 
@@ -309,7 +309,9 @@ def test_events_tell_what_happens_and_what_is_left(bench: Bench) -> None:
     assert [type(event) for event in steps] == [StepBegins, StepEnded] * 5
     begun = [event.remaining for event in steps if isinstance(event, StepBegins)]
     assert begun[0] is None
-    assert begun[1] == pytest.approx(4 * 0.1, rel=0.9)
+    # A busy host makes the first step longer, never shorter.
+    assert begun[1] is not None
+    assert 4 * 0.1 * 0.9 <= begun[1] < 4 * 30
     last = steps[-1]
     assert isinstance(last, StepEnded)
     assert (last.remaining, last.failure) == (0, "the pretended instance failed")
@@ -373,7 +375,7 @@ def test_each_step_has_its_conditions(bench: Bench) -> None:
     found = bench.store.conditions("r")
     assert [each.order for each in found] == [0, 1, 2, 3]
     for each in found:
-        assert each.values[conditions.LAUNCH_SECONDS] == pytest.approx(0.02, rel=0.9)
+        assert 0.02 <= each.values[conditions.LAUNCH_SECONDS] < 30
         assert each.values[conditions.STEP_SECONDS] >= each.values[conditions.LAUNCH_SECONDS]
         assert each.values[conditions.MEASURED_SECONDS] >= each.values[conditions.LAUNCH_SECONDS]
         assert each.values[conditions.HARNESS_CPU] >= 0
