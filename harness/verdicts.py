@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from pybench.harness.stats import CellKey, cell_key
-
 if TYPE_CHECKING:
     from pybench.harness.model import Sample
+    from pybench.harness.stats import CellKey
 
 PREFIX: Final = "isolation."
 UNIT: Final = "verdict"
@@ -55,6 +54,8 @@ def worsened(
 
 
 def _latest(samples: Iterable[Sample]) -> dict[CellKey, Sample]:
+    from pybench.harness.stats import cell_key  # noqa: PLC0415 - numpy is slow to import
+
     return {cell_key(sample): sample for sample in samples if is_verdict(cell_key(sample))}
 
 

@@ -177,3 +177,15 @@ def test_the_overview_is_printed_without_what_the_verbs_need(
     assert capsys.readouterr().out.splitlines() == lines
     for word in (*VERBS, "--quiet", "--verbose", "--version", "Example: pybench run"):
         assert any(word in line for line in lines), word
+
+
+def test_listing_imports_nothing_that_computes(tmp_path: Path) -> None:
+    """What can be listed is known without the libraries of the statistics, the record and the reports."""
+    program = (
+        "import sys; from pybench.harness.cli.main import run; run(['list', '--format', 'csv']); "
+        "print(*({'numpy', 'scipy', 'pandas', 'sqlalchemy', 'libvirt', 'rich'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == ""
