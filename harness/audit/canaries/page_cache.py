@@ -16,11 +16,11 @@ from pybench.harness.audit.canaries.base import Canary
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground
 
-FILES: Final = 48
+FILES: Final = 60
 _FOLDER: Final = "usr/share"
-_LEAST, _MOST = 512, 1 << 20
+_LEAST, _MOST = 160, 1 << 20
 """Bytes."""
-_INTERVAL: Final = 0.1
+_INTERVAL: Final = 0.05
 """Seconds between two looks after them: others may read the files, or empty the cache."""
 
 
