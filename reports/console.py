@@ -36,10 +36,10 @@ def summary(run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions
     found = findings(report)
     answers = [Text(each.text, "bold") for each in found if each.kind == "answer"]
     cautions = [Text(f"! {each.text}", "yellow") for each in found if each.kind == "caution"]
-    tables = [part for table in _tables(report) for part in (Text(), table)]
+    tables: list[RenderableType] = [part for table in _tables(report) for part in (Text(), table)]
     tables += [part for sweep in sweeps(swept) for part in (Text(), _sweep_table(sweep))]
     judged = judged_claims(run, samples)
-    claims = [Text(), claims_table(judged)] if judged else []
+    claims: list[RenderableType] = [Text(), claims_table(judged)] if judged else []
     return Group(*answers, *tables, *claims, *_validity(report), *cautions)
 
 

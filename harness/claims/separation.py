@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from pybench.harness.audit.model import Outcome
 from pybench.harness.claims.evidence import told
 from pybench.harness.claims.model import Claim, Finding, Verdict, judged_by, undecided
 from pybench.harness.verdicts import ERROR, LEAK
@@ -13,8 +14,8 @@ from pybench.harness.verdicts import ERROR, LEAK
 if TYPE_CHECKING:
     from pybench.harness.claims.evidence import Answer, Evidence
 
-ISOLATED: Final = "isolated"
-SHARED: Final = "shared by design"
+ISOLATED: Final = Outcome.ISOLATED.value
+SHARED: Final = Outcome.SHARED.value
 
 
 def is_isolated(evidence: Evidence, probes: tuple[str, ...]) -> Finding:

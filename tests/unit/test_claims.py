@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
+from pybench.harness.audit.model import Outcome
+from pybench.harness.audit.record import VALUES
 from pybench.harness.claims import CLAIMS, Verdict, declared, judge
 from pybench.harness.model import Sample
 
@@ -18,12 +20,12 @@ def samples(metric: str, target: str, values: Sequence[float], **more: str) -> l
     ]
 
 
-def answer(probe: str, target: str, outcome: str) -> Sample:
+def answer(probe: str, target: str, outcome: Outcome) -> Sample:
     """One verdict of the audit."""
-    value = {"isolated": 0.0, "shared by design": 1.0, "leak": 2.0, "not applicable": -1.0}.get(outcome)
+    value = VALUES.get(outcome)
     return Sample(
         "audit", target, f"isolation.{probe}", "verdict", value, 0, False, 0, "audit", 0.0,
-        qualifiers={"verdict": outcome}, status="ok" if value is not None else "failed", reason="seen\nmore",
+        qualifiers={"verdict": outcome}, status="failed" if value is None else "ok", reason="seen\nmuch",
     )  # fmt: skip
 
 
@@ -71,15 +73,15 @@ def test_a_kernel_is_the_reason_if_most_time_goes_there(kernel: float, expected:
 @pytest.mark.parametrize(
     ("outcomes", "expected"),
     [
-        (("isolated", "isolated"), Verdict.CONFIRMED),
-        (("isolated", "not applicable"), Verdict.LIMITED),
-        (("isolated", "leak"), Verdict.REFUTED),
-        (("error", "leak"), Verdict.REFUTED),
-        (("isolated", "error"), Verdict.UNDECIDED),
-        (("isolated",), Verdict.UNDECIDED),
+        ((Outcome.ISOLATED, Outcome.ISOLATED), Verdict.CONFIRMED),
+        ((Outcome.ISOLATED, Outcome.NOT_APPLICABLE), Verdict.LIMITED),
+        ((Outcome.ISOLATED, Outcome.LEAK), Verdict.REFUTED),
+        ((Outcome.ERROR, Outcome.LEAK), Verdict.REFUTED),
+        ((Outcome.ISOLATED, Outcome.ERROR), Verdict.UNDECIDED),
+        ((Outcome.ISOLATED,), Verdict.UNDECIDED),
     ],
 )
-def test_a_claim_of_separation_needs_every_probe(outcomes: tuple[str, ...], expected: Verdict) -> None:
+def test_a_claim_of_separation_needs_every_probe(outcomes: tuple[Outcome, ...], expected: Verdict) -> None:
     """One leak refutes it; an error or a probe that was not tried decides nothing."""
     probes = ("U2", "U7")[: len(outcomes)]
     found = [answer(probe, "container", outcome) for probe, outcome in zip(probes, outcomes, strict=True)]
@@ -88,23 +90,25 @@ def test_a_claim_of_separation_needs_every_probe(outcomes: tuple[str, ...], expe
 
 def test_what_is_privileged_on_purpose_proves_nothing() -> None:
     """Leaks of the profile `privileged` and of the bare process do not count against containers."""
-    found = [answer(probe, "container", "isolated") for probe in ("U2", "U7")]
-    found += [answer(probe, "container-privileged", "leak") for probe in ("U2", "U7")]
-    found += [answer(probe, "process", "leak") for probe in ("U2", "U7")]
+    found = [answer(probe, "container", Outcome.ISOLATED) for probe in ("U2", "U7")]
+    found += [answer(probe, "container-privileged", Outcome.LEAK) for probe in ("U2", "U7")]
+    found += [answer(probe, "process", Outcome.LEAK) for probe in ("U2", "U7")]
     assert verdict("own-users", found) is Verdict.CONFIRMED
-    assert verdict("own-users", [*found, answer("U2", "container-strict", "leak")]) is Verdict.REFUTED
+    assert verdict("own-users", [*found, answer("U2", "container-strict", Outcome.LEAK)]) is Verdict.REFUTED
 
 
 @pytest.mark.parametrize(
     ("container", "machine", "expected"),
     [
-        ("shared by design", "isolated", Verdict.CONFIRMED),
-        ("isolated", "isolated", Verdict.REFUTED),
-        ("shared by design", "leak", Verdict.REFUTED),
-        ("shared by design", "error", Verdict.UNDECIDED),
+        (Outcome.SHARED, Outcome.ISOLATED, Verdict.CONFIRMED),
+        (Outcome.ISOLATED, Outcome.ISOLATED, Verdict.REFUTED),
+        (Outcome.SHARED, Outcome.LEAK, Verdict.REFUTED),
+        (Outcome.SHARED, Outcome.ERROR, Verdict.UNDECIDED),
     ],
 )
-def test_kernels_are_shared_by_containers_alone(container: str, machine: str, expected: Verdict) -> None:
+def test_kernels_are_shared_by_containers_alone(
+    container: Outcome, machine: Outcome, expected: Verdict
+) -> None:
     """Both halves of the claim have to hold."""
     assert (
         verdict("same-kernel", [answer("K1", "container", container), answer("K1", "vm", machine)])
