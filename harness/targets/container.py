@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from pybench.harness.errors import InstanceError
 from pybench.harness.model import Mark, Readiness, Workload
@@ -19,7 +21,7 @@ from pybench.harness.targets.base import (
 from pybench.harness.targets.commands import check_command, copy_by_shell
 from pybench.harness.targets.contents import find_places, find_user
 from pybench.harness.targets.readiness import spawn_readiness
-from pybench.runtime.container.cgroup.base import Limits
+from pybench.runtime.container.cgroup.base import Controller, Limits
 from pybench.runtime.container.cgroup.detect import detect
 from pybench.runtime.container.cgroup.readings import KernelMemory
 from pybench.runtime.container.container import Container, Request
@@ -39,9 +41,13 @@ POOL_SIZE = 2
 class ContainerInstance:
     """A running container, in the words of the target protocol."""
 
-    def __init__(self, container: Container, qualifiers: Mapping[str, str], disk: str = "") -> None:
+    def __init__(
+        self, container: Container, qualifiers: Mapping[str, str], disk: str, on_end: Callable[[], None]
+    ) -> None:
         self._container = container
         self.disk = disk
+        self._on_end = on_end
+        self._is_over = False
         self._answer: Mark | None = None
         self.qualifiers = qualifiers
 
@@ -137,21 +143,29 @@ class ContainerInstance:
         try:
             await_answer(readiness, self.address, marks, timeout, lambda: self._container.wait(0))
         except InstanceError as error:
-            self._container.stop(0)
+            self.stop(0)
             raise InstanceError(error.message, error.hint, log=self.output) from error
         self._answer = marks[-1]
 
     def stop(self, timeout: float) -> None:
-        """End it and verify that nothing is left.
+        """End it and verify that nothing is left; idempotent.
 
         Raises:
             LeftoverError: something survived.
         """
         self._container.stop(timeout)
+        if not self._is_over:
+            # Whoever has its ids next finds nobody there.
+            self._is_over = True
+            self._on_end()
 
 
 class ContainerTarget:
-    """One sandbox at a time, prepared for one workload."""
+    """Sandboxes prepared for one workload, as many as there are containers alive at once.
+
+    Containers of one sandbox would have the same ids, so each container has a sandbox of its own, which the
+    next one takes over when it has ended.
+    """
 
     def __init__(self, settings: ContainerSettings, context: TargetContext) -> None:
         self._settings = settings
@@ -161,7 +175,10 @@ class ContainerTarget:
         self._resources = contextlib.ExitStack()
         self._spawner: Spawner | None = None
         self._sandbox_resources = contextlib.ExitStack()
-        self._sandbox: Sandbox | None = None
+        self._spec: SandboxSpec | None = None
+        self._controller: Controller | None = None
+        self._free: list[Sandbox] = []
+        self._opening = threading.Lock()
         self._pool: NetworkPool | None = None
         self._asked: Readiness | None = None
 
@@ -179,7 +196,7 @@ class ContainerTarget:
         self._asked = workload.readiness if workload.readiness.level in ASKED_LEVELS else None
         asked = workload.resources
         user = find_user(workload, image)
-        spec = SandboxSpec(
+        self._spec = SandboxSpec(
             rootfs=image.rootfs,
             command=workload.command,
             environment=workload.environment,
@@ -193,7 +210,19 @@ class ContainerTarget:
             volumes=self._volumes(workload),
             user=User(uid=user.uid, gid=user.gid, additional_gids=user.groups) if user else ROOT_USER,
         )
-        self._sandbox = self._sandbox_resources.enter_context(Sandbox(self._spawner, detect(), spec))
+        self._controller = detect()
+        self._free = [self._open_sandbox()]
+
+    def _open_sandbox(self) -> Sandbox:
+        """Another one, prepared.
+
+        Raises:
+            HostError: this host cannot run containers, or has no ids left.
+        """
+        if self._spawner is None or self._spec is None or self._controller is None:
+            raise RuntimeError("launch before prepare")
+        with self._opening:
+            return self._sandbox_resources.enter_context(Sandbox(self._spawner, self._controller, self._spec))
 
     def _volumes(self, workload: Workload) -> tuple[Volume, ...]:
         """Its room on the host's disk, which all of its containers share."""
@@ -217,17 +246,26 @@ class ContainerTarget:
         Raises:
             InstanceError: it failed or was not ready in time.
         """
-        if self._sandbox is None:
-            raise RuntimeError("launch before prepare")
+        since = time.monotonic_ns()
+        try:
+            sandbox = self._free.pop()
+        except IndexError:
+            sandbox = self._open_sandbox()
+        try:
+            container = sandbox.start(timeout, since)
+        except InstanceError:
+            self._free.append(sandbox)
+            raise
         disk = DISK_PLACE if self._has_disk else ""
-        instance = ContainerInstance(self._sandbox.start(timeout), self._sandbox.qualifiers, disk)
+        instance = ContainerInstance(container, sandbox.qualifiers, disk, lambda: self._free.append(sandbox))
         if self._asked is not None:
             instance.await_answer(self._asked, timeout)
         return instance
 
     def cleanup(self) -> None:
         """Release the sandbox and end the spawning thread."""
-        self._sandbox = self._spawner = self._pool = None
+        self._spec = self._spawner = self._pool = None
+        self._free = []
         try:
             self._sandbox_resources.close()
         finally:

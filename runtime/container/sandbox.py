@@ -249,17 +249,21 @@ class Sandbox:
             said["rootless"] = "yes"
         return said
 
-    def start(self, timeout: float) -> Container:
+    def start(self, timeout: float, since: int | None = None) -> Container:
         """Start one container and return when it is ready.
+
+        Args:
+            timeout: seconds.
+            since: when work for this container alone began, in ns of CLOCK_MONOTONIC; by default now.
 
         Raises:
             InstanceError: it failed or was not ready in time; nothing is left of it.
             HostError: its control group could not be made.
         """
-        return self._spawner.call(lambda: self._start(timeout))
+        return self._spawner.call(lambda: self._start(timeout, since))
 
-    def _start(self, timeout: float) -> Container:
-        preparing = Mark("preparing", time.monotonic_ns(), "call", CLOCK_RESOLUTION)
+    def _start(self, timeout: float, since: int | None) -> Container:
+        preparing = Mark("preparing", since or time.monotonic_ns(), "call", CLOCK_RESOLUTION)
         with contextlib.ExitStack() as stack:
             made = self._make_for_one(stack)
             with made.entered():
