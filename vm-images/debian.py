@@ -160,6 +160,8 @@ def _explained(error: commands.CommandError) -> HostError:
     lines += [line.removeprefix("E: ") for line in output.splitlines() if line.startswith("E: ")]
     reason = commands.printable(lines[0].strip()) if lines else error.message
     hint = error.hint or "check the network and the package lists: apt-get update"
+    if "does not have a Release file" in output:
+        hint = "name a suite that it has, or add where it is to /etc/apt/sources.list, then apt-get update"
     if "subuid" in output or "newuidmap" in output:
         hint = "apt-get install uidmap; a range for you in /etc/subuid and /etc/subgid; or build as root"
     return HostError(f"{_TOOL} cannot install the root filesystem: {reason}", hint)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 from report_runs import make_run, make_samples
+from waiting import wait_until
 
 from pybench.reports.html import write_report
 
@@ -76,7 +77,7 @@ def test_nothing_jumps(browser: Browser, report: str, width: int) -> None:
     page.goto(report)
     page.wait_for_selector("html[data-drawn][data-unpacked]")
     page.mouse.wheel(0, 3000)
-    page.wait_for_function("window.scrollY > 1000")
+    wait_until(page, "window.scrollY > 1000")
     assert sum(page.evaluate("window.shifts")) < MOST_SHIFT
     context.close()
 

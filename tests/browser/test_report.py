@@ -16,6 +16,7 @@ from axe_playwright_python.sync_playwright import Axe
 from gate_runs import BASE, night_run, night_samples
 from load_runs import load_samples
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
+from waiting import wait_until
 
 from pybench.harness.gate import GateSettings, Measured, gate
 from pybench.harness.standing import Standing
@@ -333,10 +334,10 @@ def test_links_lead_to_a_cell_and_to_its_samples(open_report: Open) -> None:
     link = page.get_by_role("link", name="Permanent link to vm, Start until ready")
     link.focus()
     page.keyboard.press("Enter")
-    assert page.url.endswith("#startup.ready-hello-vm")
+    page.wait_for_url("**#startup.ready-hello-vm")
     assert page.locator("tr:target").get_attribute("id") == "startup.ready-hello-vm"
     page.get_by_role("link", name="12 samples of vm, Teardown").click()
-    page.wait_for_function("document.querySelector('#samples-status').textContent.includes('of 12 found')")
+    wait_until(page, "document.querySelector('#samples-status').textContent.includes('of 12 found')")
     assert set(column(page, 3)) == {"vm"}
     assert set(column(page, 4)) == {"teardown"}
 

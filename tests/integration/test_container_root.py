@@ -168,7 +168,8 @@ def test_every_mount_is_sealed_and_private(
 NULL_COVERED = frozenset(
     f"/proc/{name}"
     for name in ("interrupts", "kcore", "keys", "timer_list", "key-users", "kallsyms", "kmsg", "cmdline",
-                 "modules", "config.gz", "bootconfig", "sched_debug", "latency_stats", "timer_stats")
+                 "modules", "config.gz", "bootconfig", "sched_debug", "latency_stats", "timer_stats",
+                 "sys/kernel/random/boot_id")
 )  # fmt: skip
 """Masked by the null device, which has to be one."""
 

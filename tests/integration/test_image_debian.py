@@ -124,11 +124,11 @@ def test_a_package_that_nobody_offers_is_told_before_anything_is_installed(
 
 
 def test_a_suite_that_apt_does_not_know_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Packages come from the sources of this machine's apt alone."""
+    """A suite that neither apt's sources nor the archive of the machine's own suite have."""
     use_empty_cache(tmp_path / "cache", monkeypatch)
     text = f"description: x\nbase: debian\ndebian: {{suite: potato}}\n{KERNEL}"
     add_recipe(tmp_path / "recipes", "old", text, monkeypatch)
-    with pytest.raises(HostError, match="do not offer the suite potato") as caught:
+    with pytest.raises(HostError, match="potato Release' does not have a Release file") as caught:
         vm_images.build("old", progress=ignore)
     assert "sources.list" in caught.value.hint
 
