@@ -1,6 +1,7 @@
 """A/A on this host: the same target under two names, again and again; what differs then is the bench itself.
 
-Takes some minutes, on a quiet machine. The numbers are printed with `-s`.
+Takes about a minute, on a quiet machine. The numbers are printed with `-s`. A container's start is long enough for
+the rule of 1 % on a shared machine; a bare process's often is not.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ name: same-twice
 workloads:
   ready: {image: minimal, command: [/bin/workload, ready], readiness: {text: ready}}
 targets:
-  one: {kind: process, repetitions: 30}
-  other: {kind: process, repetitions: 30}
+  one: {kind: container, repetitions: 30}
+  other: {kind: container, repetitions: 30}
 measure: [startup, teardown]
 schedule: {warmups: 2, warmups_at_most: 8}
 """
