@@ -1,6 +1,6 @@
-"""A/A on this host: the same target under two names, again and again; what differs then is the bench itself.
+"""A/A on this host: the same target under two names, again and again; what differs is the bench itself.
 
-Takes about a minute, on a quiet machine. The numbers are printed with `-s`. A container's start is long enough for
+Takes a minute, on a quiet machine. The numbers are printed with `-s`. A container's start is long enough for
 the rule of 1 % on a shared machine; a bare process's often is not.
 """
 

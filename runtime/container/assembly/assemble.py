@@ -33,6 +33,7 @@ from pybench.runtime.container.steps import (
     SetMountAttributes,
     Step,
     WaitForMaps,
+    WorkingDirectory,
     WriteFile,
     enter_root,
 )
@@ -246,6 +247,8 @@ def process_steps(
         grantable=surroundings.grantable,
     )
     return (
+        # It takes a descriptor, so it comes before the limit on these.
+        WorkingDirectory(process.cwd, make=True),
         *((NewSessionKeyring(),) if surroundings.keyring else ()),
         *attribute_steps(process, personality),
         *rights,

@@ -24,7 +24,6 @@ from pybench.runtime.container.steps import (
     NoNewPrivileges,
     ResourceLimit,
     Step,
-    WorkingDirectory,
 )
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -91,7 +90,7 @@ def right_steps(
         sets = CapabilitySets(*(bits & grantable for bits in dataclasses.astuple(sets)))
     user = process.user
     filter_ = (Filter(compile_filter(policy), filter_flags(policy)),) if policy else ()
-    now: list[Step] = [WorkingDirectory(process.cwd, make=True), BoundingSet(sets.bounding)]
+    now: list[Step] = [BoundingSet(sets.bounding)]
     if not process.no_new_privileges:
         now += filter_
     if user.uid:
