@@ -341,14 +341,21 @@ class VirtualMachine(GuestCommands):
             self._progress.hear(text, at)
         self._progress.print(received.printed, received.at)
         if self._wake in received.woken:
-            os.eventfd_read(self._wake)
-            if self._creation.domain is not None:
-                self._progress.create(self._creation.returned_at)
-                self._renew()
+            self._hear_of_creation()
         if self._pidfd in received.woken:
             self._ended_at = received.at
             self._channels.forget(self._pidfd)
         self._pin()
+
+    def _hear_of_creation(self) -> None:
+        try:
+            os.eventfd_read(self._wake)
+        except BlockingIOError:
+            # The thread of a command and the one that stops the machine were both woken; the other has read.
+            return
+        if self._creation.domain is not None:
+            self._progress.create(self._creation.returned_at)
+            self._renew()
 
     def _renew(self) -> None:
         """The first word to a restored guest; before its state is in place QEMU would lose it."""
