@@ -53,11 +53,17 @@ def thinned(samples: Sequence[Sample], most: int = MOST) -> Thinned:
 
 
 def order_statistics(ordered_count: int, places: int, tail: int) -> npt.NDArray[np.int64]:
-    """Which of so many ordered values to keep: `tail` at either end whole, and evenly spaced ones between."""
+    """Which of so many ordered values to keep: `tail` at either end whole, and evenly spaced ones between.
+
+    What lies between is cut into equal parts, of which each is spoken for by its middle, so that a single one
+    stands at the median and not beside a tail.
+    """
     if ordered_count <= places:
         return np.arange(ordered_count)
-    middle = np.linspace(tail, ordered_count - tail - 1, max(0, places - 2 * tail)).astype(np.int64)
-    return np.concatenate([np.arange(tail), middle, np.arange(ordered_count - tail, ordered_count)])
+    parts = max(0, places - 2 * tail)
+    middle = tail + (np.arange(parts) + 0.5) * (ordered_count - 2 * tail) / max(1, parts)
+    ends = np.arange(tail), np.arange(ordered_count - tail, ordered_count)
+    return np.concatenate([ends[0], middle.astype(np.int64), ends[1]])
 
 
 def _chosen(
