@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pybench.harness.model import Run, Sample
     from pybench.harness.store import Store
 
+USUAL_BASELINE: Final = "main"
 WINDOW: Final = 60
 """Runs that the check of the level looks back over."""
 
@@ -51,6 +52,28 @@ def baseline_run(record: Store, name: str, candidate: Run) -> Run:
     return found
 
 
+def awaited(record: Store, name: str, candidate: Run) -> str:
+    """Why a candidate has no baseline yet though nobody made a mistake; empty where there should be one.
+
+    Nothing is to be compared with the first run of a scenario, nor where the branch that is the baseline has
+    no run of it yet. A branch is known by its runs; `main` is one that everybody may wait for.
+    """
+    wanted = RunFilter(scenario=candidate.scenario, until=candidate.started)
+    earlier = [run for run in record.runs(wanted) if run.status == "done" and run.id != candidate.id]
+    if not earlier:
+        return "the first run of this scenario: there is nothing to compare it with"
+    if name in record.tags.current() or any(branch_of(run) == name for run in earlier):
+        return ""
+    if name == USUAL_BASELINE or record.runs(RunFilter(branch=name, newest=1)):
+        return f"no run of this scenario on the branch {name} yet: there is nothing to compare it with"
+    return ""
+
+
+def branch_of(run: Run) -> str:
+    """The branch that a run is of; empty where it is of none."""
+    return run.environment.fields.get(BRANCH, "")
+
+
 def older_baseline(
     record: Store, name: str, baseline: Run, candidate: Run, allowed: Collection[str]
 ) -> Run | None:
@@ -61,7 +84,7 @@ def older_baseline(
     earlier = record.tags.earlier(name)
     wanted = RunFilter(scenario=candidate.scenario, until=baseline.started)
     for run in record.runs(wanted):
-        of_branch = not earlier and run.environment.fields.get(BRANCH) == name
+        of_branch = not earlier and branch_of(run) == name
         if (
             (run.id in earlier or of_branch)
             and run.status == "done"
@@ -71,17 +94,23 @@ def older_baseline(
     return None
 
 
-def series(
+def series(  # noqa: PLR0917 - what each of them is stands in its type
     record: Store,
     candidate: Run,
     samples: Sequence[Sample],
     metrics: Collection[str],
     allowed: Collection[str],
+    branch: str | None = None,
 ) -> Series:
-    """The medians of the runs before a candidate, on its branch and host, with its own as the last."""
-    fields = candidate.environment.fields
+    """The medians of the runs before a candidate, on a branch and on its host, with its own as the last.
+
+    Without a branch it is the candidate's.
+    """
     wanted = RunFilter(
-        scenario=candidate.scenario, branch=fields.get(BRANCH, ""), until=candidate.started, newest=WINDOW
+        scenario=candidate.scenario,
+        branch=branch_of(candidate) if branch is None else branch,
+        until=candidate.started,
+        newest=WINDOW,
     )
     before = [
         run.id

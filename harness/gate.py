@@ -14,15 +14,19 @@ from pybench.harness.comparison.limits import Limits
 from pybench.harness.comparison.runs import Judged, judge, worse_direction
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
-from pybench.harness.verdicts import is_verdict, worsened
+from pybench.harness.verdicts import INDEX, Accepted, is_verdict, worsened
 
 Outcome = Literal["pass", "regression", "inconclusive"]
 Kind = Literal["regression", "maximum", "drift", "failures", "change point", "leak", "missing", "unsupported"]
 FAILING: Final[frozenset[Kind]] = frozenset(
     {"regression", "maximum", "drift", "failures", "change point", "leak"}
 )
-RATE: Final = 0.01
-"""The false discovery rate, and so the probability that a night without any change raises an alarm."""
+RATE: Final = 0.02
+"""The false discovery rate of two-sided tests.
+
+Where nothing changed it bounds the probability of any discovery, half of which would be for the better: one
+night in a hundred raises an alarm, before the limits.
+"""
 RECENT: Final = 7
 """Runs for which a change point that no single night showed keeps failing the gate."""
 
@@ -33,13 +37,18 @@ class GateSettings:
 
     limits: Limits = field(default_factory=Limits)
     metrics: tuple[str, ...] = ()
-    """Patterns as in a shell; without any, everything but phases, which are parts of what is gated."""
+    """Patterns as in a shell; without any, everything but phases and the leak index.
+
+    These are made of what is gated.
+    """
     rate: float = RATE
+    accepted: tuple[Accepted, ...] = ()
+    """Leaks that do not fail the gate."""
 
     def gates(self, metric: str) -> bool:
         """Whether cells of this metric can fail the gate."""
         if not self.metrics:
-            return not metric.startswith(PREFIX)
+            return not metric.startswith(PREFIX) and metric != INDEX
         return any(fnmatchcase(metric, pattern) for pattern in self.metrics)
 
 
@@ -69,6 +78,8 @@ class GateResult:
     """Every gated cell, against the older baseline."""
     attributions: tuple[Attribution, ...]
     """Of the starts that regressed."""
+    waived: tuple[Finding, ...] = ()
+    """New leaks that are accepted."""
 
     @property
     def blind(self) -> tuple[Judged, ...]:
@@ -102,7 +113,7 @@ def gate(
     together too large. More failed launches than the baseline's, supported, are a regression whatever the
     times say. A change for the worse that exceeds the limit without support is told as unsupported, and the
     gate is inconclusive if there is nothing worse; more samples would settle it. Of an audit, a leak that the
-    baseline did not have is a regression; verdicts are compared as they are.
+    baseline did not have is a regression unless it is accepted; verdicts are compared as they are.
     """
     changes = _changes(baseline, candidate, settings)
     old = _changes(older, candidate, settings) if older else []
@@ -118,16 +129,30 @@ def gate(
         ]
         known |= {found.cell for found in findings if found.kind == "drift"}
     findings += _level_changes(series or {}, known, settings)
-    findings += [
-        Finding("leak" if each.is_leak else "missing", each.cell, baseline.run, said=each.reason)
-        for each in worsened(baseline.samples, candidate.samples, settings.gates)
-    ]
+    verdicts, waived = _verdicts(baseline, candidate, settings)
+    findings += verdicts
     guilty = {start_of(found.cell) for found in findings if found.kind in {"regression", "drift"}}
     parts = attributions(
         [sample for sample in baseline.samples if start_of(cell_key(sample)) in guilty],
         [sample for sample in candidate.samples if start_of(cell_key(sample)) in guilty],
     )
-    return GateResult(_outcome(findings), tuple(findings), now, drift, tuple(parts))
+    return GateResult(_outcome(findings), tuple(findings), now, drift, tuple(parts), tuple(waived))
+
+
+def _verdicts(
+    baseline: Measured, candidate: Measured, settings: GateSettings
+) -> tuple[list[Finding], list[Finding]]:
+    """What the audit found anew, and what of it is accepted."""
+    accepted = {(each.metric, each.target): each.said for each in settings.accepted}
+    findings, waived = [], []
+    for each in worsened(baseline.samples, candidate.samples, settings.gates):
+        kind: Kind = "leak" if each.is_leak else "missing"
+        said = accepted.get((each.cell[2], each.cell[1])) if each.is_leak else None
+        if said is None:
+            findings.append(Finding(kind, each.cell, baseline.run, said=each.reason))
+        else:
+            waived.append(Finding(kind, each.cell, baseline.run, said=f"{each.reason} ({said})"))
+    return findings, waived
 
 
 def _changes(baseline: Measured, candidate: Measured, settings: GateSettings) -> list[Change]:

@@ -6,12 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pybench.harness.baselines import older_baseline, refused, series
+from pybench.harness.baselines import branch_of, older_baseline, refused, series
 from pybench.harness.comparability import mismatched_qualifiers
 from pybench.harness.comparison.nights import widened
 from pybench.harness.environment import Mismatch, mismatches
-from pybench.harness.gate import GateResult, GateSettings, Measured, Outcome, gate
+from pybench.harness.gate import GateResult, GateSettings, Measured, Outcome, Series, gate
 from pybench.harness.gathering import LOOKS, Gathering, pooled
+from pybench.harness.stats import cell_key
+from pybench.harness.verdicts import is_verdict
 
 if TYPE_CHECKING:
     from pybench.harness.model import Run, Sample
@@ -70,9 +72,7 @@ def hold_against(
     old = older_baseline(record, name, before, run, allowed) if record else None
     older = Measured(old.id, record.samples(old.id)) if record and old else None
     metrics = {sample.metric for sample in samples if settings.gates(sample.metric)}
-    if record:
-        nights = series(record, run, samples, metrics, allowed)
-        settings = replace(settings, limits=widened(settings.limits, nights))
+    settings = learnt(settings, record, baseline, candidate, allowed)
     while True:
         level = series(record, run, samples, metrics, allowed) if record else {}
         measured = Measured(run.id, samples)
@@ -81,6 +81,28 @@ def hold_against(
         if further is None:
             return Judgement(run.id, before.id, (), result, tuple(gathering.runs if gathering else ()))
         samples = pooled(samples, further)
+
+
+def learnt(
+    settings: GateSettings,
+    record: Store | None,
+    baseline: tuple[Run, Sequence[Sample]],
+    candidate: tuple[Run, Sequence[Sample]],
+    allowed: Collection[str] = (),
+) -> GateSettings:
+    """The settings with usual limits that know what nights differ by.
+
+    The nights are those of the candidate's branch or of the baseline's, whichever has more.
+    """
+    (before, of_baseline), (run, samples) = baseline, candidate
+    gated = {cell for cell in map(cell_key, of_baseline) if settings.gates(cell[2]) and not is_verdict(cell)}
+    metrics = {cell[2] for cell in gated}
+    nights: Series = {}
+    if record is not None:
+        branches = dict.fromkeys(branch_of(each) for each in (run, before))
+        known = [series(record, run, samples, metrics, allowed, branch=each) for each in branches]
+        nights = max(known, key=lambda found: sum(map(len, found.values())))
+    return replace(settings, limits=widened(settings.limits, nights, gated))
 
 
 def more_would_tell(result: GateResult) -> bool:

@@ -11,13 +11,14 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field
 
 from pybench import scenarios
-from pybench.harness.baselines import baseline_run
+from pybench.harness.baselines import USUAL_BASELINE, awaited, baseline_run
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.errors import InputError, PybenchError
 from pybench.harness.execution import host_for_itself, open_recorder, prepare
@@ -33,12 +34,13 @@ from pybench.harness.scenario import Choices, load_scenario
 from pybench.harness.scenario.document import parse_document, read_text
 from pybench.harness.scenario.language import LanguageModel
 from pybench.harness.scenario.validate import validate
-from pybench.harness.store import RunFilter, Store
+from pybench.harness.store import Store
 
 if TYPE_CHECKING:
     from pybench.harness.execution import Tell
     from pybench.harness.model import Run, Sample, Scenario
     from pybench.harness.progress import Listener
+    from pybench.harness.verdicts import Accepted
 
 PASS, REGRESSION, BAD_INPUT, NO_HOST, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 WORST_LAST: Final = (PASS, INCONCLUSIVE, NO_HOST, BAD_INPUT, REGRESSION, INTERRUPTED)
@@ -50,7 +52,7 @@ FileName = Annotated[str, Field(min_length=1, max_length=4096)]
 class GateOptions(LanguageModel):
     """How runs are held against their baselines; as the options of `pybench gate`."""
 
-    baseline: Annotated[str, Field(min_length=1, max_length=255)] = "main"
+    baseline: Annotated[str, Field(min_length=1, max_length=255)] = USUAL_BASELINE
     """A tag, a branch or a run."""
     limits: FileName | None = None
     """A file of limits; otherwise those of the scenario, or the usual ones."""
@@ -60,6 +62,8 @@ class GateOptions(LanguageModel):
     """Measure more, for so long, while it cannot be told."""
     allow_mismatch: Annotated[list[str], Field(max_length=100)] = Field(default_factory=list)
     """Fields in which environments may differ."""
+    waivers: FileName | None = None
+    """Leaks that are accepted; otherwise those of `audit-waivers.yaml` beside the night's file, if any."""
 
 
 class EntryModel(LanguageModel):
@@ -203,6 +207,7 @@ class Carrier:
     def _measured(self, entry: Entry) -> Result:
         scenario, results = entry.scenario, self._night.results
         check_host(scenario)
+        accepted = self._accepted(entry)
         with (
             host_for_itself(scenario, wait=True, tell=self._tell),
             open_recorder(self._place, results, self._tell) as recorder,
@@ -216,19 +221,38 @@ class Carrier:
             samples = record.samples(run.id)
             if status == "interrupted":
                 return Result(scenario.name, INTERRUPTED, run, samples, said="interrupted")
-            return self._judged(entry, record, run, samples)
+            return self._judged(entry, record, (run, samples), accepted)
 
-    def _judged(self, entry: Entry, record: Store, run: Run, samples: Sequence[Sample]) -> Result:
+    def _accepted(self, entry: Entry) -> tuple[Accepted, ...]:
+        """Leaks that a scenario with verdicts may have.
+
+        Raises:
+            InputError: the file of waivers makes no sense, or one of them has expired.
+        """
+        named, folder = entry.options.waivers, self._night.folder
+        if not any(each.name == "isolation" for each in entry.scenario.measurements):
+            return ()
+        from pybench.harness.audit.waivers import usual_waivers  # noqa: PLC0415 - only for audits
+
+        waivers = usual_waivers(folder, folder / named if named else None, datetime.now(UTC).date())
+        return tuple(each.accepted for each in waivers)
+
+    def _judged(
+        self,
+        entry: Entry,
+        record: Store,
+        measured: tuple[Run, Sequence[Sample]],
+        accepted: tuple[Accepted, ...],
+    ) -> Result:
+        run, samples = measured
         options, name = entry.options, entry.scenario.name
-        earlier = record.runs(RunFilter(scenario=name, until=run.started))
-        if not any(each.status == "done" and each.id != run.id for each in earlier):
-            said = "the first run of this scenario: there is nothing to compare it with"
+        if said := awaited(record, options.baseline, run):
             return Result(name, PASS, run, samples, said=said)
         baseline = baseline_run(record, options.baseline, run)
         judgement = hold_against(
             (baseline, record.samples(baseline.id)),
             (run, samples),
-            GateSettings(limits=entry.limits, metrics=tuple(options.metrics)),
+            GateSettings(limits=entry.limits, metrics=tuple(options.metrics), accepted=accepted),
             allowed=options.allow_mismatch,
             record=record,
             name=options.baseline,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pybench.harness.baselines import baseline_run, series
+from pybench.harness.baselines import USUAL_BASELINE, baseline_run, series
 from pybench.harness.comparability import mismatched_qualifiers
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.environment import mismatches
 from pybench.harness.errors import PybenchError
 from pybench.harness.gate import GateSettings, Measured, gate
+from pybench.harness.gating import learnt
 from pybench.harness.limits import scenario_limits
 from pybench.harness.standing import Standing
 from pybench.harness.store import RunFilter
@@ -18,8 +19,6 @@ from pybench.harness.store import RunFilter
 if TYPE_CHECKING:
     from pybench.harness.model import Run, Sample
     from pybench.harness.store import Store
-
-USUAL_BASELINE = "main"
 
 
 def standing(record: Store, candidate: Run, samples: Sequence[Sample], baseline: str = "") -> Standing:
@@ -50,6 +49,7 @@ def standing(record: Store, candidate: Run, samples: Sequence[Sample], baseline:
     ]
     if differences:
         return Standing(before, tuple(each.field for each in differences), None, level, started)
+    settings = learnt(settings, record, (before, earlier), (candidate, samples))
     result = gate(Measured(before.id, earlier), Measured(candidate.id, samples), settings, series=level)
     return Standing(before, (), result, level, started)
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "isolation."
 UNIT: Final = "verdict"
+INDEX: Final = "isolation.leak-index"
+"""Sums the verdicts up."""
 VERDICT: Final = "verdict"
 """The qualifier that tells a verdict in words."""
 LEAK: Final = "leak"
@@ -32,9 +34,24 @@ class Worsened:
     """The verdict's own, in one line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A leak that may be there for a while."""
+
+    metric: str
+    target: str
+    said: str
+    """Until when and why."""
+
+
 def is_verdict(cell: CellKey) -> bool:
     """Whether a cell holds verdicts of the audit rather than measurements."""
     return cell[2].startswith(PREFIX) and cell[3] == UNIT
+
+
+def has_verdicts(samples: Iterable[Sample]) -> bool:
+    """Whether any of them is a verdict of the audit."""
+    return any(sample.metric.startswith(PREFIX) and sample.unit == UNIT for sample in samples)
 
 
 def worsened(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
@@ -12,12 +12,15 @@ from pybench.harness.audit.catalogue import find
 from pybench.harness.errors import InputError
 from pybench.harness.scenario.document import Document, parse_document, read_text
 from pybench.harness.scenario.validate import validate
+from pybench.harness.verdicts import PREFIX, Accepted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pybench.harness.audit.model import Judged
+
+USUAL_FILE: Final = "audit-waivers.yaml"
 
 
 class WaiverModel(BaseModel):
@@ -59,6 +62,24 @@ class Waiver:
     def covers(self, judged: Judged) -> bool:
         """Whether it is about this verdict."""
         return (self.probe, self.target) == (judged.probe.id, judged.target)
+
+    @property
+    def accepted(self) -> Accepted:
+        """What the gate is told of it."""
+        said = f"waived until {self.expiry}: {self.reason}"
+        return Accepted(f"{PREFIX}{self.probe}", self.target, said)
+
+
+def usual_waivers(folder: Path, named: Path | None, today: date) -> tuple[Waiver, ...]:
+    """The waivers of the file that is named, or of `audit-waivers.yaml` in a folder, if it is there.
+
+    Raises:
+        InputError: as `read_waivers`.
+    """
+    usual = folder / USUAL_FILE
+    if named is None and not usual.exists():
+        return ()
+    return read_waivers(named or usual, today)
 
 
 def read_waivers(path: Path, today: date) -> tuple[Waiver, ...]:

@@ -16,7 +16,9 @@ from pybench.harness.cli.limit_options import (
     LimitsOption,
     MetricOption,
     RelativeOption,
+    WaiversOption,
     gate_settings,
+    with_waivers,
 )
 from pybench.harness.cli.output import Format, FormatOption, complain, flat, note, print_data
 from pybench.harness.cli.record import StoreOption
@@ -54,6 +56,7 @@ class Request:
     choices: Choices
     command: str
     limits: LimitOptions
+    waivers: Path | None
     wait: bool
 
 
@@ -97,6 +100,7 @@ def ab(
     relative: RelativeOption = "",
     absolute: AbsoluteOption = "",
     limits: LimitsOption = None,
+    waivers: WaiversOption = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
     ] = False,
@@ -138,10 +142,13 @@ def ab(
         Choices(labels, repeat, seed, tuple(set_ or ())),
         shlex.join(["pybench", "ab", scenario, *words]),
         LimitOptions(tuple(metric or ()), relative, absolute, limits),
+        waivers,
         wait,
     )
     destination = Destination(results or default_results(scenario, path), None, not no_report, store)
     check_destination(destination)
+    # Told before anything is measured.
+    with_waivers(gate_settings(request.limits, "", ""), waivers, ())
     measure = _measure_revisions if one.revision else _measure_settings
     with open_recorder(destination.record, destination.results, complain) as recorder:
         run, status = measure(request, recorder, destination.results)
@@ -242,6 +249,7 @@ def _judged(
     from pybench.reports.numbers import one_line  # noqa: PLC0415
 
     settings = gate_settings(request.limits, run.source, run.definition)
+    settings = with_waivers(settings, request.waivers, samples)
     before, after = of_side(samples, "a"), of_side(samples, "b")
     names = [f"{each.label} ({each})" for each in request.sides]
     result = gate(Measured(names[0], before), Measured(names[1], after), settings)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pybench.harness.cli import completers
+from pybench.harness.cli.limit_options import WaiversOption
 from pybench.harness.cli.output import Format, FormatOption, note, print_data
 from pybench.harness.cli.record import ResultsOption, StoreOption
 from pybench.runtime.errors import InputError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _LEAKED: Final = 1
 _INCONCLUSIVE: Final = 4
-_WAIVERS: Final = Path("audit-waivers.yaml")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -75,10 +75,7 @@ def audit(
         list[str] | None,
         typer.Option(metavar="TARGET", help="Exit with 1 if this target leaks. May be given again."),
     ] = None,
-    waivers: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Leaks that are accepted; default: audit-waivers.yaml."),
-    ] = None,
+    waivers: WaiversOption = None,
     store: StoreOption = "",
     results: ResultsOption = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for a run that goes on here.")] = False,
@@ -92,7 +89,7 @@ def audit(
         return
     from pybench.harness.audit import carry_out  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.audit.catalogue import choose  # noqa: PLC0415
-    from pybench.harness.audit.waivers import read_waivers  # noqa: PLC0415
+    from pybench.harness.audit.waivers import usual_waivers  # noqa: PLC0415
     from pybench.harness.cli.show_audit import progress, rendered, waiver_lines  # noqa: PLC0415
 
     asked = carry_out.Request(
@@ -105,9 +102,7 @@ def audit(
     makers = carry_out.makers(asked)
     gated = tuple(gate_target or ())
     _check_gate(gated, [maker.label for maker in makers])
-    today = datetime.now(UTC).date()
-    file = waivers or _WAIVERS
-    accepted = read_waivers(file, today) if waivers or file.exists() else ()
+    accepted = usual_waivers(Path(), waivers, datetime.now(UTC).date())
     with progress() as tell:
         found = carry_out.carry_out(asked, makers, tell, wait=wait)
     text = rendered(found, accepted, format_.value)

@@ -15,7 +15,9 @@ from pybench.harness.cli.limit_options import (
     LimitsOption,
     MetricOption,
     RelativeOption,
+    WaiversOption,
     gate_settings,
+    with_waivers,
 )
 from pybench.harness.cli.output import Format, FormatOption, flat, note, print_data
 from pybench.harness.cli.record import ResultsOption, StoreOption
@@ -43,6 +45,7 @@ class Request:
     allowed: frozenset[str]
     limits: LimitOptions
     gather: str
+    waivers: Path | None
 
 
 @app.command(epilog="Example: pybench gate --baseline main")
@@ -66,6 +69,7 @@ def gate(
         str,
         typer.Option("--gather", metavar="TIME", help="Measure more, for so long, while it cannot be told."),
     ] = "",
+    waivers: WaiversOption = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Learn limits from the runs of the candidate's scenario.")
     ] = False,
@@ -102,6 +106,7 @@ def gate(
         allowed=frozenset(allow_mismatch or ()),
         limits=LimitOptions(tuple(metric or ()), relative, absolute, limits),
         gather=gather,
+        waivers=waivers,
     )
     if self_test:
         from pybench.harness.cli.self_test import run_self_test  # noqa: PLC0415 - loads the runner
@@ -131,10 +136,11 @@ def _gate(found: Sides, request: Request, format_: Format) -> int:
         baseline = baseline_run(found.record, request.baseline, candidate)
         before = found.record.samples(baseline.id)
     check_metrics(request.limits.metrics, (sample.metric for sample in (*before, *samples)))
+    settings = gate_settings(request.limits, candidate.source, candidate.definition)
     judgement = hold_against(
         (baseline, before),
         (candidate, samples),
-        gate_settings(request.limits, candidate.source, candidate.definition),
+        with_waivers(settings, request.waivers, samples),
         allowed=request.allowed,
         record=found.record if found.opened else None,
         name=request.baseline,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
     from pybench.harness.gate import GateSettings
+    from pybench.harness.model import Sample
 
 MetricOption = Annotated[
     list[str] | None,
@@ -32,6 +35,10 @@ AbsoluteOption = Annotated[
 ]
 LimitsOption = Annotated[
     Path | None, typer.Option("--limits", metavar="FILE", help="Limits by metric and cell.")
+]
+WaiversOption = Annotated[
+    Path | None,
+    typer.Option("--waivers", metavar="FILE", help="Leaks that are accepted; default: audit-waivers.yaml."),
 ]
 
 
@@ -70,6 +77,21 @@ def gate_settings(options: LimitOptions, source: str, definition: str) -> GateSe
             }
         )
     return GateSettings(limits=known, metrics=options.metrics)
+
+
+def with_waivers(settings: GateSettings, file: Path | None, samples: Iterable[Sample]) -> GateSettings:
+    """The settings with the leaks that are accepted, if verdicts are judged at all.
+
+    Raises:
+        InputError: the file, or `audit-waivers.yaml` in this folder, makes no sense or has expired.
+    """
+    from pybench.harness.audit.waivers import usual_waivers  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.verdicts import has_verdicts  # noqa: PLC0415
+
+    if file is None and not has_verdicts(samples):
+        return settings
+    waivers = usual_waivers(Path(), file, datetime.now(UTC).date())
+    return replace(settings, accepted=tuple(each.accepted for each in waivers))
 
 
 def _amount(text: str) -> tuple[str, float]:

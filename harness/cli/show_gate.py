@@ -41,6 +41,12 @@ def result_lines(result: GateResult, baseline: str, candidate: str) -> list[str]
     gated = count(len(result.cells), "cell")
     lines = [f"{_SAYING[result.outcome]} ({candidate} against {baseline}, {gated})"]
     lines += [f"  {finding_line(each)}" for each in result.findings]
+    lines += [f"  accepted {finding_line(each)}" for each in result.waived]
+    lines += [
+        f"  within its limit of {relative(each.change, each.margin)}: {_change(each)}"
+        for each in result.cells
+        if each.only_the_limit_hides
+    ]
     for attribution in result.attributions:
         lines += ["", *attribution_lines(attribution)]
     better = [each for each in result.cells if each.verdict in {"faster", "smaller"} and not each.worse]

@@ -70,7 +70,7 @@ def document(results: Sequence[Result], code: int) -> dict[str, Any]:
 def junit(results: Sequence[Result]) -> bytes:
     """A suite per scenario, a case per gated cell.
 
-    What fails the gate is a failure; what keeps it from telling is an error.
+    What fails the gate is a failure; what keeps it from telling is an error; an accepted leak is skipped.
     """
     from junitparser import Error, JUnitXml, TestCase, TestSuite  # noqa: PLC0415 - only where it is wanted
 
@@ -94,12 +94,13 @@ def junit(results: Sequence[Result]) -> bytes:
 
 
 def _cases(result: Result) -> Iterator[TestCase]:
-    from junitparser import Error, Failure, TestCase  # noqa: PLC0415 - only where it is wanted
+    from junitparser import Error, Failure, Skipped, TestCase  # noqa: PLC0415 - only where it is wanted
 
     if result.judgement is None or result.judgement.result is None:
         return
+    waived = result.judgement.result.waived
     by_cell: dict[CellKey, list[Finding]] = {}
-    for finding in result.judgement.result.findings:
+    for finding in (*result.judgement.result.findings, *waived):
         by_cell.setdefault(finding.cell, []).append(finding)
     cells = dict.fromkeys([*(each.change.cell for each in result.judgement.result.cells), *by_cell])
     for cell in cells:
@@ -107,7 +108,9 @@ def _cases(result: Result) -> Iterator[TestCase]:
         name = f"{workload} {metric}" + (f" ({label})" if label else "")
         case = TestCase(name, classname=f"{result.scenario}.{target}")
         case.result = [
-            (Failure if each.kind in FAILING else Error)(one_line(finding_line(each), _LONGEST), each.kind)
+            (Skipped if each in waived else Failure if each.kind in FAILING else Error)(
+                one_line(finding_line(each), _LONGEST), each.kind
+            )
             for each in by_cell.get(cell, ())
         ]
         yield case
@@ -127,9 +130,9 @@ def markdown(results: Sequence[Result], code: int) -> str:
         cells = (result.scenario, word(result), run, _baseline(result) or "–", str(found))
         lines.append(f"| {' | '.join(map(_escaped, cells))} |")
     for result in results:
-        said = [finding_line(each) for each in _findings(result)] or (
-            [_said(result)] if _said(result) else []
-        )
+        said = [finding_line(each) for each in _findings(result)]
+        said += [f"accepted {finding_line(each)}" for each in _waived(result)]
+        said = said or ([_said(result)] if _said(result) else [])
         if said:
             lines += ["", f"### {_escaped(result.scenario)}", "", *(f"- {_escaped(each)}" for each in said)]
     return "\n".join(lines) + "\n"
@@ -187,6 +190,11 @@ def cell_label(parameters: Any) -> str:  # noqa: ANN401 - a mapping of the model
 def _findings(result: Result) -> tuple[Finding, ...]:
     judgement = result.judgement
     return judgement.result.findings if judgement and judgement.result else ()
+
+
+def _waived(result: Result) -> tuple[Finding, ...]:
+    judgement = result.judgement
+    return judgement.result.waived if judgement and judgement.result else ()
 
 
 def _said(result: Result) -> str:

@@ -16,6 +16,7 @@ from pybench.harness.stats import CellKey, cells
 Verdict = Literal["faster", "slower", "smaller", "larger", "same", "inconclusive"]
 """Times and rates are faster or slower, sizes and counts smaller or larger."""
 FALSE_DISCOVERY_RATE: Final = 0.05
+_SMALLER: Final = "a change is supported, but it is smaller than the limit"
 _RATES: Final = frozenset({"1/s", "B/s"})
 
 
@@ -36,6 +37,17 @@ class Judged:
     """Whether the verdict is for the worse."""
     reason: str
     """What the verdict rests on, or why there is none."""
+
+    @property
+    def only_the_limit_hides(self) -> bool:
+        """Whether a shift for the worse is supported, but smaller than the limit."""
+        shift = self.change.shift
+        return (
+            self.reason == _SMALLER
+            and shift is not None
+            and shift.low * shift.high > 0
+            and shift.value * worse_direction(self.change.cell) > 0
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +121,7 @@ def direction_of(
     if tail_supported and abs(moved.tail_shift) > limit.tail_margin(median):
         return (1 if moved.tail_shift > 0 else -1), "tail"
     if supported or tail_supported:
-        return 0, "a change is supported, but it is smaller than the limit"
+        return 0, _SMALLER
     return 0, ""
 
 

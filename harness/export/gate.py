@@ -34,6 +34,7 @@ def gate_document(result: GateResult, baseline: str, candidate: str) -> dict[str
         "candidate": candidate,
         "mismatches": [],
         "findings": [_finding(each) for each in result.findings],
+        "waived": [_finding(each) for each in result.waived],
         "blind": [list(each.change.cell) for each in result.blind],
         "cells": [cell_document(each) for each in result.cells],
     }
@@ -51,6 +52,7 @@ def refusal_document(baseline: str, candidate: str, differences: Iterable[Mismat
             for each in differences
         ],
         "findings": [],
+        "waived": [],
         "blind": [],
         "cells": [],
     }

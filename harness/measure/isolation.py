@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import Field, field_validator
 
 from pybench.harness.measure.base import Metric, ProcedureSettings, Reading
+from pybench.harness.verdicts import INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
 
-INDEX: Final = "isolation.leak-index"
 METRICS: Final = (
     Metric(INDEX, "%", "leaks by weight over all probes that came out as leak or isolated"),
     Metric("isolation.<probe>", "verdict", "0 isolated, 1 shared by design, 2 leak, -1 not applicable"),

@@ -93,9 +93,52 @@ def test_a_slower_night_fails_in_every_output(project: Path, capsys: Captured) -
     assert {each["kind"] for each in document["scenarios"][0]["judgement"]["findings"]} == {"drift"}
 
 
+def test_a_branch_that_was_not_measured_yet_is_waited_for(
+    project: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nights of a feature pass until there is a run of the baseline's branch, and are then held to that."""
+    monkeypatch.setenv("PYBENCH_BRANCH", "feature")
+    for _ in range(2):
+        assert command_line(["nightly", "nightly.yaml"]) == 0
+        assert "nightly: pretended no baseline yet, other no baseline yet" in capsys.readouterr().out
+    summary = Path("summary.md").read_text(encoding="utf-8")
+    assert "no run of this scenario on the branch main yet" in summary
+    monkeypatch.setenv("PYBENCH_BRANCH", "main")
+    assert command_line(["run", "mine.yaml", "--no-report"]) == 0
+    monkeypatch.setenv("PYBENCH_BRANCH", "feature")
+    assert command_line(["nightly", "nightly.yaml"]) == 0
+    assert "nightly: pretended pass, other no baseline yet" in capsys.readouterr().out
+    # So does the first night of a branch that is its own baseline.
+    (project / "nightly.yaml").write_text(NIGHT + "gate: {baseline: trunk}\n", encoding="utf-8")
+    monkeypatch.setenv("PYBENCH_BRANCH", "trunk")
+    assert command_line(["nightly", "nightly.yaml"]) == 0
+    assert "nightly: pretended no baseline yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("waiver", ["expiry: '2026-01-01'", "expiry: never"])
+def test_a_waiver_that_has_expired_fails_its_audit_alone(
+    waiver: str, project: Path, capsys: Captured
+) -> None:
+    """Bad input before anything is audited, and the other scenarios are measured."""
+    (project / "audited.yaml").write_text(
+        TEXT.replace("pretended", "audited").replace("[startup]", "[isolation]"), encoding="utf-8"
+    )
+    (project / "nightly.yaml").write_text(
+        NIGHT.replace("- scenario: mine.yaml", "- scenario: audited.yaml"), encoding="utf-8"
+    )
+    text = f"waivers: [{{probe: X3, target: fast, reason: accepted for now, {waiver}}}]\n"
+    (project / "audit-waivers.yaml").write_text(text, encoding="utf-8")
+    assert command_line(["nightly", "nightly.yaml"]) == 2
+    captured = capsys.readouterr()
+    assert "nightly: audited bad input, other no baseline yet" in captured.out
+    assert "audit-waivers.yaml" in captured.err
+    with Store.open(project / "results" / "pybench.sqlite") as store:
+        assert {run.scenario for run in store.runs()} == {"other"}
+
+
 def test_a_night_gathers_but_does_not_try_again(project: Path) -> None:
     """More samples while it cannot be told; a regression is measured once."""
-    few = NIGHT.replace("- scenario: mine.yaml", "- {scenario: mine.yaml, repeat: 5, gate: {gather: 1min}}")
+    few = NIGHT.replace("- scenario: mine.yaml", "- {scenario: mine.yaml, repeat: 4, gate: {gather: 1min}}")
     Path("nightly.yaml").write_text(few, encoding="utf-8")
     assert command_line(["nightly", "nightly.yaml"]) == 0
     Path("mine.yaml").write_text(TEXT.replace("5ms", "6ms"), encoding="utf-8")
@@ -195,7 +238,7 @@ def test_commands_of_the_examples_exist(capsys: Captured) -> None:
 def test_the_example_of_a_night_is_valid() -> None:
     """It reads, with the shipped scenario."""
     night = read_night(EXAMPLES / "nightly.yaml")
-    assert [entry.scenario.name for entry in night.entries] == ["startup", "startup-vm"]
+    assert [entry.scenario.name for entry in night.entries] == ["startup", "startup-vm", "isolation"]
 
 
 def test_examples_for_ci_are_whole() -> None:

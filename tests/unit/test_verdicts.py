@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pybench.harness.cli.main import run as command_line
 from pybench.harness.gate import GateSettings, Measured, gate
 from pybench.harness.model import Sample
 from pybench.harness.store import Store
-from pybench.harness.verdicts import ERROR, LEAK, PREFIX, UNIT, VERDICT
+from pybench.harness.verdicts import ERROR, INDEX, LEAK, PREFIX, UNIT, VERDICT, Accepted
 
 
 def verdicts(**outcomes: Outcome) -> list[Sample]:
@@ -70,10 +71,41 @@ def test_a_probe_without_an_answer_is_inconclusive() -> None:
     assert found(verdicts(P1=Outcome.ERROR), verdicts(P1=Outcome.ERROR)) == ("pass", [])
 
 
-def test_audits_in_the_record_are_gated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Exit code 1 with the probe and the reason in one line; that verdicts differ forbids no comparison."""
+def test_an_accepted_leak_is_told_but_fails_nothing() -> None:
+    """On its target alone; and no figure that sums the verdicts up does in its place."""
+    index = replace(verdicts(P1=Outcome.LEAK)[0], metric=INDEX, unit="%", qualifiers={})
+    before = [*verdicts(P2=Outcome.ISOLATED), replace(index, value=1.0)]
+    after = [*verdicts(P2=Outcome.LEAK), replace(index, value=9.0)]
+    for target, outcome in (("container", "pass"), ("vm", "regression")):
+        settings = GateSettings(accepted=(Accepted(f"{PREFIX}P2", target, "until the kernel is new"),))
+        result = gate(Measured("before", before), Measured("after", after), settings)
+        assert result.outcome == outcome
+        assert bool(result.waived) == (outcome == "pass")
+    errors = gate(Measured("b", before), Measured("a", verdicts(P2=Outcome.ERROR)), settings)
+    assert errors.outcome == "inconclusive"
+
+
+def test_waivers_are_those_of_the_audit(record: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`audit-waivers.yaml` is read, or the file that is named; an expired one is bad input."""
+    gate_it = ["gate", "night-03", "--baseline", "main"]
+    text = "waivers: [{{probe: P2, target: container, reason: accepted for now, expiry: '{}'}}]\n"
+    mine = record / "mine.yaml"
+    mine.write_text(text.format("9999-12-31"), encoding="utf-8")
+    assert command_line([*gate_it, "--waivers", str(mine)]) == 0
+    assert "accepted leak: audit container isolation.P2" in capsys.readouterr().out
+    usual = record / "audit-waivers.yaml"
+    usual.write_text(text.format("9999-12-31"), encoding="utf-8")
+    assert command_line([*gate_it, "--format", "json"]) == 0
+    (waived,) = json.loads(capsys.readouterr().out)["waived"]
+    assert "waived until 9999-12-31: accepted for now" in waived["said"]
+    usual.write_text(text.format("2026-01-01"), encoding="utf-8")
+    assert command_line(gate_it) == 2
+    assert "the waiver of P2 on container expired on 2026-01-01" in capsys.readouterr().err
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with three audits in its record, of which the last has a leak."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PYBENCH_STORE", raising=False)
     Path("results").mkdir()
@@ -83,6 +115,12 @@ def test_audits_in_the_record_are_gated(
             store.begin_run(run)
             store.add_samples(run.id, verdicts(P1=Outcome.ISOLATED, P2=outcome))
             store.finish_run(run.id, "done", run.started)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("record")
+def test_audits_in_the_record_are_gated(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 1 with the probe and the reason in one line; that verdicts differ forbids no comparison."""
     assert command_line(["gate", "night-02", "--baseline", "night-01"]) == 0
     assert command_line(["gate", "night-03", "--baseline", "main"]) == 1
     out = capsys.readouterr().out
