@@ -63,12 +63,17 @@ def reap() -> None:
             pass
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Return when it holds, or when it has not for long: whoever asked sees which."""
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 def disk() -> str:
     """The guest's disk as MAJOR:MINOR."""
-    deadline = time.monotonic() + 10
     file = Path("/sys/block/nvme0n1/dev")
-    while not file.exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(file.exists)
     return file.read_text(encoding="ascii").strip()
 
 

@@ -14,7 +14,7 @@ from pybench.runtime.container.network.pool import Lease
 
 SILENCE = 0.4
 """Seconds after which an attempt counts as unanswered; a successful one takes well below a millisecond."""
-AFTER_SILENCE = 5.0
+AFTER_SILENCE = 60.0
 """Seconds for an attempt that must succeed after one that did not: ARP asks again once a second."""
 ETHERTYPE_IP = b"\x08\x00"
 ETHERTYPE_ARP = b"\x08\x06"

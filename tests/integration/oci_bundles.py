@@ -19,7 +19,7 @@ import psutil
 
 PROGRAM: Final = str(Path(sys.executable).with_name("pybench-oci"))
 SEALED: Final = ["nosuid", "noexec", "nodev"]
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 """Seconds for what takes a fraction of one on a machine that does nothing else."""
 
 _numbers = itertools.count()

@@ -55,7 +55,7 @@ def python_in(group: Group, program: str) -> Iterator[subprocess.Popen[str]]:
 def answer_in(group: Group, program: str) -> str:
     """What a Python program inside a group prints."""
     with python_in(group, program) as process:
-        output, complaint = process.communicate(timeout=20)
+        output, complaint = process.communicate(timeout=90)
         assert process.returncode == 0, complaint
         return output
 

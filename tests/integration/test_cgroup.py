@@ -143,7 +143,7 @@ def test_cpusets_are_held(version1: Version1) -> None:
     with made(version1, Limits(cpuset_cpus=str(cpu))) as group:
         assert held(group, "cpuset.cpus") == str(cpu)
         with python_in(group, "import os; print(os.sched_getaffinity(0))") as process:
-            assert process.communicate(timeout=20)[0].strip() == f"{{{cpu}}}"
+            assert process.communicate(timeout=90)[0].strip() == f"{{{cpu}}}"
     with made(version1, Limits(cpuset_mems="0")) as group:
         assert held(group, "cpuset.mems") == "0"
 
@@ -177,7 +177,7 @@ print(time.monotonic() - begun)
         python_in(group, reader) as process,
     ):
         # 2 MiB at 2 MiB/s; what comes first is granted in advance.
-        assert float(process.communicate(timeout=20)[0]) > 0.5
+        assert float(process.communicate(timeout=90)[0]) > 0.5
         usage = group.usage()
         assert usage.io_bytes_read is not None
         assert usage.io_bytes_read >= 2 * MEBIBYTE
@@ -188,11 +188,14 @@ def test_a_quota_holds_a_spinner(version1: Version1) -> None:
     """A spinner gets a quarter of a CPU, and the throttling is counted."""
     needs(version1, "cpu", "cpuacct")
     with made(version1, Limits(cpus=0.25)) as group, python_in(group, SPIN):
-        time.sleep(0.3)
-        before, begun = cpu_seconds(group), time.monotonic()
-        time.sleep(1.5)
-        share = (cpu_seconds(group) - before) / (time.monotonic() - begun)
-        assert share == pytest.approx(0.25, rel=0.1)
+        share, deadline = 0.0, time.monotonic() + 90
+        # Never more; on a busy host it may get less at times.
+        while share < 0.25 * 0.9 and time.monotonic() < deadline:
+            begun, before = time.monotonic(), cpu_seconds(group)
+            time.sleep(1.5)
+            share = (cpu_seconds(group) - before) / (time.monotonic() - begun)
+            assert share < 0.25 * 1.1
+        assert share >= 0.25 * 0.9
         throttled = group.usage().throttled_seconds
         assert throttled is not None
         assert throttled > 0.5
@@ -208,11 +211,15 @@ def test_weights_divide_a_busy_cpu(version1: Version1) -> None:
         python_in(heavy, SPIN),
         python_in(light, SPIN),
     ):
-        time.sleep(0.3)
-        before = cpu_seconds(heavy), cpu_seconds(light)
-        time.sleep(1.5)
-        ratio = (cpu_seconds(heavy) - before[0]) / (cpu_seconds(light) - before[1])
-        assert 2 < ratio < 4.5
+        deadline = time.monotonic() + 90
+        # Both have begun; of then on both must have had their turns, on a busy host, too.
+        while not (cpu_seconds(heavy) and cpu_seconds(light)) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        before, used = (cpu_seconds(heavy), cpu_seconds(light)), (0.0, 0.0)
+        while sum(used) < 1.2 and time.monotonic() < deadline:
+            time.sleep(0.2)
+            used = cpu_seconds(heavy) - before[0], cpu_seconds(light) - before[1]
+        assert 2 < used[0] / used[1] < 4.5
 
 
 def test_forks_beyond_the_limit_fail(version1: Version1) -> None:
@@ -236,7 +243,7 @@ time.sleep(60)
         assert len(group.processes()) == 5
         assert group.usage().pids == 5
     with made(version1, Limits(pids=1)) as group, python_in(group, "print('alone')") as process:
-        assert process.communicate(timeout=20)[0] == "alone\n"
+        assert process.communicate(timeout=90)[0] == "alone\n"
         assert held(group, "pids.max") == "1"
 
 
@@ -245,7 +252,7 @@ def test_memory_beyond_the_limit_is_an_oom_kill(version1: Version1) -> None:
     needs(version1, "memory")
     with made(version1, Limits(memory=32 * MEBIBYTE)) as group:
         with python_in(group, "x = bytearray(200 << 20)") as process:
-            assert process.wait(timeout=20) == -signal.SIGKILL
+            assert process.wait(timeout=90) == -signal.SIGKILL
         usage = group.usage()
         assert usage.oom_kills == group.out_of_memory_kills() == 1
         assert usage.memory_peak is not None
@@ -267,7 +274,9 @@ def test_a_frozen_group_stands_still(version1: Version1) -> None:
             pass
         group.thaw()
         group.thaw()
-        time.sleep(0.3)
+        deadline = time.monotonic() + 60
+        while cpu_seconds(group) == before and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert cpu_seconds(group) > before
 
 
@@ -275,14 +284,14 @@ def test_kill_beats_a_fork_bomb(version1: Version1) -> None:
     """A bomb at its pids limit is gone after one kill, frozen or not."""
     needs(version1, "freezer", "pids")
     with made(version1, Limits(pids=100)) as group, python_in(group, BOMB) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while len(group.processes()) < 100 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert len(group.processes()) == 100
         group.freeze()
         group.kill()
         assert group.processes() == ()
-        process.wait(timeout=5)
+        process.wait(timeout=60)
 
 
 def test_kill_beats_a_fork_bomb_without_a_freezer(version1: Version1) -> None:
@@ -290,12 +299,12 @@ def test_kill_beats_a_fork_bomb_without_a_freezer(version1: Version1) -> None:
     needs(version1, "pids")
     partial = Version1({"pids": version1.parents["pids"]}, version1.files)
     with made(partial, Limits(pids=60)) as group, python_in(group, BOMB) as process:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while len(group.processes()) < 60 and time.monotonic() < deadline:
             time.sleep(0.01)
         group.kill()
         assert group.processes() == ()
-        process.wait(timeout=5)
+        process.wait(timeout=60)
         with pytest.raises(HostError, match="freezer"):
             group.freeze()
 
@@ -335,7 +344,7 @@ def test_what_cannot_be_held_is_named(version1: Version1) -> None:
     )
     with made(only_pids, asked) as group, python_in(group, "print('ran')") as process:
         assert held(group, "pids.max") == "10"
-        assert process.communicate(timeout=20)[0] == "ran\n"
+        assert process.communicate(timeout=90)[0] == "ran\n"
         usage = group.usage()
         assert (usage.memory, usage.cpu_seconds, usage.oom_kills) == (None, None, None)
         assert usage.pids is not None
@@ -376,7 +385,7 @@ def test_a_group_is_found_again(version1: Version1) -> None:
             assert group.processes() == (process.pid,)
             again.freeze()
             again.kill()
-            assert process.wait(timeout=5) == -signal.SIGKILL
+            assert process.wait(timeout=60) == -signal.SIGKILL
     with pytest.raises(HostError, match="not there any more"):
         open_group(group.directories)
 
@@ -406,7 +415,7 @@ def test_what_was_made_beneath_goes_too(version1: Version1) -> None:
                 inner.write_text(str(process.pid), encoding="ascii")
             assert group.processes() == (process.pid,)
             group.kill()
-            assert process.wait(timeout=5) == -signal.SIGKILL
+            assert process.wait(timeout=60) == -signal.SIGKILL
 
 
 def test_without_groups_everything_is_unavailable() -> None:

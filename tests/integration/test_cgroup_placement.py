@@ -283,7 +283,7 @@ def test_an_ordinary_user_is_told_what_is_forbidden() -> None:
         "    except HostError as error: print(error.message)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=120, check=False
     )
     without, with_path = done.stdout.splitlines()
     assert "no hierarchy can be written by this user" in without
@@ -337,12 +337,12 @@ remove_placed(directories)
             [sys.executable, "-c", later, directories, PARENT],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=120,
             check=False,
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout == f"{len(group.directories)}\n"
-        assert process.wait(timeout=5) == -signal.SIGKILL
+        assert process.wait(timeout=60) == -signal.SIGKILL
 
 
 def test_device_rules_hold(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_device_rules_hold_in_version_2(tmp_path: Path) -> None:
             [sys.executable, "-I", "-S", "-c", enter + TRY_DEVICES.format(folder=str(tmp_path))],
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=120,
             check=False,
         )
         assert done.stderr == ""

@@ -130,7 +130,7 @@ def test_a_memory_hog_and_a_fork_bomb_are_told() -> None:
     with placed(Resources(memory=Memory(limit=32 * MEBIBYTE, swap=32 * MEBIBYTE))) as group:
         assert exhausted(group) == ()
         with python_in(group, HOG) as process:
-            assert process.wait(timeout=20) == -signal.SIGKILL
+            assert process.wait(timeout=90) == -signal.SIGKILL
         assert exhausted(group) == (
             f"out of memory: the kernel killed 1 process(es) at the limit of {32 * MEBIBYTE} bytes",
         )

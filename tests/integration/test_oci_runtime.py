@@ -225,7 +225,7 @@ def test_preserved_descriptors_are_inherited_and_no_others(runtime: Runtime, tmp
             )
         )  # fmt: skip
         runtime.makers.append(process.pid)
-        output, _ = process.communicate(timeout=20)
+        output, _ = process.communicate(timeout=90)
     assert output.split() == ["kept", "0", "1", "2", "3", "4"], "4 is the directory that ls reads"
 
 
@@ -236,7 +236,7 @@ def console_socket(directory: Path) -> Iterator[tuple[str, socket.socket]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(90)
         yield path, listener
     Path(path).unlink()
 
@@ -245,7 +245,7 @@ def take_master(listener: socket.socket) -> int:
     """The master of the terminal that was sent."""
     connection, _ = listener.accept()
     with connection:
-        connection.settimeout(20)
+        connection.settimeout(90)
         _, ancillary, _, _ = connection.recvmsg(100, socket.CMSG_SPACE(4))
     ((level, kind, data),) = ancillary
     assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)

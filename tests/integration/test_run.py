@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -135,7 +137,7 @@ def test_a_workload_that_never_gets_ready_is_a_failed_sample(tmp_path: Path, tar
         f"{target}: {{repetitions: 1}}",
         "mock: {repetitions: 2}",
         command="[/bin/workload, silent]",
-        timeout="8s" if target == "vm" else "500ms",
+        timeout="4s" if target == "vm" else "500ms",
     )
     done = run(tmp_path, path, "--json", "out.json")
     assert done.returncode == 1
@@ -193,6 +195,19 @@ def start(folder: Path, path: Path) -> subprocess.Popen[str]:
     return process
 
 
+def await_samples(folder: Path, process: subprocess.Popen[str]) -> None:
+    """Return when the run has stored something of both of its targets."""
+    record, deadline = folder / "results" / "pybench.sqlite", time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.closing(sqlite3.connect(f"file:{record}?mode=ro", uri=True)) as connection:
+            targets = "SELECT count(DISTINCT target) FROM sample WHERE status = 'ok'"
+            with contextlib.suppress(sqlite3.OperationalError):
+                if connection.execute(targets).fetchone()[0] > 1:
+                    return
+        time.sleep(0.05)
+    pytest.fail("the run stored nothing")
+
+
 def _descendants(pid: int, *names: str) -> list[psutil.Process]:
     return [child for child in psutil.Process(pid).children(recursive=True) if child.name().startswith(names)]
 
@@ -202,10 +217,10 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, target: str) -> None:
     """SIGINT ends the run with 130, keeps the samples so far, and leaves nothing running."""
     path = write(tmp_path, "mock: {repetitions: 500}", f"{target}: {{repetitions: 500}}")
     process = start(tmp_path, path)
-    time.sleep(1.0 if target != "vm" else 4.0)
+    await_samples(tmp_path, process)
     victims = _descendants(process.pid, "workload", "qemu-system-x86")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert not any(victim.is_running() for victim in victims)
@@ -223,9 +238,9 @@ def test_clean_removes_what_a_killed_run_left(tmp_path: Path, target: str) -> No
     time.sleep(0.5)
     victims = _descendants(process.pid, "workload", "qemu-system-x86")
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     _clean()
-    _, alive = psutil.wait_procs(victims, timeout=5)
+    _, alive = psutil.wait_procs(victims, timeout=60)
     assert not alive
     assert _clean() == "nothing was left behind\n"
     after = run(tmp_path, write(tmp_path, "process: {repetitions: 1}"))
@@ -233,7 +248,7 @@ def test_clean_removes_what_a_killed_run_left(tmp_path: Path, target: str) -> No
 
 
 def _clean() -> str:
-    done = subprocess.run([PYBENCH, "clean"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([PYBENCH, "clean"], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -24,7 +24,7 @@ from pybench.runtime.journal import journals
 from pybench.vm_images import Image
 
 PYBENCH = str(Path(sys.executable).with_name("pybench"))
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 
 @dataclass

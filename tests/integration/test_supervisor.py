@@ -205,7 +205,13 @@ print(time.monotonic() - begun)
 """
     with spawner.supervisor.answering(handlers) as first, spawner.supervisor.answering(handlers) as second:
         instance = start(spawner, first, greedy, line="begun")
-        script = "begun = time.monotonic(); sysinfo(); print(time.monotonic() - begun)"
+        # The quickest of some: a busy host delays any.
+        script = """
+def taken():
+    begun = time.monotonic(); sysinfo()
+    return time.monotonic() - begun
+print(min(taken() for _ in range(5)))
+"""
         modest = float(finish(start(spawner, second, script)))
         elapsed = float(finish(instance).removeprefix("begun"))
     assert elapsed >= 59 * INTERVAL

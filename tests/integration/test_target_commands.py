@@ -160,7 +160,7 @@ with open_journal() as journal:
 def test_a_file_of_a_killed_run_is_removed_unless_it_is_anothers(tmp_path: Path) -> None:
     """The journal knows the file itself, not just its name."""
     first, second = tmp_path / "first", tmp_path / "second"
-    subprocess.run([sys.executable, "-c", KILLED, str(first), str(second)], check=False, timeout=60)
+    subprocess.run([sys.executable, "-c", KILLED, str(first), str(second)], check=False, timeout=300)
     assert first.exists()
     # Renamed and not removed: a new file might get the number of the old one.
     second.rename(tmp_path / "elsewhere")

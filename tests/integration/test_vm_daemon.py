@@ -19,7 +19,7 @@ from pybench.vm_images import Image
 
 NOBODY = 65534
 UNREACHABLE = 77
-TIMEOUT = 60
+TIMEOUT = 400
 
 # Privilege is dropped inside the process, because root's interpreter may be out of others' reach.
 SCRIPT = """
@@ -52,12 +52,12 @@ SCRIPT = """
             time.sleep(0.02)
         with open_connection(journal, "qemu:///session") as connection:
             machine = VirtualMachine(connection, spec)
-            machine.start(60)
+            machine.start(120)
             machine.stop(10)
             found["session"] = machine.exit_status
             found["channels"] = sorted({{mark.channel for mark in machine.marks}})
             machine = VirtualMachine(connection, spec)
-            machine.start(60)
+            machine.start(120)
             (pid,) = machine.processes
             daemon.kill()
             daemon.wait()
@@ -69,7 +69,7 @@ SCRIPT = """
         assert journal.entries == ()
         with open_connection(journal) as connection:
             machine = VirtualMachine(connection, spec)
-            machine.start(60)
+            machine.start(120)
             machine.stop(10)
             found["embedded"] = machine.exit_status
         assert journal.entries == ()

@@ -42,7 +42,7 @@ def guests(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 def serve(machine: VirtualMachine) -> threading.Thread:
     """Have the guest answer one connection on PORT."""
     command = ["sh", "-c", f"echo listening; echo from $(hostname) | nc -l -p {PORT}"]
-    thread = threading.Thread(target=machine.execute, args=(command,), kwargs={"timeout": 20})
+    thread = threading.Thread(target=machine.execute, args=(command,), kwargs={"timeout": 120})
     thread.start()
     return thread
 
@@ -65,12 +65,12 @@ def test_guests_on_the_bridge_reach_the_host_only_when_asked(guests: Guests, jou
         assert str(networks[0].address) in shown
         assert networks[0].interface.hardware_address in shown
         server = serve(machines[0])
-        sibling = machines[1].execute(["nc", "-w", "1", address, str(PORT)], timeout=20)
+        sibling = machines[1].execute(["nc", "-w", "1", address, str(PORT)], timeout=120)
         assert sibling.status != 0
         assert sibling.output == b""
-        host = machines[1].execute(["nc", "-w", "1", str(bridge.subnet.gateway.ip), "22"], timeout=20)
+        host = machines[1].execute(["nc", "-w", "1", str(bridge.subnet.gateway.ip), "22"], timeout=120)
         assert host.status != 0
-        with socket.create_connection((address, PORT), timeout=10) as connection:
+        with socket.create_connection((address, PORT), timeout=60) as connection:
             assert connection.makefile().read() == "from guest\n"
         server.join()
         for machine, network in zip(machines, networks, strict=True):
@@ -93,7 +93,7 @@ def test_user_network_goes_outwards_also_after_a_restore(guests: Guests, tmp_pat
 
         thread = threading.Thread(target=answer)
         thread.start()
-        got = machine.execute(["nc", "10.0.2.2", str(port)], timeout=20)
+        got = machine.execute(["nc", "10.0.2.2", str(port)], timeout=120)
         thread.join()
     assert got.output == b"from the host\n"
     state = machine.save(tmp_path / "state", 60)

@@ -19,7 +19,7 @@ from pybench.runtime.vm.workload import GuestWorkload, write_initramfs
 from pybench.vm_images import Image
 
 WORKLOAD = "/bin/workload"
-BOOT_TIMEOUT = 60.0
+BOOT_TIMEOUT = 180.0
 
 
 @dataclass(slots=True)
