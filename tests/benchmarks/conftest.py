@@ -14,9 +14,9 @@ from pybench.vm_images import build
 
 
 @pytest.fixture
-def journal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journal]:
+def journal() -> Iterator[Journal]:
     """A journal that must be empty in the end."""
-    with open_journal(tmp_path_factory.mktemp("journal")) as opened:
+    with open_journal() as opened:
         yield opened
         assert opened.entries == ()
 

@@ -56,7 +56,7 @@ def launches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Lau
         resources=Resources(memory=128 * 2**20, cpus=1, pids=64),
     )
     with ExitStack() as stack:
-        journal = stack.enter_context(open_journal(tmp_path_factory.mktemp("journal")))
+        journal = stack.enter_context(open_journal())
         found: dict[str, Launch] = {}
         for name, (kind, options) in TARGETS.items():
             context = TargetContext(journal, tmp_path_factory.mktemp(name))

@@ -31,9 +31,9 @@ COMMAND = ("/bin/workload", "ready")
 
 
 @pytest.fixture
-def connection(tmp_path: Path) -> Iterator[Connection]:
+def connection() -> Iterator[Connection]:
     """An embedded driver for the comparison."""
-    with open_journal(tmp_path) as journal, open_connection(journal) as opened:
+    with open_journal() as journal, open_connection(journal) as opened:
         yield opened
 
 

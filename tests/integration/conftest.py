@@ -10,18 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+import worker_state
 from oci_bundles import Runtime
 
 from pybench.runtime.container.network.bridge import NAME_PATTERN, NAME_PREFIX
-from pybench.runtime.container.system_calls import (
-    AT_FDCWD,
-    CLONE_NEWNS,
-    MS_PRIVATE,
-    mount,
-    mount_setattr,
-    unshare,
-)
-from pybench.runtime.journal import Journal, open_journal, state_directory
+from pybench.runtime.journal import Journal, open_journal
 from pybench.vm_images import Image, build
 
 ANOTHER_TEST = 60.0
@@ -32,11 +25,21 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """Where tests run in several processes, each has mounts and a state directory of its own.
 
     Otherwise it would see the others' mounts come and go, and they would clean up after runs that it kills.
+    The directory is one of the host's, so that what a killed session has left is known to the next.
     """
-    if hasattr(session.config, "workerinput") and os.geteuid() == 0:
-        unshare(CLONE_NEWNS)
-        mount_setattr(AT_FDCWD, "/", propagation=MS_PRIVATE, recursive=True)
-        mount("pybench-test", str(state_directory()), "tmpfs", 0, "mode=711")
+    if os.geteuid() == 0:
+        if hasattr(session.config, "workerinput"):
+            worker_state.separate()
+        else:
+            worker_state.clean_up()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """When all processes have ended, their state directories go, too."""
+    yield
+    if os.geteuid() == 0 and not hasattr(session.config, "workerinput"):
+        worker_state.clean_up()
 
 
 @pytest.fixture(scope="session")
@@ -46,9 +49,9 @@ def image() -> Image:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    """A journal of the test's own; the test must leave nothing in it."""
-    with open_journal(tmp_path) as opened:
+def journal() -> Iterator[Journal]:
+    """A journal of the test's own, where `pybench clean` finds it; the test must leave nothing in it."""
+    with open_journal() as opened:
         yield opened
         assert opened.entries == ()
 

@@ -66,9 +66,9 @@ def traces() -> Traces:
 
 
 @pytest.fixture(scope="module")
-def found(debian: Image, traces: Traces, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+def found(debian: Image, traces: Traces) -> Audit:
     """One audit of everything but virtual machines, for all tests of this module."""
-    with open_journal(tmp_path_factory.mktemp("journal")) as journal:
+    with open_journal() as journal:
         with Session(journal, debian, catalogue()) as opened:
             prefix = opened.tokens.shape.partition("[")[0]
             traces.during = host_traces(prefix)

@@ -85,7 +85,7 @@ def test_pythons_bytecode_is_valid_for_its_sources(debian: Image) -> None:
     assert checked > 100
 
 
-def test_it_boots_to_a_line_of_python(debian: Image, tmp_path: Path) -> None:
+def test_it_boots_to_a_line_of_python(debian: Image) -> None:
     """A guest runs it from its disk with what an audit needs, and cannot write to it."""
     program = (
         "import ctypes, json, os, socket\n"
@@ -94,7 +94,7 @@ def test_it_boots_to_a_line_of_python(debian: Image, tmp_path: Path) -> None:
         "print('done', flush=True)\n"
         "import time; time.sleep(1000)\n"
     )
-    with open_journal(tmp_path) as journal, open_connection(journal) as connection:
+    with open_journal() as journal, open_connection(journal) as connection:
         guests = Guests(connection, debian)
         with guests.running("/usr/bin/python3", "-c", program, line="done") as machine:
             lines = machine.output.splitlines()

@@ -64,7 +64,7 @@ def carry_out(tmp_path: Path, image: Image) -> Carry:
             encoding="utf-8",
         )
         scenario = load_scenario(path)
-        with Store.open(tmp_path / "s.sqlite") as store, open_journal(tmp_path) as journal:
+        with Store.open(tmp_path / "s.sqlite") as store, open_journal() as journal:
             context = TargetContext(journal, tmp_path)
             images = find_images(scenario, lambda _text: None)
             outcome = Runner(store, lambda choice: open_target(choice, context), images).carry_out(
@@ -182,7 +182,7 @@ def test_a_bare_process_can_be_held_to_limits(tmp_path: Path, image: Image, kind
         readiness=Readiness("line", "ready"),
         resources=Resources(memory=32 * 2**20, pids=12),
     )
-    with open_journal(tmp_path) as journal:
+    with open_journal() as journal:
         target = open_target(TargetChoice(kind, kind, 1, {"limited": True}), TargetContext(journal, tmp_path))
         target.prepare(workload, image)
         instance = target.launch(30)

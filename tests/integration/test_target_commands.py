@@ -44,7 +44,7 @@ class Both(HasCommands, Instance):
 @contextmanager
 def running(kind: str, folder: Path, image: Image) -> Iterator[Both]:
     """One instance of a target; in the end nothing is left of it."""
-    with open_journal(folder) as journal:
+    with open_journal() as journal:
         target = open_target(TargetChoice(kind, kind, 1, OPTIONS[kind]), TargetContext(journal, folder))
         try:
             target.prepare(READY, image)
@@ -127,7 +127,7 @@ def test_a_file_is_copied_in(instance: Both) -> None:
 def test_what_a_bare_command_leaves_behind_is_ended_with_it(image: Image, tmp_path: Path) -> None:
     """A daemon that it starts, and its file, are gone, and the file was in nobody's way."""
     path = tmp_path / "payload"
-    with open_journal(tmp_path) as journal:
+    with open_journal() as journal:
         target = open_target(TargetChoice("process", "process", 1, {}), TargetContext(journal, tmp_path))
         target.prepare(READY, image)
         instance = target.launch(30)

@@ -23,9 +23,9 @@ def nano() -> Image:
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def connection() -> Iterator[Connection]:
     """One embedded driver for the module."""
-    with open_journal(tmp_path_factory.mktemp("journal")) as journal, open_connection(journal) as opened:
+    with open_journal() as journal, open_connection(journal) as opened:
         yield opened
 
 

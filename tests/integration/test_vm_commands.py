@@ -33,7 +33,7 @@ def channel(request: pytest.FixtureRequest) -> str:
 def machine(channel: str, image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualMachine]:
     """One guest for all tests of a channel."""
     folder = tmp_path_factory.mktemp("commands")
-    with open_journal(folder) as journal, open_connection(journal) as connection:
+    with open_journal() as journal, open_connection(journal) as connection:
         guests = Guests(connection, image)
         if channel == "virtio-serial":
             write_with_modules(image, folder / "virtio.cpio")
@@ -177,9 +177,9 @@ def test_terminal_is_interactive(machine: VirtualMachine) -> None:
     assert status == [5]
 
 
-def test_stop_ends_a_command_that_runs(image: Image, tmp_path: Path) -> None:
+def test_stop_ends_a_command_that_runs(image: Image) -> None:
     """Stopping the machine ends a command of another thread, which is told so, and waits for nothing."""
-    with open_journal(tmp_path) as journal, open_connection(journal) as connection:
+    with open_journal() as journal, open_connection(journal) as connection:
         guests = Guests(connection, image)
         with guests.running(WORKLOAD, "ready") as machine:
             assert machine.execute(["true"]).status == 0
@@ -191,9 +191,9 @@ def test_stop_ends_a_command_that_runs(image: Image, tmp_path: Path) -> None:
         assert guests.traces() == []
 
 
-def test_emulator_killed_during_a_command_is_told(image: Image, tmp_path: Path) -> None:
+def test_emulator_killed_during_a_command_is_told(image: Image) -> None:
     """A command whose machine dies fails at once, with the machine's fault."""
-    with open_journal(tmp_path) as journal, open_connection(journal) as connection:
+    with open_journal() as journal, open_connection(journal) as connection:
         guests = Guests(connection, image)
         machine = guests.make(WORKLOAD, "ready")
         machine.start(BOOT_TIMEOUT)

@@ -23,9 +23,9 @@ from pybench.vm_images import Image
 
 
 @pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+def connection() -> Iterator[Connection]:
     """One embedded driver for the module; it must not leave anything in its journal."""
-    with open_journal(tmp_path_factory.mktemp("journal")) as journal:
+    with open_journal() as journal:
         with open_connection(journal) as opened:
             yield opened
         assert journal.entries == ()

@@ -33,7 +33,7 @@ def guests(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
     """Machines of an image whose kernel has a driver for network cards."""
     folder = tmp_path_factory.mktemp("network")
     write_with_modules(image, folder / "virtio.cpio", ("virtio_pci", "virtio_net"))
-    with open_journal(folder) as journal, open_connection(journal) as connection:
+    with open_journal() as journal, open_connection(journal) as connection:
         made = Guests(connection, image, base=folder / "virtio.cpio")
         yield made
         assert made.traces() == []

@@ -41,7 +41,7 @@ def target(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
         {"PATH": "/bin"},
         readiness=Readiness("line", "ready"),
     )
-    with open_journal(folder) as journal:
+    with open_journal() as journal:
         choice = TargetChoice("vm-restore", "vm-restore", 1, {"accel": "tcg"})
         opened = open_target(choice, TargetContext(journal, folder))
         opened.prepare(workload, image)

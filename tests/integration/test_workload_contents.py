@@ -68,12 +68,10 @@ def serving(**changes: object) -> Workload:
 
 
 @pytest.fixture(scope="module", params=[*OPTIONS])
-def served(
-    request: pytest.FixtureRequest, disk_image: Image, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Target, Instance]]:
+def served(request: pytest.FixtureRequest, disk_image: Image) -> Iterator[tuple[Target, Instance]]:
     """A target of each kind with an instance that has answered."""
     kind = request.param
-    with open_journal(tmp_path_factory.mktemp(kind)) as journal:
+    with open_journal() as journal:
         target = open_target(TargetChoice(kind, kind, 1, OPTIONS[kind]), TargetContext(journal, Path("/")))
         try:
             target.prepare(serving(), disk_image)
@@ -123,7 +121,7 @@ def test_commands_beside_the_workload_are_its_users(served: tuple[Target, Instan
 def test_a_guest_that_ends_before_it_answers_says_so(disk_image: Image, tmp_path: Path) -> None:
     """The workload's end is seen while it is asked, and its exit code told; nothing is left of the guest."""
     workload = serving(files=(WorkloadFile("/opt/start", b"exit 3"),), user="0:0")
-    with open_journal(tmp_path) as journal:
+    with open_journal() as journal:
         target = open_target(TargetChoice("vm", "vm", 1, OPTIONS["vm"]), TargetContext(journal, tmp_path))
         target.prepare(workload, disk_image)
         with pytest.raises(InstanceError, match=r"ended before it .*exit code 3"):
@@ -148,7 +146,7 @@ def test_a_bare_process_is_another_user(journal_target: Target, image: Image) ->
 @pytest.fixture
 def journal_target(tmp_path: Path) -> Iterator[Target]:
     """A bare process."""
-    with open_journal(tmp_path) as journal:
+    with open_journal() as journal:
         target = open_target(TargetChoice("process", "process", 1), TargetContext(journal, tmp_path))
         yield target
         target.cleanup()
@@ -156,7 +154,7 @@ def journal_target(tmp_path: Path) -> Iterator[Target]:
 
 def test_an_unknown_user_is_bad_input_on_every_target(disk_image: Image, tmp_path: Path) -> None:
     """It is said before anything is started."""
-    with open_journal(tmp_path) as journal:
+    with open_journal() as journal:
         for kind in ("process", *OPTIONS):
             choice = TargetChoice(kind, kind, 1, OPTIONS.get(kind, {}))
             target = open_target(choice, TargetContext(journal, tmp_path))

@@ -28,8 +28,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
+def journal() -> Iterator[Journal]:
     """A journal of the test's own; the test must leave nothing in it."""
-    with open_journal(tmp_path) as opened:
+    with open_journal() as opened:
         yield opened
         assert opened.entries == ()

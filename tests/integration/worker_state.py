@@ -1,0 +1,59 @@
+"""State directories of processes that run tests side by side: each has its own, and none outlives them.
+
+Run as a program with such a directory, it removes what the journals in it tell of.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from pybench.runtime.container.system_calls import (
+    AT_FDCWD,
+    CLONE_NEWNS,
+    MS_PRIVATE,
+    mount,
+    mount_setattr,
+    unshare,
+)
+from pybench.runtime.journal import state_directory
+from pybench.runtime.leftovers import remove_leftovers
+
+PREFIX = "tests-"
+"""What the name of such a directory begins with; the pid follows."""
+_MS_BIND = 4096
+
+
+def separate() -> None:
+    """Give this process mounts and a state directory of its own.
+
+    The directory is one of the host's: a process that is killed leaves its journals there.
+    """
+    own = state_directory() / f"{PREFIX}{os.getpid()}"
+    own.mkdir(mode=0o711)
+    _use(own)
+
+
+def clean_up() -> None:
+    """Remove what processes that are no more have left, and their directories."""
+    for folder in state_directory().glob(f"{PREFIX}*"):
+        if not psutil.pid_exists(int(folder.name.removeprefix(PREFIX))):
+            subprocess.run([sys.executable, __file__, str(folder)], check=True)
+            shutil.rmtree(folder)
+
+
+def _use(folder: Path) -> None:
+    unshare(CLONE_NEWNS)
+    mount_setattr(AT_FDCWD, "/", propagation=MS_PRIVATE, recursive=True)
+    mount(str(folder), str(state_directory()), "", _MS_BIND, "")
+
+
+if __name__ == "__main__":
+    _use(Path(sys.argv[1]))
+    for _ in remove_leftovers():
+        pass
