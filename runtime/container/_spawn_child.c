@@ -297,6 +297,8 @@ static int carry_out(struct child *child, const struct step *step)
         return copy_tree(child, step);
     case STEP_ATTACH:
         return attach(child, step);
+    case STEP_MOUNT:
+        return mount_at(step);
     case STEP_COPY_SLOT:
         return copy_slot(child, step);
     case STEP_SLOT_ATTRIBUTES:
@@ -305,6 +307,8 @@ static int carry_out(struct child *child, const struct step *step)
         return set_attributes(step);
     case STEP_MASK:
         return mask(child, step);
+    case STEP_MASK_FROM:
+        return mask_from(step);
     case STEP_READ_ONLY:
         return make_read_only(step);
     case STEP_DIRECTORY:

@@ -69,6 +69,13 @@ int attach(const struct child *child, const struct step *step)
     return (int)result;
 }
 
+/* In the container's own namespace already, where one call does what takes the way by a slot nine. A link that
+ * stands for a descriptor leads to another mount namespace, where the kernel refuses. */
+int mount_at(const struct step *step)
+{
+    return (int)CALL(SYS_mount, NULL, step->text[2], step->text[0], step->number[0], step->text[1]);
+}
+
 static long clone_mount(int mount, const char *path, unsigned flags)
 {
     return CALL(SYS_open_tree, mount, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | flags);
@@ -133,6 +140,16 @@ int mask(struct child *child, const struct step *step)
     result = cover(child->slots[step->number[kind]], path, child->covered[kind] != NULL);
     if (result == 0 && !child->covered[kind])
         child->covered[kind] = path;
+    return (int)result;
+}
+
+/* What hides it is of the same kind: files of /proc are files wherever there is a /proc of this kernel. */
+int mask_from(const struct step *step)
+{
+    struct stat state;
+    long result = CALL(SYS_mount, step->text[1], step->text[0], NULL, BIND, NULL);
+    if (result == -ENOENT && CALL(SYS_newfstatat, AT_FDCWD, step->text[0], &state, 0) == -ENOENT)
+        return 0; /* nothing to hide */
     return (int)result;
 }
 

@@ -5,9 +5,11 @@
 #include "_spawn_child.h"
 
 int attach(const struct child *child, const struct step *step);
+int mount_at(const struct step *step);
 int copy_slot(struct child *child, const struct step *step);
 int set_slot_attributes(const struct child *child, const struct step *step);
 int mask(struct child *child, const struct step *step);
+int mask_from(const struct step *step);
 int make_read_only(const struct step *step);
 int write_file(const struct step *step);
 int enter_directory(const struct step *step);

@@ -145,6 +145,24 @@ class MakeFilesystem:
 
 
 @dataclass(frozen=True, slots=True)
+class MountFilesystem:
+    """Mount a new filesystem instance at a path of the root in which the child is already."""
+
+    kind: str
+    path: str
+    options: str = ""
+    flags: int = 0
+    """MS_… of mount(2)."""
+
+    def encode(self) -> EncodedStep:
+        texts = (self.kind.encode(), self.options.encode(), os.fsencode(self.path))
+        return (_spawn.MOUNT, self.flags, *texts)
+
+    def describe(self) -> str:
+        return f"mount of {self.kind} at {self.path} ({self.options or 'no options'})"
+
+
+@dataclass(frozen=True, slots=True)
 class CopyTree:
     """Keep a detached copy of the mount at a path in a slot."""
 
@@ -238,6 +256,20 @@ class Mask:
 
     def encode(self) -> EncodedStep:
         return (_spawn.MASK, self.null, self.empty, os.fsencode(self.path))
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFrom:
+    """Cover a path, if it is there, with what is at another one, which is of the same kind."""
+
+    source: str
+    path: str
+
+    def encode(self) -> EncodedStep:
+        return (_spawn.MASK_FROM, os.fsencode(self.path), os.fsencode(self.source))
 
     def describe(self) -> str:
         return f"mask {self.path}"

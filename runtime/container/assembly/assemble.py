@@ -19,7 +19,6 @@ from pybench.runtime.container.specification.mounts import parse_propagation
 from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
 from pybench.runtime.container.specification.seccomp import SeccompProfile
 from pybench.runtime.container.steps import (
-    Attach,
     CopyTree,
     HideExecutable,
     HostName,
@@ -27,6 +26,8 @@ from pybench.runtime.container.steps import (
     LoopbackUp,
     MakeFilesystem,
     Mask,
+    MaskFrom,
+    MountFilesystem,
     NewSessionKeyring,
     Protect,
     SetAttributes,
@@ -160,17 +161,17 @@ class Surroundings:
 @dataclass(slots=True)
 class _Parts:
     tree: MountSteps = field(default_factory=MountSteps)
-    covers: list[Mask | Protect] = field(default_factory=list)
+    covers: list[Mask | MaskFrom | Protect] = field(default_factory=list)
+
+    def is_early(self, path: str) -> bool:
+        """Whether it lies in what is mounted before the ids are known."""
+        points = (place.path for place in self.tree.unmapped_inside)
+        return any(PurePosixPath(path).is_relative_to(point) for point in points)
 
     def without_ids(self, settings: Sequence[Step]) -> tuple[Step, ...]:
         """Takes out what needs neither ids nor what needs them: mounts, settings and covers in those."""
         tree = self.tree
-        points = [attach.path for attach in tree.unmapped_inside]
-        early = [
-            cover
-            for cover in self.covers
-            if any(PurePosixPath(cover.path).is_relative_to(point) for point in points)
-        ]
+        early = [cover for cover in self.covers if self.is_early(cover.path)]
         steps = (*tree.unmapped, *tree.unmapped_inside, *settings, *early)
         tree.unmapped.clear()
         tree.unmapped_inside.clear()
@@ -199,7 +200,7 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     if surroundings.root.is_root:
         # While the parent writes the maps: what depends on none of them.
         if _shows_processes_only(specification):
-            steps += _made_in_own_proc(settings, spare)
+            steps += _made_in_own_proc(settings)
             settings = []
         steps += parts.without_ids(settings)
     steps.append(WaitForMaps())
@@ -247,8 +248,8 @@ def process_steps(
         grantable=surroundings.grantable,
     )
     return (
-        # It takes a descriptor, so it comes before the limit on these.
-        WorkingDirectory(process.cwd, make=True),
+        # It takes a descriptor, so it comes before the limit on these. Whoever enters a root is at its top.
+        *((WorkingDirectory(process.cwd, make=True),) if process.cwd != "/" else ()),
         *((NewSessionKeyring(),) if surroundings.keyring else ()),
         *attribute_steps(process, personality),
         *rights,
@@ -262,7 +263,13 @@ def process_steps(
 def _file_tree(specification: Specification, surroundings: Surroundings, *, own_user: bool) -> _Parts:
     parts = _Parts()
     slots = surroundings.slots
-    maker = MountMaker(surroundings.bundle, slots, surroundings.map_ids, surroundings.group_directories)
+    maker = MountMaker(
+        surroundings.bundle,
+        slots,
+        surroundings.map_ids,
+        surroundings.group_directories,
+        in_root=surroundings.root.is_root,
+    )
     for number, mount in enumerate(specification.mounts):
         maker.add(parts.tree, mount, f"mounts[{number}]")
     if surroundings.own_devices:
@@ -272,7 +279,14 @@ def _file_tree(specification: Specification, surroundings: Surroundings, *, own_
     return parts
 
 
-def _add_masks(parts: _Parts, paths: Sequence[str], surroundings: Surroundings) -> None:
+def _add_masks(parts: _Parts, masked: Sequence[str], surroundings: Surroundings) -> None:
+    paths = list(masked)
+    if surroundings.root.is_root:
+        # What the container is born with, before it has mounted anything of its own over it.
+        sources = (surroundings.null, surroundings.empty)
+        early = [path for path in paths if parts.is_early(path)]
+        parts.covers += (MaskFrom(sources[Path(path).is_dir()], path) for path in early)
+        paths = [path for path in paths if path not in early]
     if not paths:
         return
     null, empty = surroundings.slots.take(), surroundings.slots.take()
@@ -287,15 +301,15 @@ def _add_masks(parts: _Parts, paths: Sequence[str], surroundings: Surroundings) 
     parts.covers += (Mask(null, empty, path) for path in paths)
 
 
-def _made_in_own_proc(settings: Sequence[Step], slot: int) -> tuple[Step, ...]:
+def _made_in_own_proc(settings: Sequence[Step]) -> tuple[Step, ...]:
     """For a child whose /proc shows processes only; what is mounted for them is gone before all else.
 
     That takes the kernel 0.1 ms, as the removal of any mount does.
     """
     if not settings:
         return ()
-    proc = (MakeFilesystem(slot, "proc", "", _SEALED & ~MOUNT_ATTR_RDONLY), Attach(slot, "/proc"))
-    return (*proc, *settings, SystemCall("umount2 of /proc", _UMOUNT2, (b"/proc", MNT_DETACH)))
+    proc = MountFilesystem("proc", "/proc", flags=_SEALED & ~MOUNT_ATTR_RDONLY)
+    return (proc, *settings, SystemCall("umount2 of /proc", _UMOUNT2, (b"/proc", MNT_DETACH)))
 
 
 def _shows_processes_only(specification: Specification) -> bool:

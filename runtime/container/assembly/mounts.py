@@ -25,12 +25,21 @@ from pybench.runtime.container.steps import (
     CopyTree,
     MakeFilesystem,
     MakeSymlink,
+    MountFilesystem,
     SetAttributes,
     Step,
 )
-from pybench.runtime.container.system_calls import MOUNT_ATTR_RDONLY, MS_PRIVATE
+from pybench.runtime.container.system_calls import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOEXEC,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    MS_PRIVATE,
+)
 from pybench.runtime.errors import InputError
 
+_SAME_FLAGS: Final = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
+"""Those that mount(2) has under the same numbers as fsmount(2) (linux/mount.h)."""
 CGROUP_TYPES: Final = frozenset({"cgroup", "cgroup2"})
 _DEVICE_BY_DEFAULT: Final = frozenset({"proc", "sysfs", "tmpfs", "devpts", "mqueue"})
 """Types of file systems that are not on a device: their source is a name for /proc/self/mountinfo."""
@@ -48,7 +57,7 @@ class MountSteps:
     """While the host's paths can be reached; need no identity inside."""
     unmapped: list[Step] = field(default_factory=list)
     """New file systems in which nothing belongs to the container's root, so that it need not be known."""
-    unmapped_inside: list[Attach] = field(default_factory=list)
+    unmapped_inside: list[Attach | MountFilesystem] = field(default_factory=list)
     """Where those belong, once the root is there."""
     identified: list[Step] = field(default_factory=list)
     """Before the pivot too, but as the container's root: new file systems belong to it."""
@@ -66,6 +75,8 @@ class MountMaker:
     map_ids: MapIds
     group_directories: Callable[[], Iterable[tuple[str, Path]]]
     """Of the container's control group: name of the hierarchy (empty on version 2) and directory."""
+    in_root: bool = False
+    """The child is in its root from the first, with every mount point, and prepares no mount outside."""
 
     def add(self, steps: MountSteps, mount: Mount, path: str) -> None:
         """Append the steps of one mount.
@@ -104,12 +115,18 @@ class MountMaker:
         steps.inside.append(Attach(slot, destination, "directory" if source.is_dir() else "file"))
 
     def _file_system(self, steps: MountSteps, mount: Mount, options: MountOptions) -> None:
+        attributes = options.attributes.set | options.recursive_attributes.set
+        plain = mount.type in _DEVICE_BY_DEFAULT and not (options.superblock or options.propagation)
+        if self.in_root and plain and not attributes & ~_SAME_FLAGS:
+            place = MountFilesystem(mount.type, mount.destination, ",".join(options.data), attributes)
+            is_early = mount.type == "proc" and not steps.inside
+            (steps.unmapped_inside if is_early else steps.inside).append(place)
+            return
         slot = self.slots.take()
         data = [*options.superblock, *options.data]
         if mount.source and mount.type not in _DEVICE_BY_DEFAULT:
             data.insert(0, f"source={mount.source}")
         # What fsmount(2) cannot clear is clear in a new mount anyway.
-        attributes = options.attributes.set | options.recursive_attributes.set
         made = (MakeFilesystem(slot, mount.type, ",".join(data), attributes), *_propagation(slot, options))
         attach = Attach(slot, mount.destination, "directory")
         if mount.type == "proc" and not steps.inside:
