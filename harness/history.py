@@ -68,14 +68,15 @@ def sparkline(values: Sequence[float | None]) -> str:
     if not known:
         return MISSING * len(values)
     low, high = min(known), max(known)
+    # The difference of two large numbers can be more than a float holds, half of a tiny one can be nothing.
+    part = 0.5 if math.isinf(high - low) else 1.0
 
     def bar(value: float | None) -> str:
         if value is None or not math.isfinite(value):
             return MISSING
         if high == low:
             return BARS[0]
-        # Halved first: the difference of two large numbers can be more than a float holds.
-        share = (value / 2 - low / 2) / (high / 2 - low / 2)
+        share = (value * part - low * part) / (high * part - low * part)
         return BARS[min(len(BARS) - 1, int(share * len(BARS)))]
 
     return "".join(map(bar, values))

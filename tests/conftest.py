@@ -13,7 +13,7 @@ from pybench.harness.lock import LOCK_VARIABLE
 pytest.register_assert_rewrite("store_behaviour")
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.register_profile("explore", deadline=None)
+settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 

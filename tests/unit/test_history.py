@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from store_behaviour import RUN
 
@@ -33,6 +33,8 @@ def test_a_sparkline_goes_from_the_least_to_the_most(values: list[float | None],
     assert sparkline(values) == line
 
 
+@example([0.0, 5e-324])
+@example([-1.7e308, 1.7e308])
 @given(st.lists(st.none() | st.floats()))
 def test_a_sparkline_has_one_bar_per_value(values: list[float | None]) -> None:
     """Whatever the values are."""
