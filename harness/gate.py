@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from statistics import median
 from typing import Final, Literal
 
 from pybench.harness.comparison.attribution import PREFIX, Attribution, attributions, start_of
 from pybench.harness.comparison.cells import Change, change
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
 from pybench.harness.comparison.limits import Limits
-from pybench.harness.comparison.runs import Judged, judge, worse_direction
+from pybench.harness.comparison.runs import SHIFT, Judged, judge, worse_direction
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
 from pybench.harness.verdicts import INDEX, Accepted, is_verdict, worsened
@@ -27,6 +28,9 @@ RATE: Final = 0.02
 Where nothing changed it bounds the probability of any discovery, half of which would be for the better: one
 night in a hundred raises an alarm, before the limits.
 """
+EARLY: Final = 5
+LATE: Final = 3
+"""Runs at the beginning and at the end of a drift, of which the middle ones must differ as well."""
 RECENT: Final = 7
 """Runs for which a change point that no single night showed keeps failing the gate."""
 
@@ -125,7 +129,7 @@ def gate(
         findings += [
             Finding("drift", each.change.cell, older.run, each)
             for each in drift
-            if each.worse and each.change.cell not in known
+            if each.worse and each.change.cell not in known and _crept_in(each, older.run, series or {})
         ]
         known |= {found.cell for found in findings if found.kind == "drift"}
     findings += _level_changes(series or {}, known, settings)
@@ -184,13 +188,28 @@ def _findings(each: Judged, baseline: str, settings: GateSettings, number: int) 
     return []
 
 
+def _crept_in(each: Judged, older: str, series: Series) -> bool:
+    """Whether the runs after an older baseline were better too, and those before the candidate as bad.
+
+    Either of the two by itself may have had a lucky or an unlucky night, which is no drift.
+    """
+    cell = each.change.cell
+    nights = series.get(cell, ())
+    begin = next((at for at, (run, _) in enumerate(nights) if run == older), None)
+    if begin is None or each.reason != SHIFT:
+        return True
+    since = [value for _, value in nights[begin:]]
+    early, late = (min(most, max(1, len(since) // part)) for most, part in ((EARLY, 3), (LATE, 4)))
+    return (median(since[-late:]) - median(since[:early])) * worse_direction(cell) > each.margin
+
+
 def _level_changes(series: Series, known: set[CellKey], settings: GateSettings) -> list[Finding]:
     """New levels for the worse that began in the last few runs and that nothing else has told."""
     findings = []
     for cell, medians in series.items():
         if cell in known or is_verdict(cell) or not settings.gates(cell[2]):
             continue
-        for point in change_points([median for _, median in medians])[-1:]:
+        for point in change_points([value for _, value in medians])[-1:]:
             margin = settings.limits.of(cell).margin(point.before)
             worse = (point.after - point.before) * worse_direction(cell) > margin
             if worse and point.position + point.length == len(medians) and point.length <= RECENT:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pybench.harness.comparison.limits import DEFAULTS, OTHERWISE, Limit, Limits
 from pybench.harness.comparison.ranks import NORMAL, Values
+from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
 
 RATE: Final = 0.01
@@ -36,7 +37,8 @@ def widened(
     a usual limit becomes a quantile of the difference of two nights, if that is more: Student's, since the
     deviation is an estimate, and Bonferroni's share of 1 % for each cell and baseline. As long as there are
     fewer than ten earlier runs, the missing ones are taken to differ by a little less than half of the usual
-    limit. A limit that somebody has set is left as it is.
+    limit. A change for the worse that came about twice from one night to the next is nothing new either, as
+    on a host that is in one of two states. A limit that somebody has set is left as it is.
 
     Args:
         limits: those of the gate.
@@ -56,6 +58,7 @@ def widened(
         freedom = missing + _EFFICIENCY * len(before) - 1
         deviation = _deviation(before, missing, SUPPOSED * limit.relative)
         share = float(stdtrit(freedom, 1 - level)) * math.sqrt(2) * deviation
+        share = max(share, _seen_twice(before * worse_direction(cell)))
         if share > limit.relative:
             workload, target, metric, _, label = cell
             of_cell[workload, target, metric, label] = replace(limit, relative=share)
@@ -77,6 +80,13 @@ def deviation_of(medians: Values) -> float:
     ranks = (np.arange(1, kept + 1) - 0.375) / (len(steps) + 0.25)
     expected = sum(NORMAL.inv_cdf((1 + rank) / 2) for rank in ranks.tolist()) / kept
     return float(steps[:kept].mean()) / expected / math.sqrt(2)
+
+
+def _seen_twice(medians: Values) -> float:
+    """As a share, the second largest change for the worse between successive nights."""
+    rises = np.sort(np.diff(medians))
+    middle = abs(float(np.median(medians))) if len(medians) else 0.0
+    return float(rises[-2]) / middle if len(medians) >= ENOUGH and middle else 0.0
 
 
 def _usual(limits: Limits, cell: CellKey) -> Limit | None:

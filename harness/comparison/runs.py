@@ -16,6 +16,8 @@ from pybench.harness.stats import CellKey, cells
 Verdict = Literal["faster", "slower", "smaller", "larger", "same", "inconclusive"]
 """Times and rates are faster or slower, sizes and counts smaller or larger."""
 FALSE_DISCOVERY_RATE: Final = 0.05
+SHIFT: Final = "shift"
+"""What a verdict rests on."""
 _SMALLER: Final = "a change is supported, but it is smaller than the limit"
 _RATES: Final = frozenset({"1/s", "B/s"})
 
@@ -117,7 +119,7 @@ def direction_of(
     """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown; and what that rests on."""
     supported, tail_supported = (p <= rate for p in adjusted)
     if supported and abs(moved.shift.value) > limit.margin(median):
-        return (1 if moved.shift.value > 0 else -1), "shift"
+        return (1 if moved.shift.value > 0 else -1), SHIFT
     if tail_supported and abs(moved.tail_shift) > limit.tail_margin(median):
         return (1 if moved.tail_shift > 0 else -1), "tail"
     if supported or tail_supported:

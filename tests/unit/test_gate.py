@@ -198,3 +198,18 @@ def test_five_per_cent_are_found_at_sixty_repetitions() -> None:
         after = night_samples(2 * seed + 1, {"startup.ready": 1.05}, spread=0.045)
         found += gate(Measured("a", before), Measured("b", after), settings).outcome == "regression"
     assert found >= 95
+
+
+def test_one_lucky_night_is_no_drift() -> None:
+    """The oldest baseline was better than all that followed it, or tonight is worse than those before."""
+    now, usual = night_samples(3, {"startup.ready": 1.1}), night_samples(2, {"startup.ready": 1.08})
+    older = Measured("night-0", night_samples(1))
+
+    def found(shares: Sequence[float]) -> set[tuple[str, str]]:
+        nights = level([1.5e-3 * share for share in shares])
+        return kinds(gate(Measured("b", usual), Measured("now", now), GateSettings(), older, nights))
+
+    assert found([1.0, *[1.1] * 11]) == set()
+    assert found([*[1.0] * 11, 1.1]) == set()
+    assert found([1 + 0.1 * at / 11 for at in range(12)]) == {("drift", "startup.ready")}
+    assert found([1.0, 1.1]) == {("drift", "startup.ready")}

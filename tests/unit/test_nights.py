@@ -104,3 +104,11 @@ def test_nights_that_differ_raise_an_alarm_once_in_a_hundred_at_most(number: int
         )
     assert usual / trials > 0.1
     assert alarms / trials <= 0.015
+
+
+def test_a_host_of_two_states_is_got_to_know() -> None:
+    """What happened once may be a regression; what happened twice is how the host is."""
+    quiet = nights(40, 0.002)
+    for times in (1, 2):
+        states = [each * (1.3 if at // 5 in (3, 5)[:times] else 1.0) for at, each in enumerate(quiet)]
+        assert learnt(states) == pytest.approx(USUAL if times == 1 else 0.3, abs=0.01)
