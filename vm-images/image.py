@@ -40,7 +40,7 @@ class Image:
     """SHA-256 of the recipe, its sources and the builder."""
     folder: Path
     marking: frozenset[str]
-    """Commands that push a byte to file descriptor $PYBENCH_MARK_FD as their first instruction."""
+    """Commands that push a mark to file descriptor $PYBENCH_MARK_FD as their first instruction."""
     form: str
     """Where a guest finds the root filesystem: `initramfs` or `disk`; empty without a kernel."""
     kernel_release: str

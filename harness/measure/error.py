@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 LARGEST_SHARE: Final = 0.01
 """Of the value: a sample whose error may be larger is rejected."""
-OWN_CHANNELS: Final = frozenset({"call", "shared-memory", "pretended"})
-"""Instants that the harness or the child notes itself; nobody has to be woken for them."""
+OWN_CHANNELS: Final = frozenset({"call", "shared-memory", "workload-clock", "pretended"})
+"""Instants that the harness, the child or the workload notes itself; nobody has to be woken for them."""
 PHASES: Final = "startup.phase."
 WHOLE: Final = "startup.ready"
 

@@ -134,7 +134,8 @@ def _record(bench: Bench, level: _Level, seconds: float, at: Mapping[str, Parame
 
 
 def _start(instance: Instance) -> Reading:
-    return replace(span("rate.start", instance.marks, REQUEST, READY), by_requester=True)
+    seen = [mark.arrived or mark for mark in instance.marks]
+    return replace(span("rate.start", seen, REQUEST, READY), by_requester=True)
 
 
 def _at(reading: Reading, parameters: Mapping[str, ParameterValue]) -> Reading:

@@ -34,6 +34,7 @@ from pybench.runtime.container.sandbox import DEFAULT_LIMITS, mark_environment, 
 from pybench.runtime.container.spawner import Program, Spawner, pipe_resolution
 from pybench.runtime.container.steps import DeathSignal, NewSession, Step
 from pybench.runtime.container.system_calls import CLONE_NEWNET
+from pybench.runtime.container.workload_clock import clock_resolution
 from pybench.runtime.journal import Journal
 from pybench.runtime.scratch import scratch_directory
 
@@ -226,6 +227,7 @@ class BareTarget:
             HostError: this user may not do it.
         """
         pipe_resolution()
+        clock_resolution()
         asked = workload.resources
         self._limits = Limits(asked.memory, asked.cpus, asked.pids or DEFAULT_LIMITS.pids)
         if self._controller is not None and self._controller.label == "none":
@@ -258,7 +260,7 @@ class BareTarget:
         self._program = Program.compile(
             steps,
             workload.command,
-            mark_environment(workload.environment, self._readiness.marking),
+            mark_environment(workload.environment, self._readiness),
             self._namespaces,
             path=self._place.enter_context(surroundings.program(workload.command)),
         )

@@ -57,7 +57,7 @@ class ImageFiles(Protocol):
 
     @property
     def marking(self) -> frozenset[str]:
-        """Commands that push a byte to file descriptor $PYBENCH_MARK_FD as their first instruction."""
+        """Commands that push a mark to file descriptor $PYBENCH_MARK_FD as their first instruction."""
         ...
 
 

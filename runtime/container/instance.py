@@ -7,11 +7,18 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Final
 
+from pybench.runtime.container import workload_clock
 from pybench.runtime.container.cgroup.base import Group
+from pybench.runtime.container.defaults import offsets_text
 from pybench.runtime.container.identity import IdentityMap
 from pybench.runtime.container.spawner import Program, Spawned, Spawner, pipe_resolution
+from pybench.runtime.container.specification.linux import TimeOffset
+from pybench.runtime.container.workload_clock import WorkloadClock
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.marks import Mark
 from pybench.runtime.output import READ_BYTES, Tail, drain
@@ -21,6 +28,8 @@ MARK_DESCRIPTOR = 3
 """The descriptor a marking command finds in $PYBENCH_MARK_FD."""
 KILL_PATIENCE = 10.0
 """Seconds until a killed process must be gone: the kernel may still be writing its memory back."""
+NO_OFFSETS: Final[Mapping[str, TimeOffset]] = MappingProxyType({})
+"""Of clocks that show what the host's do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +37,7 @@ class Readiness:
     """When the instance counts as ready."""
 
     marking: bool
-    """The command pushes a byte as its first instruction."""
+    """The command pushes marks, the first as its first instruction."""
     line: str | None
     """Ready when it prints a line that contains this; None: ready with its first instruction."""
 
@@ -129,43 +138,48 @@ def launch(
     timeout: float,
     *,
     identity: IdentityMap | None = None,
-    time_offsets: str | None = None,
+    clocks: Mapping[str, TimeOffset] = NO_OFFSETS,
     group: Group | None = None,
     listener: int = -1,
     namespace: int | None = None,
 ) -> Instance:
     """Start a program and return when it is ready; call it in the spawning thread.
 
+    Its clocks show what the host's do, plus `clocks` where it has a time namespace.
+
     Raises:
         InstanceError: it failed or was not ready in time; nothing is left of it.
     """
-    with contextlib.ExitStack() as pipes:
-        stdin = _open(pipes, os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
-        output, output_end = _pipe(pipes)
-        mark, mark_end = _pipe(pipes)
-        os.set_blocking(output, False)
-        watched = (mark, output) if readiness.marking else (output,)
-        spawned = spawner.spawn(
-            program,
-            descriptors=(stdin, output_end, mark_end),
-            watched=watched,
-            awaited=int(readiness.marking) + int(readiness.line is not None),
-            timeout=timeout,
-            identity=identity,
-            time_offsets=time_offsets,
-            cgroup=group.descriptor if group else -1,
-            listener=listener,
-            namespace=namespace,
-        )
-        instance = Instance(spawner, spawned.pid, spawned.pidfd, os.dup(output))
-    try:
-        _observe(instance, spawned, readiness, timeout)
-    except BaseException:
-        instance.kill()
-        spawner.output.remove(instance.output_pipe)
-        os.close(instance.output_pipe)
-        os.close(instance.pidfd)
-        raise
+    with contextlib.ExitStack() as readers:
+        with contextlib.ExitStack() as pipes:
+            stdin = _open(pipes, os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC))
+            output, output_end = _pipe(pipes, pipes)
+            mark, mark_end = _pipe(readers, pipes)
+            os.set_blocking(output, False)
+            os.set_blocking(mark, False)
+            watched = (mark, output) if readiness.marking else (output,)
+            spawned = spawner.spawn(
+                program,
+                descriptors=(stdin, output_end, mark_end),
+                watched=watched,
+                awaited=int(readiness.marking) + int(readiness.line is not None),
+                timeout=timeout,
+                identity=identity,
+                time_offsets=offsets_text(clocks),
+                cgroup=group.descriptor if group else -1,
+                listener=listener,
+                namespace=namespace,
+            )
+            instance = Instance(spawner, spawned.pid, spawned.pidfd, os.dup(output))
+        try:
+            offset = clocks["monotonic"].in_nanoseconds if "monotonic" in clocks else 0
+            _observe(instance, spawned, readiness, timeout, (mark, offset))
+        except BaseException:
+            instance.kill()
+            spawner.output.remove(instance.output_pipe)
+            os.close(instance.output_pipe)
+            os.close(instance.pidfd)
+            raise
     spawner.output.add(instance.output_pipe, instance.tail)
     return instance
 
@@ -175,13 +189,18 @@ def _open(stack: contextlib.ExitStack, descriptor: int) -> int:
     return descriptor
 
 
-def _pipe(stack: contextlib.ExitStack) -> tuple[int, int]:
+def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
     reader, writer = os.pipe2(os.O_CLOEXEC)
-    return _open(stack, reader), _open(stack, writer)
+    return _open(readers, reader), _open(writers, writer)
 
 
-def _observe(instance: Instance, spawned: Spawned, readiness: Readiness, timeout: float) -> None:
-    """Turn what was seen into marks; wait for the line of readiness if it has not come yet."""
+def _observe(
+    instance: Instance, spawned: Spawned, readiness: Readiness, timeout: float, clock: tuple[int, int]
+) -> None:
+    """Turn what was seen into marks; wait for the line of readiness if it has not come yet.
+
+    `clock` is where the workload tells instants of its own, and what its clock shows above the host's.
+    """
     pipe = pipe_resolution()
     instance.marks.append(Mark("request", spawned.requested_at, "call", CLOCK_RESOLUTION))
     instance.marks.append(Mark("sandbox", spawned.execve_at, "shared-memory", CLOCK_RESOLUTION))
@@ -192,15 +211,19 @@ def _observe(instance: Instance, spawned: Spawned, readiness: Readiness, timeout
             raise _not_ready(instance, "its first instruction was not seen", timeout)
     else:
         executed_at, channel = spawned.executed_at, "execve-pipe"
-    instance.marks.append(Mark("exec", executed_at, channel, pipe))
+    executed = Mark("exec", executed_at, channel, pipe)
     if readiness.line is None:
-        instance.marks.append(Mark("ready", executed_at, channel, pipe))
+        executed = WorkloadClock.read(*clock).mark(workload_clock.EXEC, spawned.execve_at, executed)
+        instance.marks += executed, replace(executed, name="ready")
         return
     ready_at = _await_line(instance, readiness.line, spawned.watched_at[-1], deadline)
     if not ready_at:
         raise _not_ready(instance, f"it printed no line with {readiness.line!r}", timeout)
     # A line may be seen in the same wake-up as the first instruction, never before it.
-    instance.marks.append(Mark("ready", max(ready_at, executed_at), "stdout-pipe", pipe))
+    ready = Mark("ready", max(ready_at, executed_at), "stdout-pipe", pipe)
+    told = WorkloadClock.read(*clock)
+    executed = told.mark(workload_clock.EXEC, spawned.execve_at, executed)
+    instance.marks += executed, told.mark(workload_clock.LINE, executed.at, ready)
 
 
 def _await_line(instance: Instance, text: str, first_byte_at: int, deadline: int) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pybench.runtime.container import instance, landlock, notify, system_calls
+from pybench.runtime.container import instance, landlock, notify, system_calls, workload_clock
 from pybench.runtime.container.assembly.assemble import Surroundings, assemble
 from pybench.runtime.container.assembly.join import join_program
 from pybench.runtime.container.assembly.slots import Slots
@@ -122,9 +122,12 @@ def stdio_steps(marking: bool) -> tuple[Step, ...]:
     return (*steps, CloseFrom(MARK_DESCRIPTOR + int(marking)))
 
 
-def mark_environment(environment: Mapping[str, str], marking: bool) -> dict[str, str]:
-    """The workload's environment, with the place for its mark."""
-    return {**environment, **({"PYBENCH_MARK_FD": str(MARK_DESCRIPTOR)} if marking else {})}
+def mark_environment(environment: Mapping[str, str], readiness: Readiness) -> dict[str, str]:
+    """The workload's environment, with the place for its marks, and which of them it may take itself."""
+    if not readiness.marking:
+        return dict(environment)
+    told = workload_clock.EXEC if readiness.line is None else workload_clock.LINE
+    return {**environment, "PYBENCH_MARK_FD": str(MARK_DESCRIPTOR), workload_clock.VARIABLE: told}
 
 
 class Sandbox:
@@ -152,6 +155,7 @@ class Sandbox:
                 f"a memory limit of {memory} bytes is too low for a container", "4 MiB is the least"
             )
         pipe_resolution()
+        workload_clock.clock_resolution()
         with contextlib.ExitStack() as stack:
             profile = PROFILES[self._spec.profile]
             if not profile.namespaces_left_out & system_calls.CLONE_NEWUSER:
@@ -199,7 +203,7 @@ class Sandbox:
         self.specification = specification(
             profile,
             spec.command,
-            mark_environment(spec.environment, marking),
+            mark_environment(spec.environment, spec.readiness),
             host_name=spec.host_name,
             user=spec.user,
             working_directory=spec.working_directory,
@@ -273,7 +277,7 @@ class Sandbox:
                     self._spec.readiness,
                     timeout,
                     identity=self._identity,
-                    time_offsets=offsets_text(zero_clocks()),
+                    clocks=zero_clocks(),
                     group=made.group,
                     listener=made.listener,
                     namespace=self._namespace,

@@ -76,8 +76,8 @@ def test_marks_are_in_order(journal: Journal, image: Image) -> None:
     instants = [mark.at for mark in container.marks]
     assert instants == sorted(instants)
     channels = {mark.name: mark.channel for mark in container.marks}
-    assert channels["exec"] == "mark-pipe"
-    assert channels["ready"] == "stdout-pipe"
+    assert channels["exec"] == "workload-clock"
+    assert channels["ready"] == "workload-clock"
 
 
 def test_every_namespace_is_its_own(journal: Journal, image: Image) -> None:

@@ -99,6 +99,27 @@ def test_the_workload_prints_lines_of_any_length(workload: Path, text: str) -> N
     os.close(reader)
 
 
+@pytest.mark.parametrize(("clock", "told"), [("exec", ["exec"]), ("line", ["exec", "line"])])
+def test_the_workload_tells_what_its_clock_shows(workload: Path, clock: str, told: list[str]) -> None:
+    """Each instant that is asked for lies between the start and its arrival; then it tells no more."""
+    reader, writer = os.pipe()
+    environment = {"PYBENCH_MARK_FD": str(writer), "PYBENCH_MARK_CLOCK": clock}
+    before = time.monotonic_ns()
+    with subprocess.Popen(
+        [workload, "ready"], stdout=subprocess.PIPE, env=environment, pass_fds=(writer,)
+    ) as process:
+        os.close(writer)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        with os.fdopen(reader, "rb") as marks:
+            lines = [line.decode().split() for line in marks]
+        process.terminate()
+        assert process.wait(10) == 0
+    assert [name for name, _ in lines] == told
+    instants = [before, *(int(number) for _, number in lines), time.monotonic_ns()]
+    assert instants == sorted(instants)
+
+
 def test_the_workload_floods_until_nobody_reads(workload: Path) -> None:
     """It ends when its reader goes, whatever it is told about the signal."""
     with subprocess.Popen([workload, "flood"], stdout=subprocess.PIPE) as process:

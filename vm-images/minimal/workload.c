@@ -7,9 +7,11 @@
  */
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { EXIT_USAGE = 64 };
@@ -51,15 +53,57 @@ static int parse_number(const char *text, int maximum)
     return number;
 }
 
-/* Tells the harness that the first instruction ran. */
-static void mark(void)
+static int marks = -1; /* where the harness hears of instants; closed after the last one */
+
+static void close_marks(void)
 {
+    if (marks >= 0)
+        close(marks);
+    marks = -1;
+}
+
+/* Pushes `name`, and the instant where the harness reads the same clock. */
+static void push_mark(const char *name, const struct timespec *now)
+{
+    char line[64], digits[20];
+    size_t length = strlen(name), count = 0;
+    memcpy(line, name, length);
+    if (now) {
+        line[length++] = ' ';
+        for (uint64_t rest = (uint64_t)now->tv_sec * 1000000000 + (uint64_t)now->tv_nsec;
+             rest || count == 0; rest /= 10)
+            digits[count++] = (char)('0' + rest % 10);
+        while (count)
+            line[length++] = digits[--count];
+    }
+    line[length++] = '\n';
+    write_all(marks, line, length);
+}
+
+/* Tells the harness that the first instruction ran; kept open where it asks for the line of readiness, too. */
+static void mark_first_instruction(void)
+{
+    const char *clock = getenv("PYBENCH_MARK_CLOCK");
+    struct timespec now;
+    if (clock)
+        clock_gettime(CLOCK_MONOTONIC, &now);
     const char *text = getenv("PYBENCH_MARK_FD");
-    int descriptor = text ? parse_number(text, 1 << 20) : -1;
-    if (descriptor < 0)
+    marks = text ? parse_number(text, 1 << 20) : -1;
+    if (marks < 0)
         return;
-    write_all(descriptor, "exec\n", 5);
-    close(descriptor);
+    push_mark("exec", clock ? &now : NULL);
+    if (!clock || strcmp(clock, "line") != 0)
+        close_marks();
+}
+
+/* Before the line, which is what the harness waits for; so the instant is there when the line is. */
+static void mark_line(void)
+{
+    struct timespec now;
+    if (marks < 0)
+        return;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    push_mark("line", &now);
 }
 
 static void leave(int signal_number)
@@ -95,11 +139,14 @@ static void print_line(const char *text)
     if (length < sizeof line) {
         memcpy(line, text, length);
         line[length] = '\n';
+        mark_line();
         write_all(STDOUT_FILENO, line, length + 1);
     } else {
+        mark_line();
         write_all(STDOUT_FILENO, text, length);
         write_all(STDOUT_FILENO, "\n", 1);
     }
+    close_marks();
 }
 
 static _Noreturn void flood(void)
@@ -112,7 +159,7 @@ static _Noreturn void flood(void)
 
 int main(int count, char **arguments)
 {
-    mark();
+    mark_first_instruction();
     const char *command = count > 1 ? arguments[1] : "";
     if (strcmp(command, "ready") == 0 && (count == 2 || (count == 4 && !strcmp(arguments[2], "--text")))) {
         on_stop(leave);

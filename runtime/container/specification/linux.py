@@ -40,6 +40,11 @@ class TimeOffset:
     secs: Int64 = 0
     nanosecs: Annotated[int, Between(0, 999_999_999)] = 0
 
+    @property
+    def in_nanoseconds(self) -> int:
+        """All of it."""
+        return self.secs * 1_000_000_000 + self.nanosecs
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
