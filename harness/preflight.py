@@ -8,6 +8,7 @@ import psutil
 
 from pybench.harness.errors import HostError
 from pybench.harness.targets import MACHINES
+from pybench.harness.tuning import check_processors
 from pybench.harness.units import format_bytes
 
 if TYPE_CHECKING:
@@ -15,12 +16,22 @@ if TYPE_CHECKING:
 
 
 def check_host(scenario: Scenario) -> None:
-    """A guest's memory must fit into the host's; a limit on anything else may be as large as one likes.
+    """What must be there: memory for a guest and for what is left alone, and the processors to be held to.
+
+    A limit on anything else may be as large as one likes.
 
     Raises:
-        HostError: it does not.
+        HostError: it is not.
     """
+    check_processors(scenario.schedule.cpus)
     total = psutil.virtual_memory().total
+    for choice in scenario.measurements:
+        if (reserve := int(choice.options.get("reserve", 0))) >= total:
+            raise HostError(
+                f"{scenario.source}: measure.{choice.name}.reserve: {format_bytes(reserve)} are to be left "
+                f"alone, and this host has {format_bytes(total)}",
+                "lower it: nothing could be started",
+            )
     for combination in scenario.combinations:
         if combination.target.kind in MACHINES and (asked := _guest_memory(combination)) > total:
             label = f" ({combination.label})" if combination.label else ""

@@ -56,6 +56,20 @@ def is_held(pids: Iterable[int], cpus: Collection[int]) -> bool:
     return True
 
 
+def check_processors(cpus: Collection[int]) -> None:
+    """This process may run on all of them.
+
+    Raises:
+        HostError: not on one.
+    """
+    allowed = os.sched_getaffinity(0)
+    if missing := set(cpus) - allowed:
+        raise HostError(
+            f"schedule.cpus: processor {min(missing)} is not available here",
+            f"available are {', '.join(map(str, sorted(allowed)))}",
+        )
+
+
 def drop_caches() -> None:
     """Write back what is dirty, then drop the host's clean caches.
 
@@ -85,12 +99,8 @@ def _not_droppable(error: OSError) -> HostError:
 
 
 def _hold(cpus: frozenset[int], undo: contextlib.ExitStack) -> None:
+    check_processors(cpus)
     allowed = os.sched_getaffinity(0)
-    if missing := cpus - allowed:
-        raise HostError(
-            f"schedule.cpus: processor {min(missing)} is not available here",
-            f"available are {', '.join(map(str, sorted(allowed)))}",
-        )
     for thread in _threads():
         _move(thread, cpus)
         undo.callback(_move, thread, frozenset(allowed))

@@ -255,11 +255,19 @@ def _samples_cautions(report: Report) -> Iterator[Finding]:
     ]
     if rejected:
         listed = ", ".join(f"{row.label} ({row.rejected} of {row.rejected + row.n})" for row in rejected)
-        text = f"Most samples were rejected for their estimated error: {listed}. Measure on a quieter host."
+        # An error that is the same in all of them is a smaller share of the longer ones.
+        text = (
+            f"Most samples were rejected for their estimated error: {listed}. Those left are mostly the "
+            "longer ones, so that the medians are too high. Measure on a quieter host."
+        )
         yield Finding("caution", text, "validity")
-    coarse = sorted({one_line(channel.target, 40) for channel in report.channels if channel.is_coarse})
+    coarse: dict[str, list[str]] = {}
+    for channel in report.channels:
+        if channel.is_coarse:
+            coarse.setdefault(one_line(channel.channel, 40), []).append(one_line(channel.target, 40))
     if coarse:
-        text = f"The channel’s resolution exceeds 5 % of a median on {', '.join(coarse)}."
+        listed = "; ".join(f"{name} on {', '.join(targets)}" for name, targets in coarse.items())
+        text = f"The channel’s resolution exceeds 5 % of a median: {listed}."
         yield Finding("caution", text, "validity")
     if len({image for images in report.images.values() for image in images}) > max(1, len(report.workloads)):
         text = "The targets did not all run the same image: differences between them may come from that."

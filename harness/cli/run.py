@@ -16,7 +16,7 @@ from pybench.harness.claims import Judged, Verdict, judge
 from pybench.harness.cli import completers
 from pybench.harness.cli.output import Format, FormatOption, complain, console, note, print_data
 from pybench.harness.cli.record import StoreOption
-from pybench.harness.errors import InputError, PybenchError
+from pybench.harness.errors import HostError, InputError, PybenchError
 from pybench.harness.results import DATABASE, results_beside
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ def run(
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
 
         show_plan(loaded, destination.record, format_)
+        try:
+            check_host(loaded)
+        except HostError as error:
+            # It may have been planned here for another host.
+            complain(f"this host cannot run it: {error.message}")
         raise typer.Exit
     check_host(loaded)
     check_destination(destination)

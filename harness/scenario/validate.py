@@ -77,7 +77,8 @@ def _problem(
         hint = f"known are {', '.join(known)}"
     else:
         pattern = details.get("ctx", {}).get("pattern", "")
-        problem = _PROBLEMS.get(kind) or PATTERN_PROBLEMS.get(pattern) or details["msg"]
+        problem = _length_problem(details) or _PROBLEMS.get(kind) or PATTERN_PROBLEMS.get(pattern, "")
+        problem = problem or details["msg"]
         problem = problem.removeprefix("Value error, ").replace("Input should be", "must be")
         if kind != "missing" and isinstance(value, str | int | float | None) and repr(value) not in problem:
             problem = f"{problem}, not {_quoted(value)}"
@@ -89,6 +90,17 @@ def _problem(
     full = (*path, *location)
     error = document.error(full, problem, at_key=at_key, hint=hint)
     return kind == "missing", document.place(full, at_key=at_key), error
+
+
+def _length_problem(details: ErrorDetails) -> str:
+    """Of a list or a mapping with too few or too many entries; else nothing."""
+    context = details.get("ctx", {})
+    if details["type"] == "too_short":
+        least = context["min_length"]
+        return "must not be empty" if least == 1 else f"must have {least} entries at least"
+    if details["type"] == "too_long":
+        return f"must have {context['max_length']} entries at most, not {context['actual_length']}"
+    return ""
 
 
 def _quoted(value: object) -> str:

@@ -288,6 +288,26 @@ def test_more_memory_than_the_host_has_is_exit_code_3(
     err = capsys.readouterr().err
     assert "one guest of vm for ready (memory=1PiB) is to have 1.00 PiB" in err
     assert not (project / "results").exists()
+    assert command_line(["run", "scenarios/mine.yaml", "--dry-run"]) == 0
+    assert "this host cannot run it: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "problem"),
+    [
+        ("schedule.cpus=[4095]", "schedule.cpus: processor 4095 is not available here"),
+        ("measure.density={reserve: 1PiB}", "measure.density.reserve: 1.00 PiB are to be left alone"),
+    ],
+)
+def test_what_the_host_cannot_give_is_exit_code_3(
+    project: Path, capsys: pytest.CaptureFixture[str], setting: str, problem: str
+) -> None:
+    """Before there is a run on record."""
+    text = TEXT.replace("measure: [startup, teardown, memory]", "measure: {startup: {}}")
+    (project / "scenarios" / "mine.yaml").write_text(text)
+    assert command_line(["run", "scenarios/mine.yaml", "--set", setting]) == 3
+    assert problem in capsys.readouterr().err
+    assert not (project / "results").exists()
 
 
 def test_the_summary_ends_with_its_validity(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

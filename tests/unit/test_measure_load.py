@@ -167,7 +167,7 @@ def test_failures_at_a_level_are_counted_and_do_not_go_on_for_ever(place: Place)
     ("measure", "message"),
     [
         ("{rate: {concurrency: [2, 1]}}", "the levels must ascend"),
-        ("{rate: {concurrency: []}}", "at least 1 item"),
+        ("{rate: {concurrency: []}}", "must not be empty"),
         ("{rate: {concurrency: [0]}}", "greater than or equal to 1"),
         ("{rate: {starts: 1}}", "greater than or equal to 2"),
         ("{density: {most: 1}}", "greater than or equal to 2"),

@@ -66,7 +66,7 @@ def test_every_combination_of_parameters_is_measured(path: Path) -> None:
     [
         ("{memory: [64MiB]}", "1GiB", "parameters.memory: this parameter is used nowhere"),
         ("{memory: [64MiB]}", "${memroy}", "workloads.ready.resources.memory: ${memroy} is no parameter"),
-        ("{memory: []}", "${memory}", "parameters.memory: List should have at least 1 item"),
+        ("{memory: []}", "${memory}", "parameters.memory: must not be empty"),
         ("{memory: [64MiB, 64MiB]}", "${memory}", "'64MiB' is listed twice"),
         ("{memory: [64MiB, 1KiB]}", "${memory}", "between 4MiB and 1PiB, not '1KiB' (with memory=1KiB)"),
         ("{memory: [64MiB, [1]]}", "${memory}", "parameters.memory[1]"),
