@@ -220,7 +220,7 @@ def analyse(
         environment=_environment(run),
         curves=curves(curved),
         isolation=audited,
-        circumstances=circumstances(run, plain, conditions, with_series=with_series),
+        circumstances=circumstances(run, plain, conditions, with_series=with_series, of_curves=curved),
     )
 
 

@@ -43,19 +43,25 @@ class Circumstance:
 
 
 def circumstances(
-    run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions], *, with_series: bool = True
+    run: Run,
+    samples: Sequence[Sample],
+    conditions: Sequence[Conditions],
+    *,
+    with_series: bool = True,
+    of_curves: Sequence[Sample] = (),
 ) -> tuple[Circumstance, ...]:
     """Everything there is to say; of a run that kept no conditions, what its samples tell.
 
     Args:
         run: the run, whose environment holds the calibration of its channels.
-        samples: all of its samples, in the order in which they were stored.
+        samples: its samples, in the order in which they were stored, without those of curves.
         conditions: those of its steps, in the order of the plan.
         with_series: whether drift, dependence and modes are looked for.
+        of_curves: those of curves: no series, but some may have been rejected.
     """
     if not samples:
         return ()
-    found = [*_marks(run), *_rejections(samples)]
+    found = [*_marks(run), *_rejections([*samples, *of_curves])]
     if conditions:
         found += [*_processors(conditions), *_waiting(conditions), *_memory(conditions)]
         found += [*_harness(samples, conditions)]

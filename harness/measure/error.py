@@ -25,7 +25,8 @@ def estimated_error(reading: Reading, calibration: Mapping[str, Latency], latene
     """The error of one reading, in its unit.
 
     The usual latency of a channel is in every sample alike. What errs is by how much a mark is later or
-    earlier than usual: by chance, as calibrated, and because whoever watched had to wait for a processor.
+    earlier than usual: by chance, as calibrated, and because whoever watched had to wait for a processor. All
+    this is a part of a span that is that of whoever asked; only the clock errs there.
 
     Args:
         reading: a span between marks, or anything else.
@@ -37,11 +38,13 @@ def estimated_error(reading: Reading, calibration: Mapping[str, Latency], latene
     """
     if not reading.ends:
         return reading.resolution if reading.error is None else reading.error
+    if reading.by_requester:
+        return 2 * reading.ends[0][1]
     error = 0.0
     for channel, resolution in reading.ends:
         known = calibration.get(channel)
         error += known.probable_error if known is not None and known.is_whole else resolution
-    if reading.channel in OWN_CHANNELS or reading.by_requester:
+    if reading.channel in OWN_CHANNELS:
         return error
     usual = calibration[reading.channel].median if reading.channel in calibration else 0.0
     return error + max(0.0, lateness - usual)

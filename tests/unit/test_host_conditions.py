@@ -263,6 +263,9 @@ def test_the_error_is_that_of_both_marks_and_of_whoever_watched() -> None:
     assert estimated_error(reading("startup.ready", 1.0, "x"), calibration, 0.0) == pytest.approx(2.00001e-4)
     serial = reading("startup.ready", 1.0, "isa-serial")
     assert estimated_error(serial, calibration, 1e-5) == pytest.approx(2.01001e-4)
+    assert estimated_error(replace(ready, by_requester=True), calibration, 1.0) == pytest.approx(2e-9)
+    told = reading("startup.ready", 1.0, "workload-clock")
+    assert estimated_error(told, calibration, 1.0) == pytest.approx(2.00001e-4)  # nobody had to wake up
     ended = Reading("teardown", "s", 1.0, "call", 2e-9, ends=(("call", 1e-9), ("call", 1e-9)))
     assert estimated_error(ended, calibration, 1.0) == pytest.approx(2e-9)
     assert estimated_error(replace(SIZE, error=None), calibration, 1.0) == 1024.0

@@ -9,6 +9,7 @@ from report_runs import HOSTILE, make_run, make_samples, value_sample
 
 from pybench.harness import conditions as names
 from pybench.harness.model import Conditions, Environment, Run, Sample
+from pybench.reports.analysis import analyse
 from pybench.reports.circumstances import Circumstance, circumstances
 from pybench.reports.console import summary_tables
 from pybench.reports.html import render
@@ -97,6 +98,22 @@ def test_rejected_samples_are_counted_and_enter_no_number() -> None:
     (table,) = summary_tables(make_run(), samples)
     assert "5 rejected" in str(table.columns[0]._cells[0])
     assert list(table.columns[4].cells) == ["10"]
+
+
+def test_rejected_samples_of_a_curve_are_counted_too() -> None:
+    """Starts at several levels of concurrency are drawn as a curve, and may be rejected as any other."""
+    samples = [replace(value_sample("process", 1.0, order=0), metric="rate.best", unit="1/s")]
+    samples += [
+        replace(
+            value_sample("process", 1.0, order=0),
+            metric="rate.start",
+            parameters={"concurrency": 1 + n % 2},
+            status="rejected" if n < 3 else "ok",
+        )
+        for n in range(8)
+    ]
+    found = {each.subject: each for each in analyse(make_run(), samples).circumstances}
+    assert found["rejected for their error"].finding == "3 of 8 of rate.start on process"
 
 
 def test_series_are_looked_at_cell_by_cell() -> None:
