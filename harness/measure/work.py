@@ -1,4 +1,7 @@
-"""Work that is done in an instance for a while, and timed from outside: by the host's clock."""
+"""Work that is done in an instance for a while, and timed by the host's clock.
+
+A program on the host's kernel reads that clock itself; a guest is timed from outside.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from typing import Final, Protocol, cast
 from pybench.harness.errors import InstanceError
 from pybench.harness.measure.base import Reading
 from pybench.harness.measure.program import Work, parse_printed, work_command
-from pybench.harness.targets.base import Completed, HasCommands, HasDisk, Instance
+from pybench.harness.targets.base import PIPE, Completed, HasCommands, HasDisk, Instance
 from pybench.harness.units import format_seconds
+from pybench.runtime.container.workload_clock import CHANNEL, clock_resolution
 
 AGREEMENT: Final = 0.01
 """Share by which two clocks may differ over a span. Beyond it one runs wrong, or was looked at too late."""
@@ -67,27 +71,29 @@ def disk_of(instance: Instance) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Work with the time that it took by both clocks."""
+    """Work with the time that it took by the host's clock, and how far that is to be trusted."""
 
     work: Work
     host_span: int
     """Nanoseconds on the host's clock."""
     channel: str
+    error: float
+    """As a share of the span."""
+    doubt: str = ""
+    """Why the time must not count, or nothing."""
 
     def rate(self, metric: str, unit: str) -> Reading:
         """How much was done each second of the host's clock."""
         value = self.work.total / (self.host_span / 1e9)
-        disagreement, doubt = check_clocks(self.work.span, self.host_span)
         spread = {"spread": self._spread()}
         return Reading(
-            metric, unit, value, self.channel, value * disagreement, doubt=doubt, qualifiers=spread
+            metric, unit, value, self.channel, value * self.error, doubt=self.doubt, qualifiers=spread
         )
 
     def latency(self, metric: str, nanoseconds: int) -> Reading:
         """A duration of single operations, which only the clock inside can tell."""
         value = nanoseconds / 1e9
-        disagreement, doubt = check_clocks(self.work.span, self.host_span)
-        return Reading(metric, "s", value, "program-clock", value * disagreement, doubt=doubt)
+        return Reading(metric, "s", value, "program-clock", value * self.error, doubt=self.doubt)
 
     def _spread(self) -> str:
         """Between the slowest and the fastest batch, as a share of the median."""
@@ -117,11 +123,17 @@ def do_work(
 def timed(kind: str, done: Completed) -> Timed:
     """The result of a command that has ended.
 
+    Whatever answers through a pipe runs on the host's kernel, and its clock is the host's. Only a guest's
+    must be held against it.
+
     Raises:
         InstanceError: it failed, or what it printed is no result.
     """
     work = parse_printed(Work, kind, done.status, done.stdout, done.stderr)
-    return Timed(work, host_span(kind, done), done.channel)
+    if done.channel == PIPE:
+        return Timed(work, work.span, CHANNEL, 2e9 * clock_resolution() / work.span)
+    span = host_span(kind, done)
+    return Timed(work, span, done.channel, *check_clocks(work.span, span))
 
 
 def long_enough(seconds: float) -> float:

@@ -18,6 +18,7 @@ from pybench.runtime.vm.memory import GuestMemory, HostMemory
 
 COMMAND_ENVIRONMENT: Final = ENVIRONMENT
 """What a command in an instance has where nothing else is asked for: PATH and HOME."""
+PIPE: Final = "pipe"
 OUTPUT_LIMIT: Final = 1 << 20
 """Bytes of each stream that a command may print."""
 
@@ -119,8 +120,8 @@ class Completed:
     stdout: bytes
     """Bounded; hostile."""
     stderr: bytes
-    channel: str = "pipe"
-    """By which it came here: `pipe`, `virtio-serial` or `isa-serial`."""
+    channel: str = PIPE
+    """By which it came: `pipe` from whatever runs on the host's kernel, `virtio-serial` or `isa-serial`."""
     printing: tuple[int, int] | None = None
     """When the first and the last of `stdout` arrived, in nanoseconds of the host's CLOCK_MONOTONIC."""
 

@@ -74,7 +74,7 @@ def test_every_kind_is_measured_on_every_target(samples: list[dict[str, Any]], t
     for metric, sample in mine.items():
         assert sample["value"] > 0, sample
         assert sample["unit"] == ("B/s" if "memory" in metric or "sequential" in metric else "1/s")
-        assert sample["channel"] == ("virtio-serial" if target == "vm" else "pipe")
+        assert sample["channel"] == ("virtio-serial" if target == "vm" else "workload-clock")
         assert ("accel" in sample["qualifiers"]) == (target == "vm")
         # Only what did not go well has a status.
         assert sample.get("status", "rejected") == "rejected"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from pybench.harness.errors import InstanceError
 from pybench.harness.measure.error import estimated_error, rejections
 from pybench.harness.measure.work import Timed, timed
-from pybench.harness.targets.base import Completed
+from pybench.harness.targets.base import PIPE, Completed
 
 SECOND = 10**9
 
@@ -42,6 +43,16 @@ def test_a_clock_that_contradicts_the_hosts_is_told(inside: int) -> None:
     assert "the clock inside tells" in reason
     assert "the host's tells 1.000 s" in reason
     assert reading.value == pytest.approx(3000)
+
+
+def test_a_program_on_the_hosts_kernel_is_timed_by_the_clock_that_both_have() -> None:
+    """However late its result was seen: only reading the clock errs."""
+    late = replace(completed(SECOND, 2 * SECOND), channel=PIPE)
+    reading = timed("cpu", late).rate("throughput.cpu", "1/s")
+    assert (reading.value, reading.channel, reading.doubt) == (pytest.approx(3000), "workload-clock", "")
+    error = estimated_error(reading, {}, 1.0)
+    assert error > 0
+    assert rejections([reading], [error]) == [""]
 
 
 def test_latencies_are_by_the_clock_inside_and_fall_with_it() -> None:
