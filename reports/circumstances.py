@@ -30,6 +30,8 @@ LATE_FROM: Final = 2e-4
 CORRELATED_FROM: Final = 1.96
 """Times 1/√n: the bound within which the coefficient of independent samples lies 95 times in 100."""
 NOTEWORTHY_CORRELATION: Final = 0.3
+LISTED: Final = 2
+"""Metrics of a target that are named one by one where samples of them were rejected."""
 _CALIBRATION: Final = "calibration."
 
 
@@ -107,13 +109,21 @@ def _rejections(samples: Sequence[Sample]) -> Iterator[Circumstance]:
         if not sample.warmup and not sample.metric.startswith(PHASE_PREFIX):
             total[sample.target, sample.metric] += 1
             rejected[sample.target, sample.metric] += sample.status == "rejected"
-    parts = [
-        f"{number} of {total[target, metric]} of {one_line(metric)} on {one_line(target, 40)}"
-        for (target, metric), number in sorted(rejected.items(), key=lambda item: target_order(item[0][0]))
-        if number
-    ]
+    parts = []
+    for target in sorted({target for target, _ in rejected}, key=target_order):
+        found = {metric: number for (of, metric), number in rejected.items() if of == target and number}
+        name = one_line(target, 40)
+        if len(found) <= LISTED:
+            parts += [f"{n} of {total[target, m]} of {one_line(m)} on {name}" for m, n in found.items()]
+            continue
+        whole = sum(number for (of, _), number in total.items() if of == target)
+        most = max(found, key=lambda metric: found[metric] / total[target, metric])
+        parts.append(
+            f"{sum(found.values())} of {whole} on {name}, of {len(found)} metrics, "
+            f"most of {one_line(most)}: {found[most]} of {total[target, most]}"
+        )
     share = max((rejected[key] / total[key] for key in total), default=0.0)
-    finding = ", ".join(parts) if parts else "none"
+    finding = "; ".join(parts) if parts else "none"
     yield Circumstance("rejected for their error", finding, share > REJECTED_FROM)
 
 

@@ -156,11 +156,16 @@ def _line(metric: str, unit: str, found: Line) -> list[Reading]:
 
 
 def _predicted(metric: str, found: Line, limit: float) -> list[Reading]:
-    """The number at which a line reaches a limit, and the range that the interval of its slope gives."""
+    """The number at which a line reaches a limit, and the range that the interval of its slope gives.
+
+    Nothing where the line is not shown to rise: what scatter happens to add up to is no prediction.
+    """
+    if found.low <= 0:
+        return []
     readings = []
     # The steeper the line, the fewer there is room for.
     for name, slope in (("", found.slope), (".low", found.high), (".high", found.low)):
-        number = (limit - found.intercept) / slope if slope > 0 else HIGHEST
+        number = (limit - found.intercept) / slope
         if 0 <= number < HIGHEST:
             readings.append(Reading(metric + name, "", float(int(number)), "fit", 1.0, error=0.0))
         elif not name:

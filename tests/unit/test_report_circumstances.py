@@ -100,6 +100,17 @@ def test_rejected_samples_are_counted_and_enter_no_number() -> None:
     assert list(table.columns[4].cells) == ["10"]
 
 
+def test_rejections_of_many_metrics_are_summed_up() -> None:
+    """By target, with the metric that has lost most."""
+    samples = [
+        replace(value_sample("vm", 1.0, order=n), metric=metric, status="rejected" if n < lost else "ok")
+        for metric, lost in (("throughput.cpu", 1), ("throughput.syscall", 3), ("throughput.switch", 2))
+        for n in range(5)
+    ]
+    found = by_subject(make_run(), samples, [])["rejected for their error"]
+    assert found.finding == "6 of 15 on vm, of 3 metrics, most of throughput.syscall: 3 of 5"
+
+
 def test_rejected_samples_of_a_curve_are_counted_too() -> None:
     """Starts at several levels of concurrency are drawn as a curve, and may be rejected as any other."""
     samples = [replace(value_sample("process", 1.0, order=0), metric="rate.best", unit="1/s")]
