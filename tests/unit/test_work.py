@@ -49,7 +49,8 @@ def test_a_program_on_the_hosts_kernel_is_timed_by_the_clock_that_both_have() ->
     """However late its result was seen: only reading the clock errs."""
     late = replace(completed(SECOND, 2 * SECOND), channel=PIPE)
     reading = timed("cpu", late).rate("throughput.cpu", "1/s")
-    assert (reading.value, reading.channel, reading.doubt) == (pytest.approx(3000), "workload-clock", "")
+    assert reading.value == pytest.approx(3000)
+    assert (reading.channel, reading.doubt) == ("workload-clock", "")
     error = estimated_error(reading, {}, 1.0)
     assert error > 0
     assert rejections([reading], [error]) == [""]
