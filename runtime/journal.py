@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -38,13 +39,23 @@ def state_directory() -> Path:
     else:
         path = Path(f"/tmp/pybench-{os.geteuid()}")  # noqa: S108 - ownership is verified below
     try:
-        path.mkdir(mode=0o711, exist_ok=True)
-        owner = path.lstat().st_uid
+        status = _made(path)
     except OSError as error:
         raise HostError(f"cannot make the state directory {path}: {error.strerror}") from error
-    if owner != os.geteuid() or path.is_symlink():
-        raise HostError(f"the state directory {path} belongs to uid {owner}", "remove it")
+    if status.st_uid != os.geteuid() or not stat.S_ISDIR(status.st_mode):
+        raise HostError(
+            f"the state directory {path} belongs to uid {status.st_uid} or is no directory", "remove it"
+        )
     return path
+
+
+def _made(path: Path) -> os.stat_result:
+    while True:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o711)
+        # Whoever was the last to use it may have removed it in between.
+        with suppress(FileNotFoundError):
+            return path.lstat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +120,9 @@ class Journal:
 @contextmanager
 def open_journal(directory: Path | None = None) -> Iterator[Journal]:
     """Open this process's journal; on leaving, it is removed if nothing is left to clean."""
-    directory = directory or state_directory()
-    path = directory / f"{os.getpid()}-{os.urandom(4).hex()}{JOURNAL_SUFFIX}"
     # Locked before it gets its final name: a cleaner never sees an unlocked journal of a living owner.
-    unfinished = path.with_suffix(".new")
-    descriptor = os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    unfinished, descriptor = _new_file(directory)
+    path = unfinished.with_suffix(JOURNAL_SUFFIX)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         unfinished.rename(path)
@@ -127,7 +136,20 @@ def open_journal(directory: Path | None = None) -> Iterator[Journal]:
         os.close(descriptor)
         # Another process may be using it, or have left something to clean in it.
         with suppress(OSError):
-            directory.rmdir()
+            path.parent.rmdir()
+
+
+def _new_file(directory: Path | None) -> tuple[Path, int]:
+    """A file that is to be a journal, and its descriptor."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    while True:
+        path = (directory or state_directory()) / f"{os.getpid()}-{os.urandom(4).hex()}.new"
+        try:
+            return path, os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            # The last process to use the state directory has just removed it.
+            if directory is not None:
+                raise
 
 
 @contextmanager

@@ -5,10 +5,13 @@ Run as a program with such a directory, it removes what the journals in it tell 
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,7 +24,7 @@ from pybench.runtime.container.system_calls import (
     mount_setattr,
     unshare,
 )
-from pybench.runtime.journal import state_directory
+from pybench.runtime.journal import open_journal, state_directory
 from pybench.runtime.leftovers import remove_leftovers
 
 PREFIX = "tests-"
@@ -34,17 +37,35 @@ def separate() -> None:
 
     The directory is one of the host's: a process that is killed leaves its journals there.
     """
-    own = state_directory() / f"{PREFIX}{os.getpid()}"
-    own.mkdir(mode=0o711)
+    # A journal that is held keeps others from removing what is above it.
+    with open_journal():
+        own = state_directory() / f"{PREFIX}{os.getpid()}"
+        own.mkdir(mode=0o711)
     _use(own)
 
 
 def clean_up() -> None:
-    """Remove what processes that are no more have left, and their directories."""
-    for folder in state_directory().glob(f"{PREFIX}*"):
-        if not psutil.pid_exists(int(folder.name.removeprefix(PREFIX))):
-            subprocess.run([sys.executable, __file__, str(folder)], check=True)
-            shutil.rmtree(folder)
+    """Remove what processes that are no more have left, and their directories.
+
+    Where that fails the reason is printed, and the directory stays for the next attempt.
+    """
+    with _alone():
+        for folder in state_directory().glob(f"{PREFIX}*"):
+            if not psutil.pid_exists(int(folder.name.removeprefix(PREFIX))):
+                done = subprocess.run([sys.executable, __file__, str(folder)], check=False)
+                if done.returncode == 0:
+                    shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Other tests of this host may be at the same point."""
+    descriptor = os.open(state_directory(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _use(folder: Path) -> None:

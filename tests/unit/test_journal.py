@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import textwrap
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from pybench.runtime import journal as journal_module
 from pybench.runtime.journal import journals, open_journal, take_abandoned
 
 
@@ -91,3 +94,26 @@ def test_a_killed_owner_leaves_a_journal_that_can_be_taken(tmp_path: Path) -> No
     with take_abandoned(path) as entries:
         assert entries is not None
         assert len(entries) == 1
+
+
+def test_a_directory_that_the_last_user_removes_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Journals are opened and closed side by side, and each may be the last one."""
+
+    def place() -> Path:
+        path = tmp_path / "state"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+        return path
+
+    def open_often() -> None:
+        for _ in range(300):
+            with open_journal():
+                pass
+
+    monkeypatch.setattr(journal_module, "state_directory", place)
+    with ThreadPoolExecutor(4) as threads:
+        for running in [threads.submit(open_often) for _ in range(4)]:
+            running.result()
+    assert not (tmp_path / "state").exists()
