@@ -221,7 +221,7 @@ def test_a_memory_hog_is_killed_inside(journal: Journal, image: Image) -> None:
     """Beyond the memory limit the kernel kills inside the container, and that is counted as such."""
     hog = ("/bin/sh", "-c", "echo ready; tail -c 200m /dev/zero > /dev/null; sleep 60")
     with running(journal, image, hog, limits=Limits(memory=16 * MEBIBYTE, pids=32)) as container:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not container.out_of_memory_kills and time.monotonic() < deadline:
             time.sleep(0.02)
         assert container.out_of_memory_kills >= 1
@@ -282,7 +282,7 @@ def test_a_flood_is_bounded_and_does_not_block(journal: Journal, image: Image) -
     """A workload that prints without end keeps running, and only the last of it is kept."""
     flood = ("/bin/sh", "-c", "echo ready; yes flooding | head -c 4000000; echo finished; sleep 60")
     with running(journal, image, flood) as container:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while "finished" not in container.output and time.monotonic() < deadline:
             time.sleep(0.01)
         assert container.output.endswith("finished\n")
@@ -344,7 +344,7 @@ def test_a_killed_harness_takes_its_containers_with_it(image: Image) -> None:
         assert harness.stdout is not None
         pid = int(harness.stdout.readline())
         harness.kill()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not Path(f"/proc/{pid}").exists()
@@ -353,7 +353,7 @@ def test_a_killed_harness_takes_its_containers_with_it(image: Image) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=120,
     )
     assert "removed control group" in cleaned.stdout
 

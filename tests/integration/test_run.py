@@ -139,7 +139,7 @@ def test_a_workload_that_never_gets_ready_is_a_failed_sample(tmp_path: Path, tar
         command="[/bin/workload, silent]",
         timeout="4s" if target == "vm" else "500ms",
     )
-    done = run(tmp_path, path, "--json", "out.json")
+    done = run(tmp_path, path, "--json", "out.json", "--no-report")
     assert done.returncode == 1
     samples = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["samples"]
     (failed,) = [sample for sample in samples if sample.get("status") == "failed"]
@@ -151,7 +151,7 @@ def test_a_workload_that_never_gets_ready_is_a_failed_sample(tmp_path: Path, tar
 
 def test_without_qemu_the_exit_code_is_3(tmp_path: Path) -> None:
     """A host without QEMU is told which command installs it; the stored results of before are intact."""
-    first = run(tmp_path, write(tmp_path, "process: {repetitions: 1}"))
+    first = run(tmp_path, write(tmp_path, "process: {repetitions: 1}"), "--no-report")
     assert first.returncode == 0
     tools = tmp_path / "tools"
     tools.mkdir()
@@ -165,7 +165,7 @@ def test_without_qemu_the_exit_code_is_3(tmp_path: Path) -> None:
     assert "qemu-system-x86_64 is not installed" in done.stderr
     assert "apt-get install" in done.stderr
     assert "Traceback" not in done.stderr
-    again = run(tmp_path, write(tmp_path, "process: {repetitions: 1}"))
+    again = run(tmp_path, write(tmp_path, "process: {repetitions: 1}"), "--no-report")
     assert again.returncode == 0
 
 
@@ -243,7 +243,7 @@ def test_clean_removes_what_a_killed_run_left(tmp_path: Path, target: str) -> No
     _, alive = psutil.wait_procs(victims, timeout=60)
     assert not alive
     assert _clean() == "nothing was left behind\n"
-    after = run(tmp_path, write(tmp_path, "process: {repetitions: 1}"))
+    after = run(tmp_path, write(tmp_path, "process: {repetitions: 1}"), "--no-report")
     assert after.returncode == 0
 
 

@@ -217,7 +217,7 @@ def test_a_run_survives_its_server(server: PostgresqlServer, database: str, tmp_
 def wait_for_samples(database: str) -> None:
     """Return once a run has stored something; the server has no way to push that to us."""
     with Store.open(database) as store:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not (runs := store.runs()) or not store.sample_counts([runs[-1].id]):
             assert time.monotonic() < deadline
             time.sleep(0.05)

@@ -104,11 +104,13 @@ def test_a_flood_is_refused(instance: Both) -> None:
 
 def test_when_the_time_is_over_everything_it_started_is_gone(instance: Both) -> None:
     """Its children as well, whether they hold its output or not; the next command finds none of them."""
-    script = "sleep 4711 & sleep 4711 >/dev/null 2>&1 & wait"
+    # The host's processes are those of other tests, too.
+    number = 1_000_000 + os.getpid()
+    script = f"sleep {number} & sleep {number} >/dev/null 2>&1 & wait"
     with pytest.raises(InstanceError):
         instance.execute([*SHELL, script], 1.0)
     # One that was killed may still have to be reaped, and has no command line any more.
-    count = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'slee[p] 4711'"
+    count = f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'slee[p] {number}'"
     assert instance.execute([*SHELL, count], 30).stdout.strip() == b"0"
 
 
