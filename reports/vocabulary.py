@@ -192,6 +192,13 @@ METRICS = {
         "the monitor of {high} holds {ratio} the file pages of that of {low}",
         "the monitor of {target} holds {value} of files",
     ),
+    "memory.vmm.code": MetricText(
+        "Monitor’s translated code",
+        "The part of the monitor’s own memory in which TCG keeps the guest’s code translated; KVM has none.",
+        "the monitor of {high} holds {ratio} the translated code of that of {low}",
+        "the monitor of {high} holds {ratio} the translated code of that of {low}",
+        "the monitor of {target} holds {value} of translated code",
+    ),
     "ports.answering": MetricText(
         "Servers that answer at once on one port",
         "Of the instances that were started with the same port, those that answered while all of them lived.",

@@ -82,6 +82,7 @@ MEASUREMENTS: Final[dict[str, Measurement]] = {
                 Metric("memory.host.merged", "B", "pages of a guest that KSM has merged with others"),
                 Metric("memory.vmm", "B", "private pages of the monitor beside the guest's memory"),
                 Metric("memory.vmm.files", "B", "the part of them that is unchanged pages of files"),
+                Metric("memory.vmm.code", "B", "the part of them that is code which TCG translated"),
                 Metric("memory.guest.total", "B", "what the guest's kernel has to give out"),
                 Metric("memory.guest.used", "B", "what of it could not be given out at once"),
                 Metric("memory.guest.kernel", "B", "what the guest's kernel keeps for itself"),

@@ -8,7 +8,7 @@ import os
 import pytest
 
 from pybench.runtime.errors import InstanceError
-from pybench.runtime.vm.memory import parse_guest_memory, read_host_memory
+from pybench.runtime.vm.memory import HostMemory, parse_guest_memory, read_host_memory
 
 MEBIBYTE = 1 << 20
 MEMINFO = b"""MemTotal:         200000 kB
@@ -22,6 +22,13 @@ HugePages_Total:       0
 """
 
 
+def read_own_memory() -> HostMemory:
+    """This process's memory, with a mapping in it that stands for a guest's."""
+    length = 77 * MEBIBYTE
+    with mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS):
+        return read_host_memory(os.getpid(), length)
+
+
 def test_guests_memory_is_told_from_the_rest() -> None:
     """A mapping of the guest's length counts as touched; everything else private is the monitor's."""
     length = 77 * MEBIBYTE
@@ -33,6 +40,19 @@ def test_guests_memory_is_told_from_the_rest() -> None:
     assert memory.monitor > 5 * MEBIBYTE
     assert 0 <= memory.monitor_files < memory.monitor
     assert memory.merged >= 0
+
+
+def test_translated_code_is_told_from_the_rest_of_the_monitor() -> None:
+    """Private pages that are writable and executable at once are code that TCG has translated."""
+    before = read_own_memory()
+    executable = mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(-1, 4 * MEBIBYTE, flags=flags, prot=executable) as code:
+        code.madvise(mmap.MADV_NOHUGEPAGE)
+        code[: 2 * MEBIBYTE] = b"x" * (2 * MEBIBYTE)
+        after = read_own_memory()
+    assert after.monitor_code - before.monitor_code == 2 * MEBIBYTE
+    assert after.monitor_code <= after.monitor
 
 
 def test_process_without_such_a_mapping_is_refused() -> None:
