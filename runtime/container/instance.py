@@ -28,6 +28,8 @@ MARK_DESCRIPTOR = 3
 """The descriptor a marking command finds in $PYBENCH_MARK_FD."""
 KILL_PATIENCE = 10.0
 """Seconds until a killed process must be gone: the kernel may still be writing its memory back."""
+END_PATIENCE = 1.0
+"""Seconds for a program that has closed its output to end."""
 NO_OFFSETS: Final[Mapping[str, TimeOffset]] = MappingProxyType({})
 """Of clocks that show what the host's do."""
 
@@ -208,7 +210,7 @@ def _observe(
     if readiness.marking:
         executed_at, channel = spawned.watched_at[0], "mark-pipe"
         if not executed_at:
-            raise _not_ready(instance, "its first instruction was not seen", timeout)
+            raise _not_ready(instance, "its first instruction was not seen", timeout, deadline)
     else:
         executed_at, channel = spawned.executed_at, "execve-pipe"
     executed = Mark("exec", executed_at, channel, pipe)
@@ -218,7 +220,7 @@ def _observe(
         return
     ready_at = _await_line(instance, readiness.line, spawned.watched_at[-1], deadline)
     if not ready_at:
-        raise _not_ready(instance, f"it printed no line with {readiness.line!r}", timeout)
+        raise _not_ready(instance, f"it printed no line with {readiness.line!r}", timeout, deadline)
     # A line may be seen in the same wake-up as the first instruction, never before it.
     ready = Mark("ready", max(ready_at, executed_at), "stdout-pipe", pipe)
     told = WorkloadClock.read(*clock)
@@ -242,7 +244,9 @@ def _await_line(instance: Instance, text: str, first_byte_at: int, deadline: int
                 data = b""
             else:
                 if not data:
-                    return 0  # every writer is gone
+                    # Every writer is gone. Whoever ends closes its output first; the rest may take a while.
+                    instance.wait(min(END_PATIENCE, max(0.0, (deadline - time.monotonic_ns()) / 1e9)))
+                    return 0
             instance.tail.feed(data)
             *lines, unfinished = (unfinished + data).split(b"\n")
             if any(wanted in line for line in lines):
@@ -257,11 +261,13 @@ def _await_line(instance: Instance, text: str, first_byte_at: int, deadline: int
             return 0
 
 
-def _not_ready(instance: Instance, what: str, timeout: float) -> InstanceError:
+def _not_ready(instance: Instance, what: str, timeout: float, deadline: int) -> InstanceError:
     with contextlib.suppress(BlockingIOError):
         instance.tail.feed(os.read(instance.output_pipe, READ_BYTES))
     log = instance.tail.text
     if not instance.wait(0):
+        if time.monotonic_ns() < deadline:
+            return InstanceError(f"closed its output before it was ready, and goes on: {what}", log=log)
         hint = "raise schedule.ready_timeout, or correct the workload's readiness"
         return InstanceError(f"not ready after {timeout:g} s: {what}", hint, log=log)
     return InstanceError(f"ended before it was ready ({describe_status(instance.status)}): {what}", log=log)

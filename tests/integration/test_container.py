@@ -278,6 +278,27 @@ def test_what_cannot_become_ready_says_why(
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("echo bye; exit 7", "ended before it was ready (exit code 7)"),
+        ("echo bye; exec >&- 2>&-; sleep 1000", "closed its output before it was ready, and goes on"),
+    ],
+)
+def test_what_can_print_no_line_any_more_is_not_waited_for(
+    journal: Journal, image: Image, script: str, message: str
+) -> None:
+    """The reason is that it has ended, however long after its output, or that it lives on without one."""
+    spec = SandboxSpec(image.rootfs, ("/bin/sh", "-c", script), {}, Readiness(False, "ready"), LIMITS)
+    with (
+        Spawner(journal) as spawner,
+        Sandbox(spawner, detect(), spec) as sandbox,
+        pytest.raises(InstanceError) as caught,
+    ):
+        sandbox.start(1000)
+    assert message in caught.value.message
+
+
 def test_a_flood_is_bounded_and_does_not_block(journal: Journal, image: Image) -> None:
     """A workload that prints without end keeps running, and only the last of it is kept."""
     flood = ("/bin/sh", "-c", "echo ready; yes flooding | head -c 4000000; echo finished; sleep 60")
