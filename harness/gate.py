@@ -174,7 +174,7 @@ def _findings(each: Judged, baseline: str, settings: GateSettings, number: int) 
     failed, before = change.candidate.failed, change.baseline.failed
     # Each cell's failures are tested by themselves: Bonferroni's share of the rate.
     supported = change.failure_p <= settings.rate / number and failed > before
-    if failed and (not change.candidate.n or supported):
+    if failed and (failed == change.candidate.launched or supported):
         return [Finding("failures", cell, baseline, each)]
     maximum = settings.limits.of(cell).maximum
     if maximum is not None and change.candidate.median > maximum:

@@ -123,7 +123,7 @@ def finding_line(finding: Finding) -> str:
 
 
 def _failed(one: Side) -> str:
-    return f"{one.failed} of {one.n + one.failed}"
+    return f"{one.failed} of {one.launched}"
 
 
 def _change(judged: Judged) -> str:

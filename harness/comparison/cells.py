@@ -39,6 +39,8 @@ class Side:
 
     n: int
     failed: int
+    launched: int
+    """Values, failures, and what was rejected for its error: that did not fail."""
     median: float
     """NaN where n is 0."""
     modes: tuple[Mode, ...]
@@ -79,8 +81,9 @@ def change(cell: CellKey, baseline: Sequence[Sample], candidate: Sequence[Sample
     """Compare the samples of one cell; either side may be empty, but not both."""
     x, y = measured(baseline), measured(candidate)
     left, right = _side(x, baseline), _side(y, candidate)
-    launched = (left.n + left.failed, right.n + right.failed)
-    failure_p = share_test(launched[0], left.failed, launched[1], right.failed) if all(launched) else 1.0
+    failure_p = 1.0
+    if left.launched and right.launched:
+        failure_p = share_test(left.launched, left.failed, right.launched, right.failed)
     if not len(x) or not len(y):
         return Change(cell, left, right, None, 1.0, 1.0, 0.0, failure_p, None, ())
     moved = movement(x, y)
@@ -126,6 +129,7 @@ def _side(values: Values, samples: Sequence[Sample]) -> Side:
     return Side(
         n=len(values),
         failed=sum(sample.status == "failed" and not sample.warmup for sample in samples),
+        launched=sum(not sample.warmup for sample in samples),
         median=float(np.median(values)) if len(values) else math.nan,
         modes=tuple(modes(values)),
     )

@@ -9,15 +9,30 @@ from pathlib import Path
 
 import pytest
 
+SCENARIO = """\
+name: self-test
+workloads:
+  ready:
+    image: minimal
+    command: [/bin/workload, ready]
+    readiness: {text: ready}
+    resources: {memory: 128MiB, cpus: 1, pids: 64}
+targets:
+  process: {}
+  container: {}
+measure: [startup, memory]
+"""
+
 
 @pytest.mark.usefixtures("image")
 def test_injected_regressions_of_a_container_are_detected(tmp_path: Path) -> None:
     """Two mebibytes more, failing launches and a leaked PID are found; nothing is recorded or left."""
+    (tmp_path / "mine.yaml").write_text(SCENARIO, encoding="utf-8")
     command = [
-        *(str(Path(sys.executable).with_name("pybench")), "gate", "--self-test", "--scenario", "startup"),
+        *(str(Path(sys.executable).with_name("pybench")), "gate", "--self-test", "--scenario", "mine.yaml"),
         *("--targets", "container", "--repetitions", "40", "--format", "json"),
     ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
     # A slower spawn is not always seen in 40 launches on a busy host, so the exit code may be either.
     assert done.returncode in {0, 1}, done.stderr
     found = {trial["injection"]: trial for trial in json.loads(done.stdout)}
@@ -30,15 +45,7 @@ def test_injected_regressions_of_a_container_are_detected(tmp_path: Path) -> Non
     assert found["audit"]["findings"] == []
     assert ["regression", "ready", "container", "memory.host.cgroup", "B", ""] in found["memory"]["findings"]
     assert ["failures", "ready", "container", "startup.ready", "s", ""] in found["failures"]["findings"]
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_target_that_is_not_there_is_bad_input() -> None:
-    """The error names the targets that there are."""
-    command = [str(Path(sys.executable).with_name("pybench")), "gate", "--self-test", "--targets", "nobody"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "it has mock" in done.stderr
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.yaml"]
 
 
 @pytest.fixture(autouse=True)

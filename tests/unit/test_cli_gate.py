@@ -158,3 +158,10 @@ def test_a_gate_that_misses_fails_its_self_test(capsys: Captured) -> None:
     """With too few launches to see anything, the self-test says so and exits with 1."""
     assert command_line(["gate", "--self-test", "--repetitions", "2"]) == 1
     assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("store")
+def test_a_self_test_of_a_target_that_is_not_there_is_bad_input(capsys: Captured) -> None:
+    """The error names the targets that there are."""
+    assert command_line(["gate", "--self-test", "--targets", "nobody"]) == 2
+    assert "it has mock" in capsys.readouterr().err

@@ -109,6 +109,29 @@ def test_failing_launches_are_a_regression() -> None:
     assert held(failing(60)).outcome == "pass"
 
 
+def test_a_launch_that_was_rejected_did_not_fail() -> None:
+    """Rejected samples count as launches: they neither hide failures nor leave the few that failed as all."""
+
+    def on_a_busy_host(failing: int) -> list[Sample]:
+        return [
+            replace(sample, value=None, status="failed")
+            if sample.order % 30 < failing
+            else replace(sample, status="rejected")
+            if sample.order % 30 < 29
+            else sample
+            for sample in night_samples(2)
+            if sample.metric == "startup.ready"
+        ]
+
+    settings = GateSettings(metrics=("startup.ready",))
+    before = Measured("before", on_a_busy_host(0))
+    outcomes = [gate(before, Measured("after", on_a_busy_host(n)), settings) for n in (1, 8)]
+    assert [kinds(each) & {("failures", "startup.ready")} for each in outcomes] == [
+        set(),
+        {("failures", "startup.ready")},
+    ]
+
+
 def test_a_cell_that_is_gone_is_inconclusive() -> None:
     """One that only the baseline has cannot be judged; one that only the candidate has is new."""
     without = [sample for sample in night_samples(2) if sample.metric != "memory.host.cgroup"]
