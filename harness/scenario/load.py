@@ -32,7 +32,7 @@ from pybench.harness.scenario.merge import read_documents, with_defaults
 from pybench.harness.scenario.parameters import assignments, check_parameters, substituted
 from pybench.harness.scenario.schedule import checked_schedule, gate_limits
 from pybench.harness.scenario.validate import nearest, validate
-from pybench.harness.targets import FEATURES, KINDS, TargetKind, TargetSettings
+from pybench.harness.targets import FEATURES, KINDS, NETWORKED, TargetKind, TargetSettings
 
 MOST_LAUNCHES: Final = 1_000_000
 LARGEST_WORKLOAD_FILE: Final = 16 * 2**20
@@ -229,14 +229,22 @@ def _check_features(
     }
     for feature, keys in asked.items():
         if keys is not None and feature in FEATURES and feature not in settings.features:
-            hint = "it can with `network: bridge`" if {"container", "vm"} & {choice.kind} else ""
-            if feature == "files" and choice.kind == "process":
-                hint = "its file tree is the host's; the target chroot has one of its own"
             raise document.error(
                 ("workloads", workload.name, *keys),
                 f"the target {choice.name!r} (kind {choice.kind}) cannot {FEATURES[feature]}",
-                hint=hint or "leave this target out with --targets, or this key",
+                hint=_remedy(feature, choice),
             )
+
+
+def _remedy(feature: str, choice: TargetChoice) -> str:
+    if feature in NETWORKED and "network" in choice.options:
+        hint = "it can with `network: bridge`"
+        if feature == "tcp" and choice.options["network"] == "user":
+            hint = f"QEMU accepts connections for its guest; {hint}, or with the level http"
+        return hint
+    if feature == "files" and choice.kind == "process":
+        return "its file tree is the host's; the target chroot has one of its own"
+    return "leave this target out with --targets, or this key"
 
 
 def _chosen(

@@ -24,6 +24,7 @@ __all__ = [
     "FEATURES",
     "KINDS",
     "MACHINES",
+    "NETWORKED",
     "ChrootSettings",
     "ContainerSettings",
     "MockSettings",
@@ -47,6 +48,7 @@ FEATURES: Final = {
 }
 """What a workload may ask for and not every target can do; each completes "a target that cannot …"."""
 NETWORKED: Final = frozenset({"ports", "tcp", "http"})
+"""Features of what has an address of its own."""
 FILLED: Final = frozenset({"files", "user"})
 
 
@@ -126,17 +128,21 @@ class VmSettings(TargetSettings):
 
     @property
     def features(self) -> frozenset[str]:
-        """With an address of its own it can be asked."""
-        return FILLED | {"disk"} | (NETWORKED if self.network == "bridge" else frozenset())
+        """With an address of its own it can be asked.
+
+        On QEMU's own network it is QEMU that accepts a connection, but the guest that answers.
+        """
+        asked = {"bridge": NETWORKED, "user": frozenset({"http"}), "none": frozenset[str]()}
+        return FILLED | {"disk"} | asked[self.network]
 
 
 class VmRestoreSettings(VmSettings):
-    """Options of the restored virtual machine, which has no address of its own."""
+    """Options of the restored virtual machine."""
 
     @property
     def features(self) -> frozenset[str]:
-        """Files and user are those of the machine that was saved."""
-        return FILLED
+        """Files and user are those of the machine that was saved; a disk of its own cannot be another's."""
+        return super().features - {"disk"}
 
 
 class MockSettings(TargetSettings):

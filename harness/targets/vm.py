@@ -23,6 +23,7 @@ from pybench.runtime.vm.command_line import COMMAND_LINE
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.domain import MEBIBYTE, Disk
 from pybench.runtime.vm.drivers import has_driver, has_init
+from pybench.runtime.vm.forwarding import LOOPBACK
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.memory import MEMINFO_MAXIMUM, merging_state, parse_guest_memory, read_host_memory
 from pybench.runtime.vm.network import TapNetwork, user_network
@@ -127,12 +128,19 @@ class VmInstance:
     def await_answer(self, readiness: Readiness, timeout: float) -> None:
         """Ask it at its address until it answers; the answer becomes its mark `ready`.
 
+        On QEMU's own network it has no address for the host, and QEMU passes the question on.
+
         Raises:
             InstanceError: it did not answer in time, and nothing is left of it.
         """
-        machine = self.machine
+        machine, address = self.machine, self.address
         try:
-            await_answer(readiness, self.address, machine.marks, timeout, lambda: bool(machine.last_words))
+            if not address:
+                address, readiness = (
+                    LOOPBACK,
+                    dataclasses.replace(readiness, port=machine.forward(readiness.port)),
+                )
+            await_answer(readiness, address, machine.marks, timeout, lambda: bool(machine.last_words))
         except InstanceError as error:
             ended = machine.last_words
             with contextlib.suppress(InstanceError):
@@ -253,7 +261,7 @@ class VmTarget:
             disk = self._make_disk(resources)
             machine = VirtualMachine(connection, spec if disk is None else add_disk(spec, disk))
             machine.start(timeout)
-            address = str(network.address.ip) if network and network.reachable else ""
+            address = network.host_view if network else ""
             place = DISK_PLACE if disk is not None else ""
             instance = VmInstance(machine, self.qualifiers, resources.pop_all(), address, place)
         if disk is not None:

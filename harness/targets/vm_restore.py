@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError
 from pybench.harness.targets.vm import VmInstance, VmTarget
+from pybench.runtime.vm.domain import Interface
 from pybench.runtime.vm.drivers import has_init
 from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.machine import VirtualMachine
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pybench.harness.model import Workload
     from pybench.harness.targets import TargetContext, VmSettings
     from pybench.harness.targets.base import ImageFiles
+    from pybench.runtime.vm.network import GuestNetwork
     from pybench.runtime.vm.saved_state import SavedState
 
 BOOT_SECONDS: Final = 180.0
@@ -43,11 +45,6 @@ class VmRestoreTarget(VmTarget):
                 saves in a form that is not known.
             InstanceError: the guest did not become ready, or could not be saved.
         """
-        if self._settings.network == "bridge":
-            raise InputError(
-                "a restored guest would have the address of the one it was saved from",
-                "network: user or none for vm-restore",
-            )
         if not has_init(image.initramfs):
             raise InputError(
                 f"the guest of image {image.name} has no init to give it an identity", "target: vm"
@@ -56,26 +53,47 @@ class VmRestoreTarget(VmTarget):
         super().prepare(workload, image)
         connection = self._connected()
         with contextlib.ExitStack() as resources:
-            spec = dataclasses.replace(self._specify(self._network(resources)), savable=True)
+            network = self._network(resources)
+            address = network.host_view if network else ""
+            spec = dataclasses.replace(self._specify(network), savable=True)
             machine = VirtualMachine(connection, spec)
             machine.start(BOOT_SECONDS)
+            if self._asked is not None:
+                saved = VmInstance(machine, self.qualifiers, contextlib.ExitStack(), address)
+                saved.await_answer(self._asked, BOOT_SECONDS)
+            self._state = machine.save(connection.directory / f"{machine.name}.state", SAVE_SECONDS)
         self._spec = machine.spec
-        self._state = machine.save(connection.directory / f"{machine.name}.state", SAVE_SECONDS)
         self._host_name = workload.name
 
     def launch(self, timeout: float) -> VmInstance:
-        """Restore one guest, with an identity of its own.
+        """Restore one guest, with an identity and, where it has a network, an address of its own.
 
         Raises:
             InstanceError: it failed or was not ready in time; nothing is left of it.
         """
         if self._spec is None:
             raise RuntimeError("launch before prepare")
-        address = random_link_address() if self._spec.interface else ""
-        identity = Identity.fresh(self._host_name, address)
-        machine = VirtualMachine(self._connected(), self._spec, self._state, identity)
-        machine.start(timeout)
-        return VmInstance(machine, self.qualifiers, contextlib.ExitStack())
+        with contextlib.ExitStack() as resources:
+            network = self._network(resources)
+            address = network.host_view if network else ""
+            spec, identity = self._spec, Identity.fresh(self._host_name)
+            if network is not None:
+                card = network.interface
+                spec = dataclasses.replace(spec, interface=card)
+                identity = Identity.fresh(self._host_name, card.hardware_address, str(network.address))
+            machine = VirtualMachine(self._connected(), spec, self._state, identity)
+            machine.start(timeout)
+            instance = VmInstance(machine, self.qualifiers, resources.pop_all(), address)
+        if self._asked is not None:
+            instance.await_answer(self._asked, timeout)
+        return instance
+
+    def _network(self, resources: contextlib.ExitStack) -> GuestNetwork | None:
+        """What one guest gets, until `resources` are closed: a card that no sibling has."""
+        network = super()._network(resources)
+        if network is None or network.reachable:
+            return network
+        return dataclasses.replace(network, interface=Interface("user", random_link_address()))
 
     def cleanup(self) -> None:
         """Remove the saved state as well; idempotent.

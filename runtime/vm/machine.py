@@ -24,6 +24,7 @@ from pybench.runtime.output import Tail
 from pybench.runtime.vm.channels import PORT_NAME, Channels, Line, Received
 from pybench.runtime.vm.commands import GuestCommands
 from pybench.runtime.vm.domain import Domain
+from pybench.runtime.vm.forwarding import forward_port
 from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.leftovers import find_emulator
 from pybench.runtime.vm.progress import CLOCK_RESOLUTION, MachineSpec, Progress
@@ -68,7 +69,7 @@ class VirtualMachine(GuestCommands):
     connection: Connection
     spec: MachineSpec
     state: SavedState | None = None
-    """Restore this instead of booting; `spec` is that of the machine it was saved from."""
+    """Restore this instead of booting; `spec` is that of the saved machine, with a card of its own."""
     identity: Identity = field(default_factory=lambda: Identity.fresh("guest"))
     """What a restored guest is told to be."""
     marks: list[Mark] = field(default_factory=list)
@@ -204,6 +205,16 @@ class VirtualMachine(GuestCommands):
         except libvirt.libvirtError as error:
             raise InstanceError(f"libvirt cannot describe the machine: {error}") from error
 
+    def forward(self, port: int) -> int:
+        """Have a port of this host's loopback address lead to `port` of a guest on QEMU's own network.
+
+        Raises:
+            InstanceError: it has ended, or has no such network.
+        """
+        if self._creation.domain is None:
+            raise InstanceError("the machine is not running")
+        return forward_port(self._creation.domain, port)
+
     def save(self, path: Path, timeout: float) -> SavedState:
         """Write the state of a ready machine to the new file `path`; the machine ends with it.
 
@@ -232,8 +243,7 @@ class VirtualMachine(GuestCommands):
             if self._creation.error:
                 raise self._error(f"libvirt could not save the machine: {self._creation.error}")
             self._end()
-            address = self.spec.interface.hardware_address if self.spec.interface else ""
-            return SavedState(path, self._names(address))
+            return SavedState(path, self._names)
         except BaseException:
             path.unlink(missing_ok=True)
             self._abandon()
@@ -250,15 +260,18 @@ class VirtualMachine(GuestCommands):
 
         def restore() -> Any:  # noqa: ANN401 - libvirt has no types
             with state.lock:
-                state.rename(self._names(self.identity.hardware_address))
+                state.rename(self._names)
                 handle.restoreFlags(str(state.path), None, 0)
             return handle.lookupByUUIDString(self._uuid)
 
         return restore
 
-    def _names(self, hardware_address: str) -> tuple[str, ...]:
+    @property
+    def _names(self) -> tuple[str, ...]:
         """What tells the machine from every other in its description."""
-        return (self.name, self._uuid, *([hardware_address] if hardware_address else []))
+        card = self.spec.interface
+        own = (card.hardware_address, card.tap) if card else ()
+        return (self.name, self._uuid, *(name for name in own if name))
 
     def _prepare_domain(self) -> Domain:
         """The sockets, the journal, the description."""

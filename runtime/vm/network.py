@@ -42,6 +42,11 @@ class GuestNetwork:
         return bool(self.interface.tap)
 
     @property
+    def host_view(self) -> str:
+        """The address at which the host reaches the guest; empty where it does not."""
+        return str(self.address.ip) if self.reachable else ""
+
+    @property
     def arguments(self) -> str:
         """For the kernel's command line: variables of init's environment, which no workload sees."""
         gateway = f" PYBENCH_GATEWAY={self.gateway}" if self.gateway else ""

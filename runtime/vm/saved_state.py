@@ -26,7 +26,7 @@ _LONGEST_DESCRIPTION: Final = 1 << 20
 
 @dataclass(slots=True)
 class SavedState:
-    """The file and the names in it (the machine's, its uuid, the address of its network card if it has one).
+    """The file and the names in it: the machine's, its uuid, its network card's address and its tap's name.
 
     `lock` is held from naming a guest until libvirt has read the file.
     """

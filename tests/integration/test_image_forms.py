@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
 import os
@@ -110,15 +111,17 @@ def test_a_guest_on_a_disk_lacks_nothing(
     assert done.channel == "virtio-serial"
     assert done.output.split()[2] == b"erofs"
     state = machine.save(tmp_path / "state", 60)
-    identity = Identity.fresh("sibling", random_link_address())
-    restored = VirtualMachine(connection, machine.spec, state, identity)
+    assert machine.spec.interface is not None
+    card = dataclasses.replace(machine.spec.interface, hardware_address=random_link_address())
+    spec = dataclasses.replace(machine.spec, interface=card)
+    restored = VirtualMachine(connection, spec, state, Identity.fresh("sibling", card.hardware_address))
     guests.made.append(restored)
     restored.start(BOOT_TIMEOUT)
     script = "echo 3 > /proc/sys/vm/drop_caches; sha256sum /bin/busybox; cat /sys/class/net/eth0/address"
     digest, _, address = restored.execute(["sh", "-c", script], privileged=True).output.decode().split()
     restored.stop(5)
     assert digest == hashlib.sha256((image.rootfs / "bin/busybox").read_bytes()).hexdigest()
-    assert address == identity.hardware_address
+    assert address == card.hardware_address
     assert guests.traces() == []
     assert fresh in image.folder.parents
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +16,18 @@ from guest_modules import write_with_modules
 from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
 
 from pybench.harness.errors import InputError
-from pybench.harness.model import TargetChoice, Workload
+from pybench.harness.model import Readiness, TargetChoice, Workload
 from pybench.harness.targets import TargetContext, open_target
+from pybench.harness.targets.answer import RefusedError, ask
+from pybench.harness.targets.vm import VmInstance
 from pybench.runtime.container.network.bridge import Bridge
+from pybench.runtime.errors import InstanceError
 from pybench.runtime.journal import Journal, open_journal
 from pybench.runtime.vm.connection import open_connection
 from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.machine import VirtualMachine
 from pybench.runtime.vm.network import TapNetwork, random_link_address, user_network
+from pybench.runtime.workload_files import WorkloadFile
 from pybench.vm_images import Image
 
 PORT = 8080
@@ -37,6 +43,15 @@ def guests(image: Image, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         made = Guests(connection, image, base=folder / "virtio.cpio")
         yield made
         assert made.traces() == []
+
+
+def with_initramfs(image: Image, guests: Guests, folder: Path) -> Image:
+    """The image with the initramfs of these guests, whose kernel has its drivers."""
+    assert guests.base is not None
+    folder.mkdir()
+    for path in image.folder.iterdir():
+        (folder / path.name).symlink_to(guests.base if path.name == image.FILES["initramfs"] else path)
+    return dataclasses.replace(image, folder=folder)
 
 
 def serve(machine: VirtualMachine) -> threading.Thread:
@@ -80,6 +95,25 @@ def test_guests_on_the_bridge_reach_the_host_only_when_asked(guests: Guests, jou
     assert not any(Path("/sys/class/net", network.interface.tap).exists() for network in networks)
 
 
+def serve_pages(machine: VirtualMachine) -> None:
+    """Answer requests in the guest until it ends."""
+    with contextlib.suppress(InstanceError):
+        machine.execute(["/bin/busybox", "httpd", "-f", "-p", str(PORT), "-h", "/"], timeout=600)
+
+
+def await_forwarded_answer(machine: VirtualMachine) -> threading.Thread:
+    """What QEMU accepts for a guest that does not listen is no answer; what the guest says is one."""
+    readiness = Readiness("http", port=PORT, path="/none", status=404)
+    forwarded = machine.forward(PORT)
+    with pytest.raises(RefusedError):
+        ask(dataclasses.replace(readiness, port=forwarded), "127.0.0.1")
+    server = threading.Thread(target=serve_pages, args=(machine,))
+    server.start()
+    VmInstance(machine, {}, contextlib.ExitStack()).await_answer(readiness, 5 * BOOT_TIMEOUT)
+    assert machine.marks[-1].channel == "http-answer"
+    return server
+
+
 def test_user_network_goes_outwards_also_after_a_restore(guests: Guests, tmp_path: Path) -> None:
     """QEMU's own network reaches a server on this host; a restored guest has an address of its own."""
     machine = guests.make(WORKLOAD, "ready", line="ready", network=user_network())
@@ -97,15 +131,55 @@ def test_user_network_goes_outwards_also_after_a_restore(guests: Guests, tmp_pat
         thread.join()
     assert got.output == b"from the host\n"
     state = machine.save(tmp_path / "state", 60)
-    identity = Identity.fresh("sibling", random_link_address())
-    restored = VirtualMachine(guests.connection, machine.spec, state, identity)
+    assert machine.spec.interface is not None
+    card = dataclasses.replace(machine.spec.interface, hardware_address=random_link_address())
+    spec = dataclasses.replace(machine.spec, interface=card)
+    identity = Identity.fresh("sibling", card.hardware_address)
+    restored = VirtualMachine(guests.connection, spec, state, identity)
     guests.made.append(restored)
     restored.start(BOOT_TIMEOUT)
     shown = restored.execute(["cat", "/sys/class/net/eth0/address"]).output.decode().strip()
+    server = await_forwarded_answer(restored)
     restored.stop(5)
-    assert shown == identity.hardware_address
-    assert machine.spec.interface is not None
-    assert shown != machine.spec.interface.hardware_address
+    server.join()
+    assert shown == card.hardware_address != machine.spec.interface.hardware_address
+
+
+def test_restored_guests_answer_each_at_its_own_address(
+    guests: Guests, image: Image, journal: Journal, tmp_path: Path
+) -> None:
+    """Two guests of one state have places of their own on the bridge, and are asked there."""
+    workload = Workload(
+        "page",
+        image.name,
+        ("/bin/busybox", "httpd", "-f", "-p", str(PORT), "-h", "/"),
+        readiness=Readiness("http", port=PORT, path="/page", status=200),
+        files=(WorkloadFile("/page", b"hello", 0o644),),
+    )
+    target = open_target(
+        TargetChoice("vm-restore", "vm-restore", 1, {"network": "bridge", "accel": "tcg"}),
+        TargetContext(journal, tmp_path),
+    )
+    with contextlib.ExitStack() as stack:
+        stack.callback(target.cleanup)
+        target.prepare(workload, with_initramfs(image, guests, tmp_path / "image"))
+        siblings = []
+        for _ in range(2):
+            sibling = target.launch(BOOT_TIMEOUT)
+            stack.callback(sibling.stop, 10)
+            assert isinstance(sibling, VmInstance)
+            siblings.append(sibling)
+        cards = [each.machine.spec.interface for each in siblings]
+        for sibling, card in zip(siblings, cards, strict=True):
+            assert sibling.marks[-1].channel == "http-answer"
+            shown = sibling.machine.execute(["ip", "address", "show", "eth0"]).output.decode()
+            assert card is not None
+            assert f"{sibling.address}/" in shown
+            assert card.hardware_address in shown
+            with urllib.request.urlopen(f"http://{sibling.address}:{PORT}/page", timeout=60) as answer:
+                assert answer.read() == b"hello"
+        assert len({sibling.address for sibling in siblings}) == len(set(cards)) == 2
+    assert not any(Path("/sys/class/net", card.tap).exists() for card in cards if card)
 
 
 def test_network_without_a_driver_is_refused(image: Image, journal: Journal, tmp_path: Path) -> None:

@@ -278,8 +278,13 @@ def test_files_user_ports_and_network_readiness_are_read(path: Path) -> None:
         ("floor: {}", "user: nobody", "workloads.ready.user: the target 'floor'"),
         (
             "vm-restore: {network: user}",
-            "readiness: {level: http, port: 80}",
+            "readiness: {level: tcp, port: 80}",
             "'vm-restore' (kind vm-restore) cannot be asked over the network",
+        ),
+        (
+            "vm-restore: {}",
+            "disk: 64MiB",
+            "'vm-restore' (kind vm-restore) cannot have room on the host's disk",
         ),
         ("floor: {}", "disk: 64MiB", "'floor' (kind floor) cannot have room on the host's disk"),
         ("vm: {}", "ports: [80]", "'vm' (kind vm) cannot be reached on its ports"),
@@ -293,8 +298,19 @@ def test_what_a_target_cannot_do_is_refused_by_name(path: Path, target: str, key
     error = problem(path, text)
     assert message in error.message
     assert error.hint
-    if target in {"container: {}", "vm: {}"}:
+    if target in {"container: {}", "vm: {}", "vm-restore: {network: user}"}:
         assert "network: bridge" in error.hint
+    assert ("QEMU accepts" in error.hint) == ("network: user" in target)
+
+
+def test_guest_on_qemus_network_can_be_asked_for_an_answer(path: Path) -> None:
+    """QEMU accepts connections for its guest, so only the level `http` tells of the guest itself."""
+    text = TEXT.replace("process: {repetitions: 20}", "vm: {network: user}")
+    path.write_text(
+        text.replace("ready: {", "ready: {readiness: {level: http, port: 80}, "), encoding="utf-8"
+    )
+    (workload,) = load_scenario(path).workloads
+    assert workload.readiness.level == "http"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ class Members:
 
     def port(self, slot: int) -> str:
         """The host's end of the link of the container in a slot."""
-        return f"{self.bridge}-{slot}"
+        # All of one length: a saved machine's description can name another one in its place.
+        return f"{self.bridge}-{slot:04}"
 
 
 class FirewallError(HostError):

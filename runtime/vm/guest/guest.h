@@ -52,6 +52,9 @@ void drop_privileges(void);
 /* Raise the loopback interface, and the guest's own with the address that the host has given it. */
 void set_up_network(void);
 
+/* Give the guest's own interface another address than it has; `text` is one with the length of its prefix. */
+void change_address(char *text);
+
 /* Have the workload stand still, so that a state saved now has it between two instructions. */
 void freeze_workload(pid_t workload);
 

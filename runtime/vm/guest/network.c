@@ -65,6 +65,15 @@ static void give_address(int control, char *text)
         fail("SIOCSIFNETMASK", INTERFACE);
 }
 
+void change_address(char *text)
+{
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (control < 0)
+        fail("socket", "AF_INET");
+    give_address(control, text);
+    close(control);
+}
+
 static void route_through(int control, const char *gateway)
 {
     struct rtentry route = {

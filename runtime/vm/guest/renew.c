@@ -105,14 +105,14 @@ static void renew_file(const char *path, const char *aside, const char *line)
         fail("mount", path);
 }
 
-static void renew_address(const char *address)
+static void renew_hardware_address(const char *address)
 {
     struct ifreq request = {.ifr_name = INTERFACE};
     request.ifr_hwaddr.sa_family = ARPHRD_ETHER;
     int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (parse_bytes(address, (unsigned char *)request.ifr_hwaddr.sa_data, 6, ":") != 0) {
         errno = EBADMSG;
-        fail("read", "address");
+        fail("read", "hardware address");
     }
     if (control < 0 || ioctl(control, SIOCSIFHWADDR, &request) != 0)
         fail("SIOCSIFHWADDR", INTERFACE);
@@ -122,7 +122,8 @@ static void renew_address(const char *address)
 void renew_guest(pid_t workload, char *fields)
 {
     char *seed = strtok(fields, " "), *now = strtok(NULL, " "), *host = strtok(NULL, " ");
-    char *machine = strtok(NULL, " "), *boot = strtok(NULL, " "), *address = strtok(NULL, " ");
+    char *machine = strtok(NULL, " "), *boot = strtok(NULL, " ");
+    char *hardware = strtok(NULL, " "), *address = strtok(NULL, " ");
     tell("restored");
     if (address == NULL) {
         errno = EBADMSG;
@@ -134,8 +135,10 @@ void renew_guest(pid_t workload, char *fields)
         fail("sethostname", host);
     renew_file("/etc/machine-id", "/run/pybench-machine-id", machine);
     renew_file("/proc/sys/kernel/random/boot_id", "/run/pybench-boot-id", boot);
+    if (strcmp(hardware, "-") != 0)
+        renew_hardware_address(hardware);
     if (strcmp(address, "-") != 0)
-        renew_address(address);
+        change_address(address);
     thaw_workload(workload);
     tell("renewed");
 }
