@@ -196,14 +196,20 @@ def assemble(specification: Specification, surroundings: Surroundings) -> Progra
     root, spare = surroundings.slots.take(), surroundings.slots.take()
     covers_outside, covers_first, covers_last = surroundings.root.cover_steps(surroundings.slots.take)
     settings = [WriteFile(f"/proc/sys/{sysctl_path(name)}", text) for name, text in _sysctls(specification)]
-    steps: list[Step] = [*surroundings.root.outside(root), *covers_outside, *parts.tree.outside]
+    outside = (*surroundings.root.outside(root), *covers_outside, *parts.tree.outside)
+    steps: list[Step] = []
     if surroundings.root.is_root:
+        steps += outside
         # While the parent writes the maps: what depends on none of them.
         if _shows_processes_only(specification):
             steps += _made_in_own_proc(settings)
             settings = []
         steps += parts.without_ids(settings)
     steps.append(WaitForMaps())
+    if not surroundings.root.is_root:
+        # A source may lie in a directory of the container's root (podman's do), which only has power over
+        # it once its ids are known to be those.
+        steps += outside
     entered = surroundings.entered
     if surroundings.clock_offsets is not None:
         # Before it is hidden, since its files in /proc are out of its reach from then on.
