@@ -104,8 +104,9 @@ def trend_figure(
         title=trend_finding(shown),
         label=f"Medians of {count(len(shown), 'cell')} over runs",
         caption=(
-            "One mark per run: its median. A line steps where the level of the runs changed (PELT, then "
-            "Mann–Whitney at 1 %). Dotted: what the last run may not exceed. Every panel has its own scale."
+            "One mark per run: its median. A line steps where the level of the runs changed (least absolute "
+            "deviation, then Mann–Whitney at 1 %). Dotted: what the last run may not exceed. Every panel has "
+            "its own scale."
         ),
         headers=("Cell", "Runs", "First", "Last", "Change of level"),
         rows=tuple(_row(trend) for trend in shown),

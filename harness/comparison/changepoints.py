@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from pybench.harness.comparison.ranks import NORMAL, Values, mann_whitney
+from pybench.harness.comparison.segmentation import segment_ends
 
 SHORTEST_SEGMENT: Final = 3
 """Runs: one run, or two, that stand out are no new level."""
@@ -39,10 +40,10 @@ class ChangePoint:
 def change_points(series: Sequence[float]) -> list[ChangePoint]:
     """The change points of a series, the earliest first; none in one of fewer than 10 values.
 
-    PELT (Killick, Fearnhead and Eckley, Journal of the American Statistical Association 107(500), 2012) with
-    the absolute deviation from each segment's median as cost, which one wild value cannot buy a segment
-    with, and segments of at least 3 values. The noise is estimated from successive differences, which
-    changes of the level do not enter. A point stays only if a Mann–Whitney test tells its sides apart at 1 %.
+    The best partition by the absolute deviation from each segment's median, which one wild value cannot buy
+    a segment with, into segments of at least 3 values. The noise is estimated from successive differences,
+    which changes of the level do not enter. A point stays only if a Mann–Whitney test tells its sides apart
+    at 1 %.
     """
     values = np.asarray(series, dtype=np.float64)
     if len(values) < FEWEST:
@@ -50,11 +51,8 @@ def change_points(series: Sequence[float]) -> list[ChangePoint]:
     noise = noise_of(values)
     if noise <= 0:
         return []
-    import ruptures  # noqa: PLC0415 - it takes a second to import
-
-    scaled = ((values - np.median(values)) / noise).reshape(-1, 1)
-    search = ruptures.Pelt(model="l1", min_size=SHORTEST_SEGMENT, jump=1).fit(scaled)
-    ends = [int(end) for end in search.predict(pen=_PENALTY * math.log(len(values)))]
+    scaled = (values - np.median(values)) / noise
+    ends = segment_ends(scaled, _PENALTY * math.log(len(values)), SHORTEST_SEGMENT)
     found = []
     for (begin, middle), (_, end) in pairwise(pairwise([0, *ends])):
         before, after = values[begin:middle], values[middle:end]
