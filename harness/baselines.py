@@ -126,6 +126,8 @@ def series(  # noqa: PLR0917 - what each of them is stands in its type
             for (workload, target, unit, label), numbers in values.get(run_id, {}).items():
                 cell = (workload, target, metric, unit, label)
                 found.setdefault(cell, []).append((run_id, median(numbers)))
+    if not found:
+        return {}
     own = {cell: measured(each) for cell, each in cells(samples).items()}
     return {
         cell: [*medians, (candidate.id, float(median(own[cell].tolist())))]

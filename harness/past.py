@@ -12,7 +12,6 @@ from pybench.harness.environment import mismatches
 from pybench.harness.errors import PybenchError
 from pybench.harness.gate import GateSettings, Measured, gate
 from pybench.harness.gating import learnt
-from pybench.harness.limits import scenario_limits
 from pybench.harness.standing import Standing
 from pybench.harness.store import RunFilter
 
@@ -72,6 +71,8 @@ def _baseline(record: Store, candidate: Run, name: str) -> Run | None:
 
 def _limits(candidate: Run) -> Limits:
     """Those of its scenario; a text that cannot be read as one, such as an imported run's, has none."""
+    from pybench.harness.limits import scenario_limits  # noqa: PLC0415 - loads the scenario language
+
     try:
         return scenario_limits(candidate.source, candidate.definition) or Limits()
     except PybenchError:

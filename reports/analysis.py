@@ -6,7 +6,7 @@ them can tell different stories.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -248,19 +248,24 @@ def _tables(
     tables = []
     for workload, metric in sorted(grouped, key=lambda key: (key[0], metric_order(key[1]))):
         group = sorted(grouped[workload, metric], key=lambda cell: target_order(cell[1]))
-        baseline = _values(cells.get((workload, BASELINE, metric), ()))
-        rows = tuple(_row(cell, cells[cell], by_cell.get(cell), baseline) for cell in group)
+        values = {cell: _values(cells[cell]) for cell in group}
+        baseline = values.get((workload, BASELINE, metric), ())
+        rows = tuple(_row(cell, cells[cell], values[cell], by_cell.get(cell), baseline) for cell in group)
         unit = next((sample.unit for cell in group for sample in cells[cell]), "")
         tables.append(MetricTable(workload, metric, unit, metric_text(metric), rows, bool(baseline)))
     return tuple(tables)
 
 
 def _row(
-    cell: Cell, samples: Sequence[Sample], estimate: Estimate | None, baseline: tuple[float, ...]
+    cell: Cell,
+    samples: Sequence[Sample],
+    values: tuple[float, ...],
+    estimate: Estimate | None,
+    baseline: tuple[float, ...],
 ) -> Row:
     workload, target, _ = cell
-    values = _values(samples)
     estimate = estimate if values else None
+    uncounted = Counter(sample.status for sample in samples) if len(values) < len(samples) else Counter[str]()
     return Row(
         workload=workload,
         target=target,
@@ -269,8 +274,8 @@ def _row(
         estimate=estimate,
         quantity=estimated(estimate) if estimate else None,
         ratio=times(values, baseline) if values and baseline and target != BASELINE else None,
-        failed=sum(sample.status == "failed" for sample in samples),
-        rejected=sum(sample.status == "rejected" for sample in samples),
+        failed=uncounted["failed"],
+        rejected=uncounted["rejected"],
     )
 
 
@@ -283,7 +288,7 @@ def times(values: tuple[float, ...], reference: tuple[float, ...]) -> Quantity |
 
 
 def _values(samples: Sequence[Sample]) -> tuple[float, ...]:
-    return tuple(sample.value for sample in samples if counts(sample) and sample.value is not None)
+    return tuple(sample.value for sample in samples if sample.value is not None and counts(sample))
 
 
 def _environment(run: Run) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -103,12 +103,13 @@ def _number(text: str) -> float | None:
 
 def _rejections(samples: Sequence[Sample]) -> Iterator[Circumstance]:
     """Samples whose estimated error is too large, of each target and metric; phases go with their start."""
+    counted = Counter((sample.target, sample.metric, sample.status) for sample in samples if not sample.warmup)
     rejected: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
-    for sample in samples:
-        if not sample.warmup and not sample.metric.startswith(PHASE_PREFIX):
-            total[sample.target, sample.metric] += 1
-            rejected[sample.target, sample.metric] += sample.status == "rejected"
+    for (target, metric, status), number in counted.items():
+        if not metric.startswith(PHASE_PREFIX):
+            total[target, metric] += number
+            rejected[target, metric] += number if status == "rejected" else 0
     parts = []
     for target in sorted({target for target, _ in rejected}, key=target_order):
         found = {metric: number for (of, metric), number in rejected.items() if of == target and number}

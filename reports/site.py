@@ -13,10 +13,8 @@ from pybench.harness.model import Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
 from pybench.harness.store import Store
 from pybench.reports.analysis import NO_TITLES
-from pybench.reports.html import Site, page_of
 from pybench.reports.numbers import slug
 from pybench.reports.page import plotly_library, write_whole
-from pybench.reports.site_pages import index_page, scenario_page
 from pybench.reports.site_state import Entry, entry_of, key_of, read_state, write_state
 
 WHOLE: Final = 10
@@ -25,6 +23,8 @@ INDEX: Final = "index.html"
 RUNS, SCENARIOS, ASSETS = "runs", "scenarios", "assets"
 
 Judge = Callable[[Run, Sequence[Sample]], Standing]
+Titles = Callable[[Sequence[Sample]], Mapping[str, str]]
+"""Titles of the audit's probes by id, as far as they are known, for the samples that have verdicts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Built:
     """Runs that are in the record no more."""
 
 
-def build_site(folder: Path, record: Store, judge: Judge, probes: Mapping[str, str] = NO_TITLES) -> Built:
+def build_site(folder: Path, record: Store, judge: Judge, titles: Titles = lambda _: NO_TITLES) -> Built:
     """Make a folder show every run of a record.
 
     Args:
         folder: made if it does not exist; it must be empty or hold a site.
         record: the runs.
         judge: tells how a run stands against its past; it is asked for the newest run of each scenario.
-        probes: titles of the audit's probes by id, as far as they are known.
+        titles: of the audit's probes.
 
     Raises:
         InputError: the folder cannot be written, or holds something else.
@@ -67,9 +67,11 @@ def build_site(folder: Path, record: Store, judge: Judge, probes: Mapping[str, s
         judged = judge if newest[run.scenario] == run.id else None
         entries[run.id] = _draw(
             folder, record, run, facts[run.id],
-            judge=judged, plotly=plotly if run.id in whole else "", probes=probes,
+            judge=judged, plotly=plotly if run.id in whole else "", titles=titles,
         )  # fmt: skip
     gone = [entry for name, entry in known.items() if name not in entries]
+    if known and not fresh and not gone and (folder / INDEX).exists():
+        return Built(folder / INDEX, 0, len(entries), 0)
     for entry in gone:
         (folder / entry.page).unlink(missing_ok=True)
     ordered = [entries[run.id] for run in runs]
@@ -109,14 +111,16 @@ def _facts(record: Store, runs: Sequence[Run]) -> Mapping[str, _Facts]:
 
 def _draw(
     folder: Path, record: Store, run: Run, facts: _Facts, *, judge: Judge | None, plotly: str,
-    probes: Mapping[str, str],
+    titles: Titles,
 ) -> Entry:  # fmt: skip
     """Write the page of one run; without `plotly` it has no figures."""
+    from pybench.reports.html import Site, page_of  # noqa: PLC0415 - loads what draws, if anything is new
+
     samples = record.samples(run.id)
     standing = judge(run, samples) if judge else NO_PAST
     conditions = record.conditions(run.id) if plotly else ()
     site = Site(f"../{INDEX}", f"../{plotly}" if plotly else "")
-    drawn = page_of(run, samples, conditions, standing, site=site, probes=probes)
+    drawn = page_of(run, samples, conditions, standing, site=site, probes=titles(samples))
     # Two ids may have the same slug: what the slug leaves out is in the digest.
     page = f"{RUNS}/{slug(run.id)}-{hashlib.sha256(run.id.encode()).hexdigest()[:8]}.html"
     write_whole(folder / page, drawn.text)
@@ -127,6 +131,8 @@ def _draw(
 
 
 def _draw_overviews(folder: Path, entries: Sequence[Entry], changed: Iterable[str], plotly: str) -> None:
+    from pybench.reports.site_pages import index_page, scenario_page  # noqa: PLC0415 - as in `_draw`
+
     pages = {
         name: f"{SCENARIOS}/{slug(name)}.html" for name in dict.fromkeys(each.scenario for each in entries)
     }

@@ -18,7 +18,7 @@ COARSE_FROM = 0.05
 """A channel whose resolution exceeds this share of a median is called coarse."""
 NEGLIGIBLE = 0.0001
 
-_COUNTED = ("launches", "counted", "warmups", "failed", "rejected")
+_UNCOUNTED = ("failed", "rejected")
 
 Cell = tuple[str, str, str]
 """(workload, target, metric)"""
@@ -71,22 +71,29 @@ class Count:
 
 def launch_counts(samples: Sequence[Sample]) -> tuple[Count, ...]:
     """Launches of each (workload, target), told apart by their position in the plan."""
-    launches: defaultdict[tuple[str, str, int], list[Sample]] = defaultdict(list)
+    launches: set[tuple[str, str, int]] = set()
+    having: dict[str, set[tuple[str, str, int]]] = {name: set() for name in ("warmup", "ok", *_UNCOUNTED)}
     for sample in samples:
-        launches[sample.workload, sample.target, sample.order].append(sample)
-    totals: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for (workload, target, _), launch in launches.items():
-        total = totals[workload, target]
-        total["launches"] += 1
-        total["warmups"] += any(sample.warmup for sample in launch)
-        total["counted"] += any(counts(sample) for sample in launch)
-        total["failed"] += any(sample.status == "failed" for sample in launch)
-        total["rejected"] += any(sample.status == "rejected" for sample in launch)
+        launch = sample.workload, sample.target, sample.order
+        launches.add(launch)
+        if sample.warmup:
+            having["warmup"].add(launch)
+        if sample.status != "ok" or counts(sample):
+            having[sample.status].add(launch)
+    total = Counter((workload, target) for workload, target, _ in launches)
+    each = {
+        name: Counter((workload, target) for workload, target, _ in found) for name, found in having.items()
+    }
     return tuple(
-        Count(workload, target, *(total[name] for name in _COUNTED))
-        for (workload, target), total in sorted(
-            totals.items(), key=lambda item: (item[0][0], target_order(item[0][1]))
+        Count(
+            *key,
+            launches=total[key],
+            counted=each["ok"][key],
+            warmups=each["warmup"][key],
+            failed=each["failed"][key],
+            rejected=each["rejected"][key],
         )
+        for key in sorted(total, key=lambda key: (key[0], target_order(key[1])))
     )
 
 

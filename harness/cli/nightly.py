@@ -84,7 +84,8 @@ def _written(night: Night, store: str, results: Sequence[Result], code: int) -> 
 
 
 def _site(night: Night, store: str, folder: Path) -> str:
-    from pybench.harness.cli.record import open_record  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.cli.probe_titles import titles_for  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.cli.record import open_record  # noqa: PLC0415
     from pybench.harness.past import standing  # noqa: PLC0415
     from pybench.reports.site import build_site  # noqa: PLC0415
 
@@ -97,7 +98,7 @@ def _site(night: Night, store: str, folder: Path) -> str:
             return standing(record, run, samples)
 
     with open_record(store, night.results) as record:
-        return str(build_site(folder, record, judge).index)
+        return str(build_site(folder, record, judge, titles_for).index)
 
 
 def _check_outputs(night: Night) -> None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pybench.harness.cli import completers
-from pybench.harness.cli.probe_titles import probe_titles, titles_for
+from pybench.harness.cli.probe_titles import titles_for
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_record
 from pybench.harness.cli.sides import Sides, sides
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
     from pybench.harness.export.archive import ArchivedRun
+    from pybench.harness.model import Run, Sample
     from pybench.harness.standing import Standing
 
 NAME: Final = "report"
@@ -129,13 +130,16 @@ def _write(path: Path, format_: Format, text: str) -> Path:
 
 
 def _site(folder: Path, store: str, results: Path | None, baseline: str) -> str:
-    from pybench.harness.past import standing  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.reports.site import build_site  # noqa: PLC0415
+    from pybench.reports.site import build_site  # noqa: PLC0415 - keeps `--help` quick
 
     with open_record(store, results) as record:
-        built = build_site(
-            folder, record, lambda run, samples: standing(record, run, samples, baseline), probe_titles()
-        )
+
+        def judge(run: Run, samples: Sequence[Sample]) -> Standing:
+            from pybench.harness.past import standing  # noqa: PLC0415 - needed only for what is new
+
+            return standing(record, run, samples, baseline)
+
+        built = build_site(folder, record, judge, titles_for)
     removed = f", {built.removed} removed" if built.removed else ""
     return f"{built.index}: {built.drawn} runs drawn, {built.kept} up to date{removed}"
 

@@ -62,7 +62,11 @@ def estimates(samples: Iterable[Sample]) -> list[Estimate]:
 
     A cell of warm-ups only is left out; one of failures only is there, with n = 0.
     """
-    return [estimate(cell) for cell in cells(samples).values() if any(not sample.warmup for sample in cell)]
+    return [
+        _estimate(key, cell)
+        for key, cell in cells(samples).items()
+        if any(not sample.warmup for sample in cell)
+    ]
 
 
 def estimate(samples: Sequence[Sample]) -> Estimate:
@@ -78,8 +82,20 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
     keys = list(cells(samples))
     if len(keys) != 1:
         raise ValueError(f"an estimate is of one cell, not of {len(keys)}")
-    ((workload, target, metric, unit, _),) = keys
-    numbers = measured(samples)
+    return _estimate(keys[0], samples)
+
+
+def _estimate(key: CellKey, samples: Sequence[Sample]) -> Estimate:
+    workload, target, metric, unit, _ = key
+    values, failed, mappings = [], 0, {}
+    # Once through: of a million samples, each lies somewhere else in memory.
+    for sample in samples:
+        if counts(sample):
+            values.append(sample.value)
+            mappings[id(sample.qualifiers)] = sample.qualifiers
+        elif sample.status == "failed" and not sample.warmup:
+            failed += 1
+    numbers = np.array(values, dtype=np.float64)
     n = len(numbers)
     median = mean = math.nan
     interval = Interval(math.nan, math.nan, 0.0)
@@ -93,7 +109,7 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
         metric=metric,
         unit=unit,
         n=n,
-        failed=sum(sample.status == "failed" and not sample.warmup for sample in samples),
+        failed=failed,
         median=median,
         mean=mean,
         ci_low=interval.low,
@@ -101,7 +117,7 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
         confidence=interval.confidence,
         p95=quantile(numbers, 0.95) if n >= FEWEST_FOR_P95 else None,
         p99=quantile(numbers, 0.99) if n >= FEWEST_FOR_P99 else None,
-        qualifiers=shared_qualifiers([sample for sample in samples if counts(sample)] or samples),
+        qualifiers=_agreed(mappings) if n else shared_qualifiers(samples),
         parameters=samples[0].parameters,
     )
 
@@ -151,10 +167,14 @@ def phase_sums(samples: Iterable[Sample], metric: str = "startup") -> dict[tuple
 
 def shared_qualifiers(samples: Sequence[Sample]) -> Mapping[str, str]:
     """The qualifiers on which every sample agrees, in the first one's order."""
-    if not samples:
+    return _agreed({id(sample.qualifiers): sample.qualifiers for sample in samples})
+
+
+def _agreed(mappings: Mapping[int, Mapping[str, str]]) -> Mapping[str, str]:
+    """What is the same in all mappings, by identity: samples share them by the thousand."""
+    if not mappings:
         return {}
-    # Samples share their qualifiers by the thousand.
-    first, *others = {id(sample.qualifiers): sample.qualifiers for sample in samples}.values()
+    first, *others = mappings.values()
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 

@@ -183,7 +183,9 @@ def _is_rejected(ordered: Values, count: int, bandwidth: float, generator: np.ra
         noise = bandwidth * generator.standard_normal(len(ordered))
         drawn = drawn.mean() + shrink * (drawn - drawn.mean() + noise)
         more += len(_peaks(np.sort(drawn), bandwidth)[0]) > count
-    return more / _RESAMPLES < SIGNIFICANCE
+        if more >= SIGNIFICANCE * _RESAMPLES:
+            return False
+    return True
 
 
 def _merged(found: list[Mode]) -> tuple[Mode, ...]:

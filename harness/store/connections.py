@@ -145,12 +145,10 @@ def _check_file(path: Path, *, create: bool) -> None:
         raise InputError(f"{path}: {error.strerror}") from error
 
 
-def _cached_json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
-    """Decoded JSON; the qualifiers of thousands of samples are one and the same text."""
-    value = _decoded(text)
-    return dict(value) if isinstance(value, dict) else value
-
-
 @functools.lru_cache(maxsize=1024)
-def _decoded(text: str) -> Any:  # noqa: ANN401 - JSON is anything
+def _cached_json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
+    """Decoded JSON. Thousands of samples have one text for qualifiers, and share one mapping then.
+
+    Whatever holds it takes it for immutable.
+    """
     return json.loads(text)

@@ -40,6 +40,7 @@ _ROWS_AT_ONCE: Final = 10_000
 
 CellName = tuple[str, str, str, str]
 """Of the cells of one metric: workload, target, unit, label of the parameters."""
+_IN_ORDER: Final = tuple(field.name for field in fields(Sample))
 _Result = TypeVar("_Result")
 
 
@@ -260,7 +261,7 @@ class Store:
         """
         run_id = self.run(run_id).id
         table = tables.sample
-        columns = [table.c[field.name] for field in fields(Sample)]
+        columns = [table.c[name] for name in _IN_ORDER]
         statement = sql.select(*columns).where(table.c.run == run_id).order_by(table.c.sequence)
         with self._translated("read"), self._engine.connect() as connection:
             return list(_as_samples(connection.execute(statement.execution_options(yield_per=_ROWS_AT_ONCE))))
@@ -389,10 +390,17 @@ def _as_run(row: Mapping[str, Any]) -> Run:
 
 def _as_samples(rows: Iterable[Sequence[Any]]) -> Iterator[Sample]:
     """Samples that share their names: of a million there are few different ones."""
-    shared: dict[str, str] = {}
-    for row in rows:
-        values: list[Any] = [shared.setdefault(each, each) if type(each) is str else each for each in row]
-        yield Sample(*values)
+    names: dict[str, str] = {}
+    shared = names.setdefault
+    for (
+        workload, target, metric, unit, value, repetition, warmup, order, channel, resolution, qualifiers,
+        status, reason, parameters, error,
+    ) in rows:  # fmt: skip
+        yield Sample(
+            shared(workload, workload), shared(target, target), shared(metric, metric), shared(unit, unit),
+            value, repetition, warmup, order, shared(channel, channel), resolution, qualifiers,
+            shared(status, status), shared(reason, reason), parameters, error,
+        )  # fmt: skip
 
 
 def _batches(ids: Iterable[str]) -> Iterator[Sequence[str]]:

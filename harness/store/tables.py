@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Dialect
@@ -24,9 +24,13 @@ class AnyText(TypeDecorator[str]):
             return value
         return value.replace("\\", "\\\\").replace("\0", "\\0")
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ANN401 - a function
+        """Nothing is done for a database that keeps the text as it is: a run may have a million of them."""
+        return super().result_processor(dialect, coltype) if dialect.name == "postgresql" else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """Restore on the way out."""
-        if value is None or dialect.name != "postgresql" or "\\" not in value:
+        if value is None or "\\" not in value:
             return value
         return "\\".join(part.replace("\\0", "\0") for part in value.split("\\\\"))
 
