@@ -89,10 +89,13 @@ def learnt(
     baseline: tuple[Run, Sequence[Sample]],
     candidate: tuple[Run, Sequence[Sample]],
     allowed: Collection[str] = (),
+    *,
+    level: Series | None = None,
 ) -> GateSettings:
     """The settings with usual limits that know what nights differ by.
 
-    The nights are those of the candidate's branch or of the baseline's, whichever has more.
+    The nights are those of the candidate's branch or of the baseline's, whichever has more; `level` are those
+    of the candidate's, where they have been read already.
     """
     (before, of_baseline), (run, samples) = baseline, candidate
     gated = {cell for cell in map(cell_key, of_baseline) if settings.gates(cell[2]) and not is_verdict(cell)}
@@ -100,7 +103,12 @@ def learnt(
     nights: Series = {}
     if record is not None:
         branches = dict.fromkeys(branch_of(each) for each in (run, before))
-        known = [series(record, run, samples, metrics, allowed, branch=each) for each in branches]
+        known = [
+            series(record, run, samples, metrics, allowed, branch=each)
+            if level is None or each != branch_of(run)
+            else level
+            for each in branches
+        ]
         nights = max(known, key=lambda found: sum(map(len, found.values())))
     return replace(settings, limits=widened(settings.limits, nights, gated))
 

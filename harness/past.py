@@ -48,7 +48,7 @@ def standing(record: Store, candidate: Run, samples: Sequence[Sample], baseline:
     ]
     if differences:
         return Standing(before, tuple(each.field for each in differences), None, level, started)
-    settings = learnt(settings, record, (before, earlier), (candidate, samples))
+    settings = learnt(settings, record, (before, earlier), (candidate, samples), level=level)
     result = gate(Measured(before.id, earlier), Measured(candidate.id, samples), settings, series=level)
     return Standing(before, (), result, level, started)
 

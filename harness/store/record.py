@@ -299,10 +299,10 @@ class Store:
                 .where(table.c.warmup.is_(False), table.c.value.is_not(None))
                 .order_by(table.c.run, table.c.sequence)
             )
-            for row in self._read(statement):
-                label = parameter_label(row["parameters"])
-                cell = (row["workload"], row["target"], row["unit"], label)
-                found.setdefault(row["run"], {}).setdefault(cell, []).append(row["value"])
+            with self._translated("read"), self._engine.connect() as connection:
+                for run_id, workload, target, unit, parameters, value in connection.execute(statement):
+                    cell = (workload, target, unit, parameter_label(parameters))
+                    found.setdefault(run_id, {}).setdefault(cell, []).append(value)
         return found
 
     def _named(self, name: str) -> Run | None:
