@@ -8,9 +8,12 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-from pybench.harness.comparison.runs import Comparison, compare
+from pybench.harness.audit.results import FORMULA
+from pybench.harness.comparison.runs import Comparison, Judged, compare
 from pybench.harness.model import Run, Sample
-from pybench.reports.analysis import MetricTable, Report, Row, analyse
+from pybench.harness.verdicts import UNIT
+from pybench.reports.analysis import NO_TITLES, MetricTable, Report, Row, analyse
+from pybench.reports.audits_together import Audits, audits_together, changes_told, leaks_told
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import Ink, inks
 from pybench.reports.embedding import script_safe_json
@@ -57,8 +60,33 @@ class Together:
     figure: Figure | None
 
 
-def render_comparison(measured: Sequence[tuple[Run, Sequence[Sample]]]) -> str:
-    """The whole page as text.
+@dataclass(frozen=True, slots=True)
+class Comparative:
+    """Everything that a comparison says; page and text render the same."""
+
+    title: str
+    sides: tuple[Side, ...]
+    others: tuple[Against, ...]
+    """All sides but the first."""
+    metrics: tuple[Together, ...]
+    audits: Audits | None
+    differences: tuple[tuple[str, tuple[str, ...]], ...]
+    """Fields of the environments that are not the same everywhere, with every side's value."""
+    inks: Mapping[str, Ink]
+
+
+def comparative(
+    measured: Sequence[tuple[Run, Sequence[Sample]]],
+    *,
+    probes: Mapping[str, str] = NO_TITLES,
+    is_drawn: bool = True,
+) -> Comparative:
+    """What there is to say of runs side by side.
+
+    Args:
+        measured: the runs with all of their samples; each is held against the first.
+        probes: titles of the audit's probes by id, as far as they are known.
+        is_drawn: whether figures are wanted.
 
     Raises:
         ValueError: there are fewer than two runs.
@@ -67,29 +95,52 @@ def render_comparison(measured: Sequence[tuple[Run, Sequence[Sample]]]) -> str:
         raise ValueError("a comparison needs two runs")
     labels = _labels([run for run, _ in measured])
     sides = [
-        Side(run, analyse(run, samples, with_series=False), label)
+        Side(run, analyse(run, samples, with_series=False, probes=probes), label)
         for (run, samples), label in zip(measured, labels, strict=True)
     ]
     first = measured[0][1]
     others = [
-        _against(side, labels[0], compare(first, samples))
+        _against(side, sides[0], compare(first, samples))
         for side, (_, samples) in zip(sides[1:], measured[1:], strict=True)
     ]
     ink = inks({target for side in sides for target in side.report.targets})
+    return Comparative(
+        title="; ".join(dict.fromkeys(one_line(side.run.scenario, 60) for side in sides)),
+        sides=tuple(sides),
+        others=tuple(others),
+        metrics=tuple(_together(sides, ink, is_drawn=is_drawn)),
+        audits=audits_together([side.report.isolation for side in sides]),
+        differences=tuple(_differences([side.run for side in sides])),
+        inks=ink,
+    )
+
+
+def render_comparison(
+    measured: Sequence[tuple[Run, Sequence[Sample]]], *, probes: Mapping[str, str] = NO_TITLES
+) -> str:
+    """The whole page as text.
+
+    Raises:
+        ValueError: there are fewer than two runs.
+    """
+    found = comparative(measured, probes=probes)
     admitted = scripts(*SCRIPTS)
     return (
         templates()
         .get_template("comparison.html")
         .render(
-            title="; ".join(dict.fromkeys(one_line(side.run.scenario, 60) for side in sides)),
+            title=found.title,
             home="",
             plotly_source="",
-            sides=sides,
-            others=others,
-            metrics=list(_together(sides, ink)),
-            differences=_differences([side.run for side in sides]),
-            inks=ink,
-            themes=script_safe_json(themes(ink)),
+            sides=found.sides,
+            others=found.others,
+            metrics=found.metrics,
+            audits=found.audits,
+            leaks_told=leaks_told,
+            formula=FORMULA,
+            differences=found.differences,
+            inks=found.inks,
+            themes=script_safe_json(themes(found.inks)),
             scripts=admitted,
             policy=policy(admitted),
         )
@@ -112,8 +163,22 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return ids if len(set(ids)) == len(ids) else [f"{number}: {text}" for number, text in enumerate(ids, 1)]
 
 
-def _against(side: Side, first: str, found: Comparison) -> Against:
-    cells = [each for each in found.cells if not each.change.cell[2].startswith(PHASE_PREFIX)]
+def _against(side: Side, first: Side, found: Comparison) -> Against:
+    cells = [
+        each
+        for each in found.cells
+        if not each.change.cell[2].startswith(PHASE_PREFIX) and each.change.cell[3] != UNIT
+    ]
+    told = [_cells_told(cells)] if cells else []
+    if first.report.isolation and side.report.isolation:
+        told.append(changes_told(first.report.isolation, side.report.isolation))
+    listed = "; ".join(told) or "nothing that both measured"
+    return Against(
+        side.label, tied(f"{side.label} against {first.label}: {listed}."), tuple(verdict_rows(cells))
+    )
+
+
+def _cells_told(cells: Sequence[Judged]) -> str:
     numbers = Counter("worse" if each.worse else each.verdict for each in cells)
     better = sum(numbers[name] for name in ("faster", "slower", "smaller", "larger"))
     parts = [
@@ -124,12 +189,10 @@ def _against(side: Side, first: str, found: Comparison) -> Against:
         )
         if number
     ]  # fmt: skip
-    listed = ", ".join(parts) or "nothing that both measured"
-    sentence = f"{side.label} against {first}: of {count(len(cells), 'cell')} {listed}."
-    return Against(side.label, tied(sentence), tuple(verdict_rows(cells)))
+    return f"of {count(len(cells), 'cell')} {', '.join(parts) or 'nothing that both measured'}"
 
 
-def _together(sides: Sequence[Side], ink: Mapping[str, Ink]) -> Iterator[Together]:
+def _together(sides: Sequence[Side], ink: Mapping[str, Ink], *, is_drawn: bool) -> Iterator[Together]:
     tables: dict[tuple[str, str], list[MetricTable | None]] = {}
     for position, side in enumerate(sides):
         for table in side.report.tables:
@@ -142,7 +205,7 @@ def _together(sides: Sequence[Side], ink: Mapping[str, Ink]) -> Iterator[Togethe
         lines = tuple(
             (target, tuple(table.row(target) if table else None for table in of_sides)) for target in targets
         )
-        figure = _figure(sides, known, lines, ink)
+        figure = _figure(sides, known, lines, ink) if is_drawn else None
         yield Together(one_line(workload), known.text.title, known.text.definition, lines, figure)
 
 

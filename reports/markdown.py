@@ -16,12 +16,13 @@ from pybench.reports.curves import Curve, curve_finding
 from pybench.reports.decision import FORMULA, decision, ranking, score_text
 from pybench.reports.families import FAMILIES, OTHERS, SUPPORTING, family_of
 from pybench.reports.findings import finding, findings
-from pybench.reports.history import History, history
+from pybench.reports.history import History, VerdictRow, history
 from pybench.reports.isolation import isolation_sentence
 from pybench.reports.numbers import DASH, count, one_line, visible
 from pybench.reports.page import STATUSES
 from pybench.reports.vocabulary import BASELINE
 
+VERDICT_HEADS = ("Target", "Cell", "Before", "Now", "Shift", "Limit", "p", "Verdict")
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$^@]|^[-+=])")
 _REFERENCES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _FENCE = re.compile(r"`{3,}|~{3,}")
@@ -92,7 +93,7 @@ def _decision(report: Report) -> Iterator[str]:
         )
         for line in decided.lines
     ]
-    yield from ("", *_table(("Criterion", "Weight", *heads), rows), "", escaped(FORMULA))
+    yield from ("", *table_lines(("Criterion", "Weight", *heads), rows), "", escaped(FORMULA))
 
 
 def _tables(report: Report) -> Iterator[str]:
@@ -131,7 +132,7 @@ def _curve(report: Report, curve: Curve) -> Iterator[str]:
         )
         for line in curve.lines
     ]
-    yield from _table(("Target", *heads), rows)
+    yield from table_lines(("Target", *heads), rows)
 
 
 def _metric(report: Report, table: MetricTable) -> Iterator[str]:
@@ -148,7 +149,7 @@ def _metric(report: Report, table: MetricTable) -> Iterator[str]:
         interval = f"{row.interval} (range)" if row.interval_is_range else row.interval
         ratio = [f"{row.ratio.text} ({row.ratio.interval})" if row.ratio else DASH]
         rows.append((name, row.median, interval, row.p95, str(row.n), *(ratio if table.has_baseline else [])))
-    yield from _table(heads, rows)
+    yield from table_lines(heads, rows)
 
 
 def _isolation(report: Report) -> Iterator[str]:
@@ -165,7 +166,7 @@ def _isolation(report: Report) -> Iterator[str]:
         )
         for each in found.tallies
     ]
-    yield from _table(("Target", *(each.capitalize() for each in SEVERITIES), "Leak index"), rows)
+    yield from table_lines(("Target", *(each.capitalize() for each in SEVERITIES), "Leak index"), rows)
     yield from ("", escaped(LEAK_FORMULA), "")
     for _, probes in found.groups:
         for row in probes:
@@ -186,15 +187,13 @@ def _history(past: History | None) -> Iterator[str]:
     if past.findings:
         yield from ("", *(f"- {escaped(each)}" for each in past.findings))
     if past.rows:
-        heads = ("Target", "Cell", "Before", "Now", "Shift", "Limit", "p", "Verdict")
-        rows = [
-            (
-                row.target, row.cell, row.baseline, row.candidate, row.shift, row.limit, row.p,
-                f"{row.verdict} (worse)" if row.worse else row.verdict,
-            )
-            for row in past.rows
-        ]  # fmt: skip
-        yield from ("", *_table(heads, rows))
+        yield from ("", *table_lines(VERDICT_HEADS, [verdict_cells(row) for row in past.rows]))
+
+
+def verdict_cells(row: VerdictRow) -> tuple[str, ...]:
+    """One cell beside its limit, below `VERDICT_HEADS`."""
+    verdict = f"{row.verdict} (worse)" if row.worse else row.verdict
+    return row.target, row.cell, row.baseline, row.candidate, row.shift, row.limit, row.p, verdict
 
 
 def _failures(report: Report) -> Iterator[str]:
@@ -213,7 +212,7 @@ def _validity(report: Report) -> Iterator[str]:
         for each in report.counts
     ]  # fmt: skip
     heads = ("Workload", "Target", "Launches", "Counted", "Warm-ups", "Failed", "Rejected")
-    yield from _table(heads, rows)
+    yield from table_lines(heads, rows)
     yield ""
     for each in report.circumstances:
         yield f"- {'! ' if each.is_concern else ''}{escaped(each.subject)}: {escaped(each.finding)}"
@@ -224,14 +223,15 @@ def _environment(report: Report) -> Iterator[str]:
         (f"{group}.{field}", value) for group, fields in report.environment.items() for field, value in fields
     ]
     if rows:
-        yield from ("", "## Environment", "", *_table(("Field", "Value"), rows))
+        yield from ("", "## Environment", "", *table_lines(("Field", "Value"), rows))
 
 
 def _command(report: Report) -> Iterator[str]:
     yield from ("", "## Reproduce it", "", *_fenced(visible(report.run.command)))
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table whose cells are texts of whatever origin."""
     yield f"| {' | '.join(map(escaped, heads))} |"
     yield f"|{'---|' * len(heads)}"
     for row in rows:

@@ -110,13 +110,17 @@ def _text(format_: Format, chosen: ArchivedRun, past: Standing) -> str:
 
 
 def _comparison(chosen: Sequence[ArchivedRun], format_: Format, baseline: str) -> str:
-    from pybench.reports.comparison import render_comparison  # noqa: PLC0415 - keeps `--help` quick
-
     if baseline:
         raise InputError("several runs are held against the first of them", "leave --baseline out")
+    measured = [(each.run, each.samples) for each in chosen]
+    titles = titles_for([sample for _, samples in measured for sample in samples])
     if format_ is Format.MARKDOWN:
-        raise InputError("several runs side by side are a page or a PDF", "`pybench compare A B` writes text")
-    return render_comparison([(each.run, each.samples) for each in chosen])
+        from pybench.reports.comparison_markdown import render_comparison_markdown  # noqa: PLC0415
+
+        return render_comparison_markdown(measured, probes=titles)
+    from pybench.reports.comparison import render_comparison  # noqa: PLC0415 - keeps `--help` quick
+
+    return render_comparison(measured, probes=titles)
 
 
 def _write(path: Path, format_: Format, text: str) -> Path:

@@ -122,6 +122,13 @@ def test_several_runs_are_set_side_by_side(project: Path, capsys: Captured) -> N
     assert "night-12 against night-05: of 2 cells 1 worse" in text_of(path).replace("\u00a0", " ")
 
 
+def test_runs_side_by_side_are_written_as_text_too(project: Path) -> None:
+    """`--format markdown` of several runs holds each against the first."""
+    assert command_line(["report", "night-05", "night-12", "--format", "markdown", "-o", "two.md"]) == 0
+    text = (project / "two.md").read_text(encoding="utf-8")
+    assert "night-12 against night-05: of 2 cells 1 worse" in text.replace("\u00a0", " ")
+
+
 @pytest.mark.usefixtures("project")
 def test_markdown_goes_where_it_is_wanted(capsys: Captured) -> None:
     """`--format markdown` writes the same report as text."""
