@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pybench.harness.cli import completers
 from pybench.harness.cli.limit_options import (
     AbsoluteOption,
     LimitOptions,
@@ -29,6 +28,17 @@ from pybench.harness.cli.run import (
     command_words,
     default_results,
     written,
+)
+from pybench.harness.cli.scenario_options import (
+    KeptOption,
+    NoReportOption,
+    RepeatOption,
+    ScenarioArgument,
+    SeedOption,
+    SetOption,
+    TargetsOption,
+    WaitOption,
+    labels_of,
 )
 
 if TYPE_CHECKING:
@@ -65,12 +75,7 @@ class Request:
     "pybench ab --b targets.container.profile=strict startup"
 )
 def ab(
-    scenario: Annotated[
-        str,
-        typer.Argument(
-            help="A scenario file, or the name of a shipped one.", autocompletion=completers.scenarios
-        ),
-    ],
+    scenario: ScenarioArgument,
     a: Annotated[
         list[str] | None,
         typer.Option("--a", metavar="REV|KEY=VALUE", help="What is compared with: a revision or settings."),
@@ -79,43 +84,25 @@ def ab(
         list[str] | None,
         typer.Option("--b", metavar="REV|KEY=VALUE", help="What may be worse: another revision or settings."),
     ] = None,
-    targets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--targets",
-            metavar="A,B",
-            help="Only these targets of the scenario.",
-            autocompletion=completers.targets,
-        ),
-    ] = None,
-    repeat: Annotated[
-        int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target on each side.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the order of launches.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key on both sides."),
-    ] = None,
+    targets: TargetsOption = None,
+    repeat: RepeatOption = None,
+    seed: SeedOption = None,
+    set_: SetOption = None,
     metric: MetricOption = None,
     relative: RelativeOption = "",
     absolute: AbsoluteOption = "",
     limits: LimitsOption = None,
     waivers: WaiversOption = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
-    ] = False,
+    wait: WaitOption = False,
     store: StoreOption = "",
-    results: Annotated[
-        Path | None,
-        typer.Option("--results", metavar="DIR", help="Keep results here instead of beside the scenario."),
-    ] = None,
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
+    results: KeptOption = None,
+    no_report: NoReportOption = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Measure two sides in alternation within one run; exit 1 if b is worse than a, 4 if that cannot be told.
 
     A side is a git revision, or settings such as image=debian, kernel=tiny, kernel=/boot/vmlinuz-6.12, or any
-    key as of `pybench run --set`. Without --a, a is the scenario as it is.
+    key as of `pybench run --set`. Without --a, a is the scenario as it is. All other options hold for both.
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench ab --help` quick
     from pybench.harness.ab.sides import check_sides, side  # noqa: PLC0415
@@ -124,7 +111,7 @@ def ab(
 
     one, other = side("a", a or ()), side("b", b or ())
     check_sides(one, other)
-    labels = None if targets is None else [label for text in targets for label in text.split(",") if label]
+    labels = labels_of(targets)
     words = [
         *(
             word

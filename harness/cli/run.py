@@ -13,15 +13,26 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pybench.harness.claims import Judged, Verdict, judge
-from pybench.harness.cli import completers
 from pybench.harness.cli.output import Format, FormatOption, complain, console, note, print_data
 from pybench.harness.cli.record import StoreOption
+from pybench.harness.cli.scenario_options import (
+    KeptOption,
+    NoReportOption,
+    RepeatOption,
+    ScenarioArgument,
+    SeedOption,
+    SetOption,
+    TargetsOption,
+    WaitOption,
+    labels_of,
+)
 from pybench.harness.errors import HostError, InputError, PybenchError
 from pybench.harness.results import DATABASE, results_beside
 
 if TYPE_CHECKING:
-    from pybench.harness.model import Combination, Scenario
+    from pybench.harness.model import Combination, Run, Sample, Scenario
     from pybench.harness.runner import Outcome
+    from pybench.harness.standing import Standing
     from pybench.harness.store import SpooledStore, Store
 
 REPORT: Final = "report.html"
@@ -53,37 +64,16 @@ class Destination:
 
 @app.command(epilog="Example: pybench run scenarios/startup.yaml --json startup.json")
 def run(
-    scenario: Annotated[
-        str,
-        typer.Argument(
-            help="A scenario file, or the name of a shipped one.", autocompletion=completers.scenarios
-        ),
-    ],
+    scenario: ScenarioArgument,
     json: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Also write everything as JSON to this file."),
     ] = None,
-    results: Annotated[
-        Path | None,
-        typer.Option("--results", metavar="DIR", help="Keep results here instead of beside the scenario."),
-    ] = None,
-    targets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--targets",
-            metavar="A,B",
-            help="Only these targets of the scenario.",
-            autocompletion=completers.targets,
-        ),
-    ] = None,
-    repeat: Annotated[
-        int | None, typer.Option("--repeat", metavar="N", help="Repetitions of every target and procedure.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the order of launches.")] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. targets.vm.memory=512MiB."),
-    ] = None,
+    results: KeptOption = None,
+    targets: TargetsOption = None,
+    repeat: RepeatOption = None,
+    seed: SeedOption = None,
+    set_: SetOption = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="At most 5 repetitions and 1 warm-up: to try a scenario out.")
     ] = False,
@@ -98,14 +88,12 @@ def run(
         str,
         typer.Option("--accel", metavar="auto|kvm|tcg", help="How virtual machines run."),
     ] = "",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait for the end of another run on this host instead of failing.")
-    ] = False,
+    wait: WaitOption = False,
     store: StoreOption = "",
     branch: Annotated[
         str, typer.Option("--branch", help="The branch that is measured, where git cannot tell.")
     ] = "",
-    no_report: Annotated[bool, typer.Option("--no-report", help="Do not write the HTML report.")] = False,
+    no_report: NoReportOption = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
     """Launch the scenario's workloads on its targets, alternating, and compare what was measured.
@@ -118,7 +106,7 @@ def run(
     from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
     path = scenarios.resolve(scenario)
-    labels = _labels(targets)
+    labels = labels_of(targets)
     chosen = Choices(labels, repeat, seed, tuple(set_ or ()), quick)
     loaded = _with_machines(load_scenario(path, chosen), libvirt_uri, accel)
     destination = Destination(results or default_results(scenario, path), json, not no_report, store, format_)
@@ -157,7 +145,7 @@ def scenario_again(command: str) -> Scenario:
     # Parsed by the verb's own parser, so that no option is read otherwise here than there.
     chosen = typer.main.get_command(app).make_context("run", words[2:]).params
     choices = Choices(
-        _labels(chosen["targets"] or None),
+        labels_of(chosen["targets"] or None),
         chosen["repeat"],
         chosen["seed"],
         tuple(chosen["set_"] or ()),
@@ -165,10 +153,6 @@ def scenario_again(command: str) -> Scenario:
     )
     loaded = load_scenario(scenarios.resolve(chosen["scenario"]), choices)
     return _with_machines(loaded, chosen["libvirt_uri"], chosen["accel"])
-
-
-def _labels(texts: Sequence[str] | None) -> list[str] | None:
-    return None if texts is None else [label for text in texts for label in text.split(",") if label]
 
 
 def _revision(path: Path, branch: str) -> Mapping[str, str]:
@@ -235,10 +219,23 @@ def written(store: Store | SpooledStore, run_id: str, destination: Destination) 
 
         report = destination.results / record.id / REPORT
         report.parent.mkdir(exist_ok=True)
-        paths.append(
-            f"report  {write_report(report, record, samples, conditions, probes=titles_for(samples))}"
-        )
+        past = _standing(store, record, samples)
+        probes = titles_for(samples)
+        paths.append(f"report  {write_report(report, record, samples, conditions, past, probes=probes)}")
     return paths
+
+
+def _standing(store: Store | SpooledStore, run: Run, samples: Sequence[Sample]) -> Standing:
+    """How a run stands against its past, as `pybench report` would tell it."""
+    from pybench.harness.past import standing  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.standing import NO_PAST  # noqa: PLC0415
+
+    try:
+        return standing(store.earlier, run, samples)
+    except PybenchError as error:
+        # A server that has gone away takes the history with it, and nothing else.
+        complain(f"the report has no history: {error.message}")
+        return NO_PAST
 
 
 def _exit_code(outcome: Outcome) -> int:

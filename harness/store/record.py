@@ -126,6 +126,11 @@ class Store:
         """Close it."""
         self.close()
 
+    @property
+    def earlier(self) -> Store:
+        """Where the runs before this session are: here."""
+        return self
+
     def close(self) -> None:
         """Close the connection; what was committed stays."""
         self._engine.dispose()
@@ -390,7 +395,7 @@ def _as_run(row: Mapping[str, Any]) -> Run:
 
 def _as_samples(rows: Iterable[Sequence[Any]]) -> Iterator[Sample]:
     """Samples that share their names: of a million there are few different ones."""
-    names: dict[str, str] = {}
+    names: dict[Any, Any] = {}
     shared = names.setdefault
     for (
         workload, target, metric, unit, value, repetition, warmup, order, channel, resolution, qualifiers,

@@ -70,6 +70,11 @@ class SpooledStore:
         self._forward(lambda: self._server.finish_run(run_id, status, finished))
         self._finished.append(run_id)
 
+    @property
+    def earlier(self) -> Store:
+        """Where the runs before this session are."""
+        return self._server
+
     def run(self, name: str) -> Run:
         """One run of this session, as recorded here."""
         return self._spool.run(name)

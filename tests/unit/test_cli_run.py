@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sqlite3
 import subprocess
@@ -66,6 +67,22 @@ def test_a_run_gives_a_table_a_record_a_document_and_a_report(
     with Store.open(project / "results" / "pybench.sqlite") as store:
         assert store.run(run_id).definition == TEXT
         assert len(store.samples(run_id)) == len(content["samples"])
+
+
+def test_the_second_report_tells_of_the_first_run(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The report that a run writes holds it against the run before; the first one has nothing to tell of."""
+    for _ in range(2):
+        assert command_line(["run", "scenarios/mine.yaml", "--targets", "fast"]) == 0
+    first, second = [
+        Path(line.removeprefix("report").strip()).read_text(encoding="utf-8")
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("report ")
+    ]
+    with Store.open(project / "results" / "pybench.sqlite") as store:
+        baseline = store.runs()[0].id
+    assert "Against its past" not in first
+    assert "Against its past" in second
+    assert re.search(rf"Baseline: .{{0,40}}{baseline}", second)
 
 
 def test_progress_is_told_on_standard_error(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
