@@ -68,17 +68,18 @@ def changes_told(before: Isolation, after: Isolation) -> str:
     verdicts = [_verdicts(before), _verdicts(after)]
     both = [key for key in verdicts[1] if key in verdicts[0]]
     pairs = [(key, verdicts[0][key], verdicts[1][key]) for key in both]
-    new = [(key, after) for key, before, after in pairs if after is Outcome.LEAK is not before]
-    gone = [key for key, before, after in pairs if before is Outcome.LEAK is not after]
+    new = [key for key, was, now in pairs if now is Outcome.LEAK and was is not now]
+    gone = [key for key, was, now in pairs if was is Outcome.LEAK and was is not now]
     severities = {row.id: row.severity for _, rows in after.groups for row in rows}
-    grave = sum(severities.get(probe, "") in GRAVE for (probe, _), _ in new)
-    parts = [
-        f"{len(new)} leak that did not" + (f" ({grave} of severity high or critical)" if grave else "")
-    ] * bool(new)
-    parts += [f"{len(gone)} no longer leak"] * bool(gone)
-    return tied(
-        f"of {count(len(both), 'verdict')} {', '.join(parts) or 'none became a leak or ceased to be one'}"
-    )
+    grave = sum(severities.get(probe, "") in GRAVE for probe, _ in new)
+    parts = []
+    if new:
+        of_them = f" ({grave} of severity high or critical)" if grave else ""
+        parts.append(f"{len(new)} became a leak{of_them}")
+    if gone:
+        parts.append(f"{len(gone)} ceased to be {'one' if new else 'a leak'}")
+    listed = ", ".join(parts) or "none became a leak or ceased to be one"
+    return tied(f"of {count(len(both), 'verdict')} {listed}")
 
 
 def _verdicts(found: Isolation) -> dict[tuple[str, str], Outcome]:

@@ -374,8 +374,15 @@ def test_the_command_prints_a_pdf(monkeypatch: pytest.MonkeyPatch, screenshots: 
 
 
 def test_runs_side_by_side(open_page: OpenPage, tmp_path: Path, screenshots: Path) -> None:
-    """A comparison opens in silence, draws its figures, fits a phone, and axe finds nothing serious."""
-    runs = [(make_run(id=name), make_samples(seed=seed)) for seed, name in enumerate(("first", "second"))]
+    """A comparison opens in silence, draws its figures, fits a phone, and axe finds nothing serious.
+
+    Verdicts that differ open to why; the others are folded away.
+    """
+    less = [each for each in audit_samples() if each.metric != "isolation.M4" or each.target != "vm"]
+    runs = [
+        (make_run(id="first"), [*make_samples(seed=0), *audit_samples()]),
+        (make_run(id="second"), [*make_samples(seed=1), *less]),
+    ]
     path = tmp_path / "comparison.html"
     path.write_text(render_comparison(runs), encoding="utf-8")
     opened = open_page(path.as_uri(), viewport={"width": 390, "height": 844})
@@ -386,6 +393,9 @@ def test_runs_side_by_side(open_page: OpenPage, tmp_path: Path, screenshots: Pat
     assert page.locator(".drawing .main-svg").count() >= 4
     violations = Axe().run(page).response["violations"]
     assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
+    assert page.locator("#isolation table").nth(1).locator("tbody tr").count() == 1
+    page.get_by_text("17 verdicts that are the same everywhere").click()
+    assert page.locator("#isolation table").nth(2).locator("tbody tr").count() == 17
     page.screenshot(path=screenshots / "comparison-phone.png", full_page=True)
 
 

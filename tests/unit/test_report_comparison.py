@@ -89,8 +89,8 @@ def test_audits_are_set_side_by_side() -> None:
     """What leaks only on one of two kernels is told with its evidence; what is the same is counted."""
     text = text_of(audits())
     assert (
-        "6.18 against 6.1: of 18 verdicts 1 leak that did not (1 of severity high or critical), "
-        "1 no longer leak." in text
+        "6.18 against 6.1: of 18 verdicts 1 became a leak (1 of severity high or critical), "
+        "1 ceased to be one." in text
     )
     assert "Of 18 verdicts, 2 differ between the runs." in text
     assert "16 verdicts that are the same everywhere" in text
