@@ -13,8 +13,9 @@ from pybench.harness.verdicts import VERDICT
 if TYPE_CHECKING:
     from pybench.harness.model import Sample
 
-_MAY_DIFFER: Final = frozenset({"image", LOOKS, VERDICT, "severity"})
-"""The image is usually the very thing compared, and a verdict is; the number of looks moves no value."""
+_MAY_DIFFER: Final = frozenset({"image", LOOKS, VERDICT, "severity", "spread"})
+"""The image is usually the very thing compared, and a verdict is; the number of looks moves no value; how far
+the passes of one measurement lie apart was measured itself."""
 
 
 def mismatched_qualifiers(left: Sequence[Sample], right: Sequence[Sample]) -> tuple[Mismatch, ...]:

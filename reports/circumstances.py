@@ -13,7 +13,7 @@ from pybench.harness.model import Conditions, Run, Sample
 from pybench.harness.stats import quantile
 from pybench.harness.stats.series import autocorrelation, drift, modes
 from pybench.harness.units import format_bytes, format_seconds, format_value
-from pybench.reports.numbers import count, one_line, single, tied
+from pybench.reports.numbers import count, one_line, percent_change, single, tied
 from pybench.reports.validity import Cell
 from pybench.reports.vocabulary import PHASE_PREFIX, target_order
 
@@ -22,7 +22,6 @@ BUSY_FROM: Final = 0.9
 REJECTED_FROM: Final = 0.1
 FREQUENCY_FROM: Final = 0.05
 CACHE_FROM: Final = 0.1
-WHOLE_PERCENT_FROM: Final = 0.1
 OWN_FROM: Final = 5e-3
 """The harness's own work between two samples is to take no longer, in the median."""
 LATE_FROM: Final = 2e-4
@@ -200,7 +199,7 @@ def _series(samples: Sequence[Sample]) -> Iterator[Circumstance]:
         where = f"{one_line(target, 40)} {one_line(metric)}"
         where += f" ({one_line(workload, 40)})" if of_several else ""
         if (trend := drift(values)) is not None and trend.is_shown:
-            drifts.append(f"{where} {_signed(trend.share)} over the run (p = {trend.probability:.1g})")
+            drifts.append(f"{where} {percent_change(trend.share)} over the run (p = {trend.probability:.1g})")
         correlation = autocorrelation(values)
         if correlation is not None and correlation > max(
             NOTEWORTHY_CORRELATION, CORRELATED_FROM / len(values) ** 0.5
@@ -219,10 +218,6 @@ def _series(samples: Sequence[Sample]) -> Iterator[Circumstance]:
 
 def _listed(parts: Sequence[str], otherwise: str) -> str:
     return tied("; ".join(parts)) if parts else otherwise
-
-
-def _signed(share: float) -> str:
-    return f"{share * 100:+.0f} %" if abs(share) >= WHOLE_PERCENT_FROM else f"{share * 100:+.2g} %"
 
 
 def _percent(share: float) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 from pybench.reports.analysis import MetricTable, Report, Row, times
 from pybench.reports.families import family_of
 from pybench.reports.isolation import isolation_sentence
-from pybench.reports.numbers import count, one_line, tied
+from pybench.reports.numbers import TIMES, count, one_line, single, tied
 from pybench.reports.phases import PhaseBar
 from pybench.reports.vocabulary import (
     BASELINE,
@@ -122,7 +122,7 @@ def spread_finding(table: MetricTable) -> str:
     who = "Relative to its median it scatters most for" if len(factors) > 1 else "For"
     return tied(
         f"{title}: every sample. {who} {widest.noun}"
-        f"{':' if len(factors) > 1 else ''} 95 % stay below {factor:.2g}× the median."
+        f"{':' if len(factors) > 1 else ''} 95 % stay below {single(factor, TIMES, 2)} the median."
     )
 
 

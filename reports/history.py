@@ -13,7 +13,7 @@ from pybench.harness.stats import CellKey
 from pybench.harness.verdicts import UNIT
 from pybench.reports.colours import Ink
 from pybench.reports.figures import Figure
-from pybench.reports.numbers import DASH, one_line, quantity, single, tied
+from pybench.reports.numbers import DASH, one_line, percent_change, quantity, single, tied
 from pybench.reports.trends import Trend, trend_figure, trends
 from pybench.reports.vocabulary import metric_order, metric_text, target_order
 
@@ -127,7 +127,7 @@ def _verdict(each: Judged) -> VerdictRow:
         moved = quantity(max(*ends, key=abs), *ends, unit)
         shift = f"{_signed(moved.alike(change.shift.value))} ({moved.low} to {moved.high} {moved.unit})"
         if change.baseline.median > 0:
-            shift += f", {change.shift.value / change.baseline.median * 100:+.2g} %"
+            shift += f", {percent_change(change.shift.value / change.baseline.median)}"
     return VerdictRow(
         target=one_line(target, 40),
         cell=f"{metric_text(metric).title} ({one_line(of)})",

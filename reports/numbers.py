@@ -14,6 +14,7 @@ from pybench.harness.units import format_value
 DASH = "—"
 NO_BREAK_SPACE = "\u00a0"
 TIMES = "×"
+_WHOLE_PERCENT_FROM = 10
 UNSPACED = frozenset({TIMES, ""})
 _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 SCALES: dict[str, tuple[tuple[float, str], ...]] = {
@@ -97,6 +98,12 @@ def estimated(estimate: Estimate) -> Quantity:
 def single(value: float, unit: str, digits: int = 3) -> str:
     """One value without an interval with `digits` significant digits and its unit."""
     return format_value(value, unit, digits).replace(" ", "" if unit in UNSPACED else NO_BREAK_SPACE)
+
+
+def percent_change(share: float) -> str:
+    """A signed share in percent: `+1.3 %`, and whole from ten on, `+260 %`."""
+    percent = share * 100
+    return f"{percent:+.0f} %" if abs(percent) >= _WHOLE_PERCENT_FROM else f"{percent:+.2g} %"
 
 
 def scale_of(value: float, unit: str) -> tuple[float, str]:

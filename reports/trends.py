@@ -14,7 +14,7 @@ from pybench.harness.stats import CellKey
 from pybench.reports.axes import plotly_text, value_axis
 from pybench.reports.colours import GREY, Ink
 from pybench.reports.figures import Figure, drawing_of
-from pybench.reports.numbers import count, one_line, single, slug, tied
+from pybench.reports.numbers import count, one_line, percent_change, single, slug, tied
 from pybench.reports.vocabulary import metric_text, noun
 
 PANEL_HEIGHT = 132
@@ -47,7 +47,7 @@ class Trend:
         if not self.points:
             return "no change of level is shown"
         point = self.points[-1]
-        share = f"{(point.after / point.before - 1) * 100:+.2g} %" if point.before > 0 else "changed"
+        share = percent_change(point.after / point.before - 1) if point.before > 0 else "changed"
         worse = (point.after - point.before) * worse_direction(self.cell) > 0
         run = one_line(self.runs[point.position], 60)
         unit = self.cell[3]

@@ -157,4 +157,4 @@ def images_used(samples: Sequence[Sample]) -> dict[str, tuple[str, ...]]:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.1g} %" if share >= NEGLIGIBLE else f"< {NEGLIGIBLE * 100:g} %"
+    return f"{float(f'{share * 100:.1g}'):g} %" if share >= NEGLIGIBLE else f"< {NEGLIGIBLE * 100:g} %"

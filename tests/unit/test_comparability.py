@@ -24,12 +24,12 @@ def test_fields_that_must_match_are_named() -> None:
 
 
 def test_emulation_is_not_compared_with_kvm() -> None:
-    """A qualifier that differs is a mismatch of its target; image and number of looks may differ."""
+    """A qualifier that differs is a mismatch of its target; image, number of looks and spread may differ."""
     tcg = [
-        value_sample("vm", 1.0, accel="tcg", image="1", looks="10-40"),
+        value_sample("vm", 1.0, accel="tcg", image="1", looks="10-40", spread="0.02"),
         value_sample("container", 1.0, limits="none"),
     ]
-    kvm = [value_sample("vm", 1.0, accel="kvm", image="2", looks="10-60")]
+    kvm = [value_sample("vm", 1.0, accel="kvm", image="2", looks="10-60", spread="0.3")]
     assert mismatched_qualifiers(tcg, kvm) == (Mismatch("vm.accel", "tcg", "kvm"),)
     assert mismatched_qualifiers(tcg, tcg) == ()
 

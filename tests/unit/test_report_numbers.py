@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pybench.reports.numbers import one_line, quantity, single, slug, tied, visible
+from pybench.reports.numbers import one_line, percent_change, quantity, single, slug, tied, visible
 
 NBSP = "\u00a0"
 
@@ -49,6 +49,12 @@ def test_rounding_never_moves_a_value_out_of_proportion(value: float, spread: fl
 def test_other_values_of_a_cell_are_rounded_alike() -> None:
     """A percentile takes the unit and the place of its cell's median."""
     assert quantity(0.0041, 0.0036, 0.0046, "s").alike(0.01234) == f"12.3{NBSP}ms"
+
+
+def test_changes_are_told_in_percent() -> None:
+    """Two digits below ten percent, whole percents from there on, and never a power of ten."""
+    changes = [percent_change(share) for share in (0.0127, -0.047, 0.337, -0.5, 2.6)]
+    assert changes == ["+1.3 %", "-4.7 %", "+34 %", "-50 %", "+260 %"]
 
 
 def test_single_values_carry_their_unit() -> None:
