@@ -172,8 +172,11 @@ class Probe:
     """It needs a second instance of the same target."""
     mutates: bool = False
     """Its guest part changes something; on targets with the host's namespaces it makes its own first."""
-    seconds: float = 3.0
-    """Its time limit in the guest."""
+    seconds: float = 10.0
+    """Its time limit in the guest; a busy host needs many times what a quiet one does."""
+    watches: bool = False
+    """Its guest part waits for what the host does, starts nothing and uses hardly any time: those of an audit
+    are asked at once."""
     beside: Beside | None = None
     """What the host does or watches meanwhile, for `Observation.watched`; probes that have it share a run of
     the payload of their own."""

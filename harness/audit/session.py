@@ -12,7 +12,7 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from pybench.harness.audit.answer import LARGEST_ANSWER, Answer, MalformedAnswerError, read_answers
+from pybench.harness.audit.answer import LARGEST_ANSWER, Answer, MalformedAnswerError
 from pybench.harness.audit.canaries import CANARIES
 from pybench.harness.audit.canaries.base import Canary, CannotPlantError, Tokens
 from pybench.harness.audit.canaries.place import Place
@@ -22,13 +22,16 @@ from pybench.harness.audit.model import (
     AuditedTarget,
     Beside,
     Judged,
+    Outcome,
     Probe,
     Verdict,
     error,
     not_applicable,
 )
 from pybench.harness.audit.observation import AnyCanary, Observation, evidence
-from pybench.harness.audit.payload import script
+from pybench.harness.audit.payload import Payload, PythonPayload
+from pybench.harness.audit.shell import parts as shell
+from pybench.harness.audit.shell.script import ShellPayload
 from pybench.harness.audit.subjects.base import NoPythonError, Subject, SubjectMaker
 from pybench.harness.audit.subjects.process import ProcessMaker
 from pybench.harness.errors import InstanceError, PybenchError
@@ -42,6 +45,11 @@ if TYPE_CHECKING:
 
 _START_SECONDS: Final = 60.0
 """What a Python and the payload may take to start in an emulated guest, beside the probes' own time."""
+
+_IMAGE_WITH_PYTHON: Final = "audit an image that has it, such as debian"
+_NO_PYTHON: Final = f"the image has no python3, which this probe takes; {_IMAGE_WITH_PYTHON}"
+_ATTEMPTS: Final = 3
+"""How often a probe is asked at most while its answer is doubtful."""
 
 Tell = Callable[[str, str], None]
 """Told the target and what is done with it."""
@@ -177,23 +185,35 @@ class Session:
                 findings.verdicts[probe.id] = not_applicable(
                     "nothing bounds it there, so that the probe would use up the host"
                 )
-        # In two runs, so that what the host does beside some probes disturbs no others.
-        for accompanied in (False, True):
-            self._ask(ground, findings, accompanied=accompanied)
-        for probe in self._probes:
-            if probe.id not in findings.verdicts:
-                findings.verdicts[probe.id] = self._judge(probe, ground, findings)
+        pending = [probe for probe in self._probes if probe.id not in findings.verdicts]
+        for _ in range(_ATTEMPTS):
+            self._question(pending, ground, findings)
+            pending = [probe for probe in pending if _is_doubtful(probe, ground.subject, findings)]
         return findings
 
-    def _ask(self, ground: _Ground, findings: _Findings, *, accompanied: bool) -> None:
+    def _question(self, probes: Sequence[Probe], ground: _Ground, findings: _Findings) -> None:
+        """Ask some probes, and judge what is answered."""
+        for probe in probes:
+            findings.answers.pop(probe.id, None)
+            findings.verdicts.pop(probe.id, None)
+        findings.beside.clear()
+        asked = [probe for probe in probes if probe.guest]
+        if ground.subject.ports is None:
+            takes_python = [probe.id for probe in asked if probe.id not in shell.PARTS]
+            findings.verdicts |= dict.fromkeys(takes_python, not_applicable(_NO_PYTHON))
+            asked = [probe for probe in asked if probe.id in shell.PARTS]
+        # In two runs, so that what the host does beside some probes disturbs no others.
+        alone = [probe for probe in asked if not _is_accompanied(probe)]
+        accompanied = [probe for probe in asked if _is_accompanied(probe)]
+        for each in (alone, accompanied):
+            if each:
+                self._ask(each, ground, findings)
+        for probe in probes:
+            if probe.id not in findings.verdicts:
+                findings.verdicts[probe.id] = self._judge(probe, ground, findings)
+
+    def _ask(self, asked: Sequence[Probe], ground: _Ground, findings: _Findings) -> None:
         """Run the payload: adds what it answered, and a verdict for each probe without an answer to judge."""
-        asked = [
-            probe
-            for probe in self._probes
-            if probe.guest and probe.id not in findings.verdicts and (probe.beside is not None) is accompanied
-        ]
-        if not asked:
-            return
         with ExitStack() as stack:
             for probe in asked:
                 if probe.beside is not None and probe.beside not in findings.beside:
@@ -201,22 +221,23 @@ class Session:
             self._run(ground, asked, findings)
 
     def _run(self, ground: _Ground, asked: Sequence[Probe], findings: _Findings) -> None:
-        names, subject = [probe.id for probe in asked], ground.subject
-        questions = [(probe, probe.parameters(ground)) for probe in asked]
-        text = script(self.tokens.shape, questions, shared=subject.shared)
+        subject = ground.subject
+        names, questions = [each.id for each in asked], [(each, each.parameters(ground)) for each in asked]
+        language = ShellPayload if subject.ports is None else PythonPayload
+        payload: Payload = language(self.tokens.shape, questions, shared=subject.shared)
         timeout = _START_SECONDS + sum(probe.seconds for probe in asked)
         try:
             with self._interruption.allowed() if self._interruption else nullcontext():
-                output = subject.run_python(text, timeout, LARGEST_ANSWER)
+                output = subject.run(payload.interpreter, payload.script, timeout, LARGEST_ANSWER)
+            answers, faults = payload.read(output)
         except NoPythonError as fault:
-            reason = f"{fault.message}; audit an image that has it, such as debian"
+            reason = f"{fault.message}; {_IMAGE_WITH_PYTHON}"
             findings.verdicts |= dict.fromkeys(names, not_applicable(reason))
             return
         except InstanceError as fault:
             failed = error(f"the payload failed: {fault.message}", *_log(fault))
             findings.verdicts |= dict.fromkeys(names, failed)
             return
-        answers, faults = read_answers(output, names)
         findings.answers |= answers
         findings.verdicts |= {name: error(reason) for name, reason in faults.items()}
         for name, answer in answers.items():
@@ -252,6 +273,25 @@ class Session:
             answer = findings.answers.get(probe.id)
             seconds = answer.seconds if answer else 0.0
             yield Judged(probe, maker.label, maker.kind, verdict, seconds)
+
+
+def _is_accompanied(probe: Probe) -> bool:
+    """Whether it is asked beside what the host does or watches, or beside those for which it does."""
+    return probe.beside is not None or probe.watches
+
+
+def _is_doubtful(probe: Probe, subject: Subject, findings: _Findings) -> bool:
+    """Whether it may have found nothing only because the host was busy.
+
+    A leak is its own proof, however often it was looked for. That nothing was found where it is expected is
+    none yet.
+    """
+    if not probe.guest or subject.pid is None:
+        return False
+    answer, outcome = findings.answers.get(probe.id), findings.verdicts[probe.id].outcome
+    if answer is not None and answer.status == "late":
+        return True
+    return outcome is Outcome.ISOLATED and probe.expected.on(subject.kind) is Outcome.LEAK
 
 
 def _log(fault: InstanceError) -> tuple[str, ...]:

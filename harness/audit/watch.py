@@ -28,31 +28,39 @@ _USER_TIME, _SYSTEM_TIME, _THREADS, _PAGES = 11, 12, 17, 21
 class Watch:
     """Readings over time, the first before the payload ran and the last after it."""
 
-    readings: list[tuple[float, Usage]] = field(default_factory=list)
-    soft_interrupts: list[int] = field(default_factory=list)
-    """Of the whole host, for received packets: before and after."""
+    readings: list[tuple[float, float, Usage]] = field(default_factory=list)
+    """What was used, and when reading that began and ended: a busy host may interrupt it."""
+    packets: list[int] = field(default_factory=list)
+    """Handled by the whole host: before and after."""
 
     def highest_rate(self, count: Callable[[Usage], float | None]) -> float | None:
-        """The most of a counter per second over any span of at least `SPAN`; None where it is not kept."""
-        points = [(at, value) for at, usage in self.readings if (value := count(usage)) is not None]
+        """The most of a counter per second over any span of at least `SPAN`; None where it is not kept.
+
+        Of two readings whose moments are not known exactly, it is the rate that was reached at least.
+        """
+        points = [
+            (began, ended, value)
+            for began, ended, usage in self.readings
+            if (value := count(usage)) is not None
+        ]
         best = None
-        for place, (at, value) in enumerate(points):
-            for sooner, before in reversed(points[:place]):
-                if at - sooner >= SPAN:
-                    best = max(best or 0.0, (value - before) / (at - sooner))
+        for place, (began, ended, value) in enumerate(points):
+            for sooner, since, before in reversed(points[:place]):
+                if began - since >= SPAN:
+                    best = max(best or 0.0, (value - before) / (ended - sooner))
                 # A longer one is two of those, of which one has no lower rate.
-                if at - sooner >= 2 * SPAN:
+                if began - since >= 2 * SPAN:
                     break
         return best
 
     def highest(self, figure: Callable[[Usage], int | None]) -> int | None:
         """The most that a figure came to; None where it is not kept."""
-        values = [value for _, usage in self.readings if (value := figure(usage)) is not None]
+        values = [value for *_, usage in self.readings if (value := figure(usage)) is not None]
         return max(values, default=None)
 
     def growth(self, figure: Callable[[Usage], int | None]) -> int:
         """How much a counter grew."""
-        values = [value for _, usage in self.readings if (value := figure(usage)) is not None]
+        values = [value for *_, usage in self.readings if (value := figure(usage)) is not None]
         return values[-1] - values[0] if values else 0
 
 
@@ -63,14 +71,15 @@ def watch(ground: Ground) -> Iterator[Watch]:
 
     def read() -> None:
         with contextlib.suppress(OSError):
-            watched.readings.append((time.monotonic(), usage_of(ground.subject)))
+            began, usage = time.monotonic(), usage_of(ground.subject)
+            watched.readings.append((began, time.monotonic(), usage))
 
     def follow() -> None:
         while not ended.wait(INTERVAL):
             read()
 
     thread = threading.Thread(target=follow, name="pybench-watch", daemon=True)
-    watched.soft_interrupts.append(received())
+    watched.packets.append(handled_packets())
     read()
     thread.start()
     try:
@@ -79,7 +88,7 @@ def watch(ground: Ground) -> Iterator[Watch]:
         ended.set()
         thread.join()
         read()
-        watched.soft_interrupts.append(received())
+        watched.packets.append(handled_packets())
 
 
 def usage_of(subject: Subject) -> Usage:
@@ -104,10 +113,11 @@ def usage_of(subject: Subject) -> Usage:
     )
 
 
-def received() -> int:
-    """How often the host's kernel handled received packets in soft interrupts (proc_softirqs(5))."""
-    for line in Path("/proc/softirqs").read_text(encoding="ascii").splitlines():
-        name, _, counts = line.strip().partition(":")
-        if name == "NET_RX":
-            return sum(int(count) for count in counts.split())
-    return 0
+def handled_packets() -> int:
+    """How many received packets the host's kernel has handled in soft interrupts, of all namespaces.
+
+    It is the first column of each processor (net/core/net-procfs.c). /proc/softirqs would not do: a
+    busy kernel handles many packets in one interrupt.
+    """
+    rows = Path("/proc/net/softnet_stat").read_text(encoding="ascii").splitlines()
+    return sum(int(row.split()[0], 16) for row in rows)

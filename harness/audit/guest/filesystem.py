@@ -29,8 +29,8 @@ AT_FDCWD = -100
 O_TMPFILE = 0o20200000
 UP = "/".join([".."] * 64)
 HOST_FILES = ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname")
-MOUNT_WATCH = 0.4
-"""Seconds for the host to mount something."""
+MOUNT_WATCHES, MOUNT_PAUSE = 40, 0.01
+"""How often it is looked whether the host has mounted something, and seconds between."""
 QUIET_PLACE = b"/srv"
 """A directory that nobody uses (Filesystem Hierarchy Standard: data for services that there are none of)."""
 TMPFS_MAGIC = 0x01021994
@@ -189,14 +189,12 @@ def list_flags_of_mounts(_given: Given, _seen: Sightings) -> Facts:
 @part("M8")
 def watch_mounts(given: Given, seen: Sightings) -> Facts:
     """Whether what the host mounts meanwhile appears; and leave a mount of ours for the host to see."""
-    before = read_or_nothing("/proc/self/mountinfo", 1 << 22)
-    deadline = time.monotonic() + MOUNT_WATCH
-    while time.monotonic() < deadline:
-        known = set(before.splitlines())
+    known = set(read_or_nothing("/proc/self/mountinfo", 1 << 22).splitlines())
+    for _ in range(MOUNT_WATCHES):
         now = read_or_nothing("/proc/self/mountinfo", 1 << 22)
         if seen.look(b"\n".join(line for line in now.splitlines() if line not in known), "mountinfo"):
             break
-        time.sleep(0.01)
+        time.sleep(MOUNT_PAUSE)
     if given["shared"]:
         return {"fault": "not tried"}
     source = given["source"].encode("ascii")

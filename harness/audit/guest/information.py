@@ -27,7 +27,7 @@ SYSINFO_SIZE = 256
 RWF_NOWAIT = 8
 TENANT = 54322
 """A user inside that owns nothing."""
-SWEEP_SECONDS = 1.5
+SWEEP_SECONDS = 15.0
 MOST_SWEPT = 600
 LARGEST_SWEPT = 65536
 NOT_SWEPT = frozenset({"kcore", "kmsg", "kpagecount", "kpageflags", "kpagecgroup", "pagemap"})

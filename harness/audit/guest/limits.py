@@ -32,11 +32,11 @@ SPIN_SECONDS = 0.5
 READ_SECONDS = 0.45
 SEND_SECONDS = 0.25
 MOST_PACKETS = 5000
-HOG_SECONDS = 6.0
+CRASHES = 4
+HOG_SECONDS = 20.0
 MOST_GROUPS = 3000
 GROUP_DEPTH = 4
 MADV_PAGEOUT = 21
-PAGEOUT_BYTES = 16 << 20
 EMPTY_DIRECTORIES = ("/mnt", "/media", "/srv")
 MEMORY_DIRECTORIES = ("/tmp", "/dev/shm", "/run")  # noqa: S108 - to be filled
 READ_BLOCK = 1 << 20
@@ -173,8 +173,18 @@ def use_more_processors(given: Given, _seen: Sightings) -> Facts:
     return {"spinners": given["spinners"]}
 
 
-def hog(shared: mmap.mmap, size: int) -> None:
-    """Touch memory page by page, and tell how far it got; the first to be killed if it runs short."""
+def swapped_out() -> int:
+    """Bytes of our own memory."""
+    fields = read_or_nothing("/proc/self/status").decode("ascii", "replace").splitlines()
+    return sum(1024 * int(line.split()[1]) for line in fields if line.startswith("VmSwap:"))
+
+
+def hog(shared: mmap.mmap, size: int, out: int) -> None:
+    """Touch memory page by page, and tell how far it got; the first to be killed if it runs short.
+
+    The first `out` bytes are moved to swap where there is any. It must not become full: the kernel would not
+    even take back memory whose content is there already.
+    """
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write("1000")
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -182,16 +192,19 @@ def hog(shared: mmap.mmap, size: int) -> None:
     for offset in range(0, size - READ_BLOCK + 1, READ_BLOCK):
         memory[offset : offset + READ_BLOCK] = block
         shared[0:8] = (offset + READ_BLOCK).to_bytes(8, "little")
+        if offset < out:
+            with contextlib.suppress(OSError):
+                memory.madvise(MADV_PAGEOUT, offset, READ_BLOCK)
+            shared[8:16] = swapped_out().to_bytes(8, "little")
 
 
-@part("R2")
-def use_more_memory(given: Given, _seen: Sightings) -> Facts:
-    """Allocate more than we were promised, in a child."""
-    shared = mmap.mmap(-1, mmap.PAGESIZE)
+def hogged(size: int, out: int) -> Facts:
+    """What a child touches that allocates memory, how much of it is swapped out, and how it ends."""
+    told = mmap.mmap(-1, mmap.PAGESIZE)
     pid = os.fork()
     if pid == 0:
         with contextlib.suppress(BaseException):
-            hog(shared, given["bytes"])
+            hog(told, size, out)
             os._exit(0)
         os._exit(1)
     deadline, status = time.monotonic() + HOG_SECONDS, None
@@ -203,23 +216,24 @@ def use_more_memory(given: Given, _seen: Sightings) -> Facts:
     if status is None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    killed = status is not None and os.WIFSIGNALED(status)
-    return {"touched": int.from_bytes(shared[0:8], "little"), "killed": killed, "in_time": status is not None}
+    return {
+        "touched": int.from_bytes(told[0:8], "little"),
+        "swapped": int.from_bytes(told[8:16], "little"),
+        "killed": status is not None and os.WIFSIGNALED(status),
+        "in_time": status is not None,
+    }
+
+
+@part("R2")
+def use_more_memory(given: Given, _seen: Sightings) -> Facts:
+    """Allocate more than we were promised, in a child."""
+    return hogged(given["bytes"], 0)
 
 
 @part("R3")
-def move_memory_to_swap(_given: Given, _seen: Sightings) -> Facts:
-    """Ask the kernel to move memory of ours to the host's swap (madvise(2), MADV_PAGEOUT)."""
-    memory = mmap.mmap(-1, PAGEOUT_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for offset in range(0, PAGEOUT_BYTES, mmap.PAGESIZE):
-        memory[offset] = 1
-    try:
-        memory.madvise(MADV_PAGEOUT)
-    except OSError as error:
-        return {"fault": name_of(error)}
-    fields = read_or_nothing("/proc/self/status").decode("ascii", "replace").splitlines()
-    swapped = [int(line.split()[1]) for line in fields if line.startswith("VmSwap:")]
-    return {"fault": "", "swapped": 1024 * (swapped[0] if swapped else 0)}
+def move_memory_to_swap(given: Given, _seen: Sightings) -> Facts:
+    """The same, asking the kernel to move a part to the host's swap (madvise(2), MADV_PAGEOUT)."""
+    return hogged(given["bytes"], given["out"])
 
 
 @part("R4")
@@ -312,9 +326,23 @@ def fill_memory_file_systems(given: Given, _seen: Sightings) -> Facts:
     return {"faults": faults}
 
 
+def crash() -> bool:
+    """Let a child crash: whether its core was taken."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGSEGV)
+        os._exit(0)
+    return os.WCOREDUMP(os.waitpid(child, 0)[1])
+
+
 @part("R8")
-def make_others_work(_given: Given, _seen: Sightings) -> Facts:
-    """Send packets to ourselves: what they cost in soft interrupts is charged to nobody in particular."""
+def make_others_work(given: Given, _seen: Sightings) -> Facts:
+    """Send packets to ourselves, whose soft interrupts are charged to nobody in particular; and crash.
+
+    It crashes only where the host's kernel gives cores to a program, which it starts outside of all limits.
+    """
+    dumped = sum(crash() for _ in range(CRASHES)) if given["piped"] else 0
     sent, until = 0, time.monotonic() + SEND_SECONDS
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as own:
         own.bind(("127.0.0.1", 0))
@@ -325,4 +353,4 @@ def make_others_work(_given: Given, _seen: Sightings) -> Facts:
             sent += 1
             with contextlib.suppress(OSError):
                 own.recv(8)
-    return {"sent": sent}
+    return {"sent": sent, "dumped": dumped}

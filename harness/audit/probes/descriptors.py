@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.audit.canaries.files import DescriptorCanary
+from pybench.harness.audit.core_dumps import core_pattern, is_given_to_a_program
 from pybench.harness.audit.model import (
     Expected,
     Parameters,
@@ -26,7 +26,6 @@ _ABSENT: Final = frozenset({"ENOENT", "ENOTDIR"})
 _BUSY: Final = "ETXTBSY"
 """It could be opened for writing, if nobody ran it."""
 _CAP_SYS_RESOURCE: Final = 24
-_CORE_PATTERN: Final = Path("/proc/sys/kernel/core_pattern")
 
 
 def _inherited(observation: Observation) -> Verdict:
@@ -107,23 +106,16 @@ def _badness(observation: Observation) -> Verdict:
 
 def _piped(_ground: Ground) -> Parameters:
     """Whether a core goes elsewhere than into the directory of the process (core(5))."""
-    return {"piped": _core_pattern()[:1] in {"|", "/"}}
-
-
-def _core_pattern() -> str:
-    try:
-        return _CORE_PATTERN.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
+    return {"piped": is_given_to_a_program(core_pattern()) or core_pattern().startswith("/")}
 
 
 def _core(observation: Observation) -> Verdict:
-    pattern = _core_pattern()
+    pattern = core_pattern()
     if observation.subject.own_kernel:
         return isolated("its cores are written by a kernel of its own")
     if not observation.flag("dumped"):
         return isolated(f"no core is written; the limit is {observation.number('limit')} bytes")
-    if pattern.startswith("|"):
+    if is_given_to_a_program(pattern):
         return leak("its core is given to a program of the host's", f"core_pattern {pattern}")
     if observation.subject.shared:
         return leak("its core is written on the host", f"core_pattern {pattern}")

@@ -11,6 +11,7 @@ from pybench.harness.audit.model import (
     Parameters,
     Probe,
     Verdict,
+    error,
     isolated,
     leak,
     not_applicable,
@@ -113,6 +114,8 @@ def _filter(observation: Observation) -> Verdict:
             "its calls go to a kernel of its own; what the monitor may ask is V1's question"
         )
     mode, fault = observation.text("mode"), observation.text("fault")
+    if not mode.isdigit():
+        return error("it has no /proc that tells whether its calls are filtered")
     told = (
         f"mode {mode}, {observation.text('filters')} filters, process_vm_readv answered {fault or 'success'}"
     )
@@ -133,6 +136,8 @@ def _security_module(observation: Observation) -> Verdict:
         return isolated("Landlock keeps its first process from an abstract socket outside of its domain")
     if label not in _UNLABELLED:
         return isolated(f"it runs under the label {label}")
+    if not answer:
+        return error("its first process did not answer")
     told = f"label {label or 'none'!r}; a socket outside of its domain: {answer}"
     return leak("no security module stands behind the namespaces", told)
 

@@ -342,6 +342,7 @@ PROBES: tuple[Probe, ...] = (
         parameters=_source,
         judge=_propagation,
         mutates=True,
+        watches=True,
     ),
     Probe(
         id="M9",

@@ -43,6 +43,8 @@ def _sweep(observation: Observation) -> Verdict:
         return leak(f"{len(same)} files tell of the machine what they tell the host", *evidence(same))
     if same:
         return leak("files of the guest have the content of the host's", *evidence(same))
+    if not observation.flag("complete"):
+        return error(f"only {len(theirs)} files could be read in the time")
     return isolated(f"none of {len(theirs)} files in /proc says of the machine what it says to the host")
 
 
@@ -249,6 +251,7 @@ PROBES: tuple[Probe, ...] = (
         seconds=30.0,
         parameters=_pace,
         beside=perturb,
+        watches=True,
         judge=_correlate,
     ),
     Probe(

@@ -7,6 +7,7 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pybench.harness.audit.core_dumps import core_pattern, is_given_to_a_program
 from pybench.harness.audit.model import (
     Expected,
     Parameters,
@@ -143,18 +144,32 @@ def _mebibytes(size: int) -> str:
     return f"{size / _MEBIBYTE:.0f} MiB"
 
 
+def _host_swaps() -> bool:
+    return len(Path("/proc/swaps").read_text(encoding="utf-8").splitlines()) > 1
+
+
+def _more_with_swap(ground: Ground) -> Parameters:
+    limit = ground.subject.limits.memory or 0
+    if ground.subject.own_kernel or not _host_swaps():
+        limit = 0
+    return {"bytes": limit * 5 // 4, "out": limit // 2}
+
+
 def _swap(observation: Observation) -> Verdict:
-    lines = Path("/proc/swaps").read_text(encoding="utf-8").splitlines()
-    if len(lines) <= 1:
+    limit, touched = observation.subject.limits.memory, observation.number("touched")
+    if not _host_swaps():
         return not_applicable("the host has no swap")
     if observation.subject.own_kernel:
         return isolated("the guest has no swap of the host's")
-    if fault := observation.text("fault"):
-        return isolated(f"MADV_PAGEOUT is refused with {fault}")
-    swapped = observation.number("swapped")
-    if swapped:
-        return leak("it uses the host's swap, which its memory limit does not count", _mebibytes(swapped))
-    return isolated("none of its memory goes to the host's swap")
+    if limit is None:
+        return not_applicable("it was promised no limit")
+    swapped = _mebibytes(observation.number("swapped"))
+    if observation.number("swapped") and touched > limit:
+        return leak(
+            "with the host's swap it uses more memory than it was promised",
+            f"{_mebibytes(touched)} of {_mebibytes(limit)}, {swapped} of them in the host's swap",
+        )
+    return isolated(f"memory and swap together stay within {_mebibytes(limit)}: {swapped} were swapped out")
 
 
 def _more_processes(ground: Ground) -> Parameters:
@@ -242,17 +257,26 @@ def _room(observation: Observation) -> Verdict:
     return isolated(f"no file system in memory has room for {_mebibytes(_FILLING)}: {told}")
 
 
+def _dumping(ground: Ground) -> Parameters:
+    return {"piped": not ground.subject.own_kernel and is_given_to_a_program(core_pattern())}
+
+
 def _elsewhere(observation: Observation) -> Verdict:
-    before, after = observation.watched(Watch).soft_interrupts
-    sent, counted = observation.number("sent"), after - before
+    before, after = observation.watched(Watch).packets
+    sent, counted, dumped = observation.number("sent"), after - before, observation.number("dumped")
     told = f"{sent} packets sent, {counted} handled in soft interrupts of the host's kernel meanwhile"
     if observation.subject.own_kernel:
         return isolated(f"its packets are handled by its own kernel, within its processors ({told})")
-    if not sent or counted < sent // 2:
+    done = [told] if 0 < sent <= counted else []
+    if dumped:
+        done.append(f"{dumped} crashes, each given to {core_pattern()} by the host's root")
+    if not done:
         return isolated(f"what it sends costs the host nothing: {told}")
     if observation.subject.shared:
-        return leak("the host's kernel works for it, and nobody is charged for it", told)
-    return shared("the kernel that works for it is the host's, and charges whoever it interrupts", told)
+        return leak("the host's kernel works for it, and nobody is charged for it", *evidence(done))
+    return shared(
+        "the kernel that works for it is the host's, and charges whoever it interrupts", *evidence(done)
+    )
 
 
 CGROUP_NAMESPACES: Final = "https://man7.org/linux/man-pages/man7/cgroup_namespaces.7.html"
@@ -405,14 +429,16 @@ PROBES: tuple[Probe, ...] = (
     ),
     _limit(
         "R3",
-        "It uses the host's swap",
+        "It uses more memory than it was promised, with the host's swap",
         (
             "What is swapped out is not counted as memory, and the disk is everybody's.",
-            "Docker allows as much swap as memory by default. Ours allows none. A guest's memory may be "
-            "swapped by the host, but not at the guest's wish.",
+            "Docker allows as much swap as memory by default. Ours allows none beyond its memory. A guest's "
+            "memory may be swapped by the host, but not at the guest's wish.",
             _SET_MEMORY,
         ),
         severity="medium",
+        note=f"{_GUARDED}; a host without swap has none to use, and the audit adds none",
+        parameters=_more_with_swap,
         judge=_swap,
     ),
     _limit(
@@ -476,14 +502,17 @@ PROBES: tuple[Probe, ...] = (
         "The kernel's work for it is charged to others",
         (
             "Soft interrupts, writing back and dumping core are done by whoever is interrupted or by threads "
-            "of the kernel, so that a tenant gets work done beyond its quota.",
-            "It is so wherever a kernel is shared. A guest's kernel does such work on the guest's own "
-            "processors.",
-            "Leave room for it; run what you do not trust in a virtual machine.",
+            "of the kernel, so that a tenant gets work done beyond its quota. Where core_pattern names a "
+            "program, each crash inside starts it on the host, as root and outside of all limits.",
+            "It is so wherever a kernel is shared; a limit of 0 on cores does not hold back the program. A "
+            "guest's kernel does such work on the guest's own processors.",
+            "Leave room for it, and have cores written to files; run what you do not trust in a virtual "
+            "machine.",
         ),
         reference=_HOUDINI,
         letters="LSSI",
         severity="medium",
+        parameters=_dumping,
         judge=_elsewhere,
     ),
 )

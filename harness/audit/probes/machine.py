@@ -22,11 +22,13 @@ _PASSED_THROUGH: Final = {
 
 
 def _shared(observation: Observation) -> Verdict:
+    subject = observation.subject
+    if subject.kind != "vm":
+        return not_applicable("it is no virtual machine")
     from pybench.harness.audit.subjects.machine import MachineSubject  # noqa: PLC0415 - libvirt is slow to import
 
-    subject = observation.subject
     if not isinstance(subject, MachineSubject):
-        return not_applicable("it is no virtual machine")
+        return not_applicable("its monitor is not ours, so that its devices are not known")
     return shared_with_neighbours(subject.instance.machine.live_description())
 
 

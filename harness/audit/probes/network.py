@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import psutil
 
 from pybench.harness.audit.canaries.network import AbstractSocketCanary, FramesCanary, ListenersCanary
 from pybench.harness.audit.model import (
@@ -43,8 +46,21 @@ def _loopback(observation: Observation) -> Verdict:
 
 def _open_ports(ground: Ground) -> Parameters:
     canary = ground.canary(ListenersCanary)
-    addresses = ["127.0.0.1"] if ground.subject.shared else []
+    subject = ground.subject
+    addresses = ["127.0.0.1"] if subject.shared else _neighbours(subject.address) if subject.address else []
     return {"tcp": canary.open_tcp, "udp": canary.open_udp, "addresses": addresses}
+
+
+def _neighbours(address: str) -> list[str]:
+    """The host's own addresses in the network of an address."""
+    found = []
+    for addresses in psutil.net_if_addrs().values():
+        for each in addresses:
+            if each.family == socket.AF_INET and each.netmask:
+                own = ipaddress.ip_interface(f"{each.address}/{each.netmask}")
+                if ipaddress.ip_address(address) in own.network:
+                    found.append(str(own.ip))
+    return found
 
 
 def _through_the_gateway(observation: Observation) -> Verdict:
@@ -175,7 +191,8 @@ def _families(observation: Observation) -> Verdict:
 def _settings(observation: Observation) -> Verdict:
     faults = observation.table("faults")
     opened = [path for path, fault in faults.items() if not fault]
-    if opened and not observation.subject.shared and not observation.subject.own_kernel:
+    is_the_hosts = observation.text("namespace") == str(Path("/proc/self/ns/net").readlink())
+    if opened and not is_the_hosts and not observation.subject.own_kernel:
         own = "the settings of its own network namespace can be changed, not the host's"
         return shared(own, *evidence(opened))
     refused = f"they are refused with {', '.join(sorted(set(faults.values())))}"
@@ -344,6 +361,7 @@ PROBES: tuple[Probe, ...] = (
         references=("https://man7.org/linux/man-pages/man7/packet.7.html",),
         expected=Expected.of("LIII"),
         canaries=("frames",),
+        watches=True,
         judge=_frames,
     ),
     Probe(

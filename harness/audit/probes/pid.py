@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -105,11 +106,10 @@ def _reverse(observation: Observation) -> Verdict:
     token = observation.subject.token.encode()
     seen = []
     for pid in observation.subject.processes:
-        try:
-            if token in Path(f"/proc/{pid}/cmdline").read_bytes():
-                seen.append(f"/proc/{pid}/cmdline")
-        except OSError:
-            continue
+        for file in ("cmdline", "environ"):
+            with contextlib.suppress(OSError):
+                if token in Path(f"/proc/{pid}/{file}").read_bytes():
+                    seen.append(f"/proc/{pid}/{file}")
     if not seen:
         return isolated("the host sees no process of the guest's")
     if observation.subject.shared:
@@ -268,6 +268,7 @@ PROBES: tuple[Probe, ...] = (
         references=(PID_NAMESPACES,),
         expected=Expected.of("LIII"),
         canaries=("forking",),
+        watches=True,
         judge=_moving_numbers,
     ),
 )

@@ -86,7 +86,7 @@ def _secret(observation: Observation) -> Verdict:
 
 
 def _made_file(subject: Subject) -> str:
-    return f"made-by-{subject.kind}"
+    return f"made-by-{subject.kind}-{subject.pid}"
 
 
 def _made_path(ground: Ground) -> Parameters:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from pybench.vm_images import Image
 
 PYTHON: Final = "/usr/bin/python3"
+PYTHON_SCRIPT: Final = (PYTHON, "-I", "-")
+SHELL_SCRIPT: Final = ("/bin/sh", "-s")
+"""How a script is run that comes through standard input."""
 VARIABLE: Final = "PYBENCH_BEACON"
 BEACON: Final = "beacon"
 """What the line of an instance's first process begins with."""
@@ -108,10 +111,11 @@ class Subject(Protocol):
         """What must be said beside its verdicts."""
         ...
 
-    def run_python(self, script: bytes, timeout: float, maximum: int) -> bytes:
+    def run(self, interpreter: Sequence[str], script: bytes, timeout: float, maximum: int) -> bytes:
         """Run a script, as much as the instance's own root may.
 
         Args:
+            interpreter: `PYTHON_SCRIPT` where there is a Python (`ports` tells), else `SHELL_SCRIPT`.
             script: its text.
             timeout: seconds after which it is killed.
             maximum: bytes of its output that are kept.
@@ -120,7 +124,6 @@ class Subject(Protocol):
             What it printed; hostile.
 
         Raises:
-            NoPythonError: there is nothing to run it.
             InstanceError: it did not end in time, or the instance is gone.
         """
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,6 @@ from pybench.harness.audit.subjects.base import (
     READY_SECONDS,
     VARIABLE,
     VOLUMES,
-    NoPythonError,
     Ports,
     has_python,
     read_ports,
@@ -83,17 +82,14 @@ class ContainerSubject:
         lease = self._container.network
         return str(lease.address.ip) if lease else None
 
-    def run_python(self, script: bytes, timeout: float, maximum: int) -> bytes:
+    def run(self, interpreter: Sequence[str], script: bytes, timeout: float, maximum: int) -> bytes:
         """Run a script as a further command of the container.
 
         Raises:
-            NoPythonError: the image has none.
             InstanceError: it did not end in time, or the container is gone.
         """
-        if self.ports is None:
-            raise NoPythonError("the image has no python3")
         request = Request(given=script, timeout=timeout, maximum=maximum)
-        return self._container.execute((PYTHON, "-I", "-"), request).output
+        return self._container.execute(interpreter, request).output
 
 
 class ContainerMaker:

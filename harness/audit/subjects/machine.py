@@ -7,7 +7,7 @@ the guest's own kernel refuses may pass for isolation.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +22,6 @@ from pybench.harness.audit.subjects.base import (
     READY_SECONDS,
     STOP_SECONDS,
     VARIABLE,
-    NoPythonError,
     Ports,
     has_python,
     read_ports,
@@ -71,17 +70,14 @@ class MachineSubject:
         """Its monitor."""
         return self.instance.processes
 
-    def run_python(self, script: bytes, timeout: float, maximum: int) -> bytes:
+    def run(self, interpreter: Sequence[str], script: bytes, timeout: float, maximum: int) -> bytes:
         """Run a script as the guest's root.
 
         Raises:
-            NoPythonError: the image has none.
             InstanceError: it did not end in time, printed too much, or the guest died.
         """
-        if self.ports is None:
-            raise NoPythonError("the image has no python3")
         done = self.instance.machine.execute(
-            (PYTHON, "-I", "-"),
+            interpreter,
             stdin=script,
             environment=ENVIRONMENT,
             privileged=True,

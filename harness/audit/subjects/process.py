@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.audit.canaries.place import READ_ONLY, WRITABLE
 from pybench.harness.audit.payload import beacon
-from pybench.harness.audit.subjects.base import BEACON, VARIABLE, Ports, read_ports
+from pybench.harness.audit.subjects.base import BEACON, PYTHON, VARIABLE, Ports, read_ports
 from pybench.harness.audit.subjects.limits import join, limits_for, safety_group
 from pybench.harness.errors import InstanceError, LeftoverError
 from pybench.runtime.container.leftovers import start_ticks
@@ -65,14 +65,14 @@ class ProcessSubject:
         """Its first process."""
         return (self._first.pid,) if self._first.poll() is None else ()
 
-    def run_python(self, script: bytes, timeout: float, maximum: int) -> bytes:
-        """Run a script with everything that a child of the harness inherits.
+    def run(self, interpreter: Sequence[str], script: bytes, timeout: float, maximum: int) -> bytes:
+        """Run a script with everything that a child of the harness inherits; Python is the harness's own.
 
         Raises:
             InstanceError: it did not end in time.
         """
         process = subprocess.Popen(
-            [sys.executable, "-I", "-"],
+            [sys.executable if word == PYTHON else word for word in interpreter],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

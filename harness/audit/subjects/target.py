@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +16,6 @@ from pybench.harness.audit.subjects.base import (
     PYTHON,
     READY_SECONDS,
     VARIABLE,
-    NoPythonError,
     Ports,
     has_python,
     read_ports,
@@ -62,18 +61,15 @@ class TargetSubject:
         """All of its processes."""
         return self._instance.processes
 
-    def run_python(self, script: bytes, timeout: float, maximum: int) -> bytes:
+    def run(self, interpreter: Sequence[str], script: bytes, timeout: float, maximum: int) -> bytes:
         """Run a script as a further command of the instance.
 
         Raises:
-            NoPythonError: the image has none.
             InstanceError: it did not end in time, printed too much, or the instance is gone.
         """
-        if self.ports is None:
-            raise NoPythonError("the image has no python3")
         assert isinstance(self._instance, HasCommands), "its maker has checked that"  # noqa: S101
         done = self._instance.execute(
-            (PYTHON, "-I", "-"), timeout, stdin=script, environment=ENVIRONMENT, output_limit=maximum
+            interpreter, timeout, stdin=script, environment=ENVIRONMENT, output_limit=maximum
         )
         return done.stdout
 
