@@ -102,7 +102,9 @@ def _number(text: str) -> float | None:
 
 def _rejections(samples: Sequence[Sample]) -> Iterator[Circumstance]:
     """Samples whose estimated error is too large, of each target and metric; phases go with their start."""
-    counted = Counter((sample.target, sample.metric, sample.status) for sample in samples if not sample.warmup)
+    counted = Counter(
+        (sample.target, sample.metric, sample.status) for sample in samples if not sample.warmup
+    )
     rejected: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
     for (target, metric, status), number in counted.items():
