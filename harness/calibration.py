@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pybench.harness.targets import MACHINES
-from pybench.runtime.container import _spawn
+from pybench.runtime.container.spawn import _spawn
 
 BATCHES: Final = 5
 ROUNDS: Final = 50

@@ -71,7 +71,7 @@ def container_shell(
     from pybench.runtime.container.network.bridge import Bridge  # noqa: PLC0415
     from pybench.runtime.container.network.pool import NetworkPool  # noqa: PLC0415
     from pybench.runtime.container.sandbox import ROOT_USER, Sandbox, SandboxSpec  # noqa: PLC0415
-    from pybench.runtime.container.spawner import Spawner  # noqa: PLC0415
+    from pybench.runtime.container.spawn.spawner import Spawner  # noqa: PLC0415
 
     with Interruption() as interruption, contextlib.ExitStack() as stack:
         with interruption.allowed():

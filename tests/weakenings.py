@@ -32,10 +32,10 @@ from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.profiles import MASKED_PATHS, PROFILES, READ_ONLY_PATHS, ProfileName
 from pybench.runtime.container.rootfs import Volume
 from pybench.runtime.container.sandbox import SandboxSpec
-from pybench.runtime.container.spawner import Program
+from pybench.runtime.container.spawn.spawner import Program
+from pybench.runtime.container.spawn.steps import CloseFrom
 from pybench.runtime.container.specification.model import Capabilities, Mount, ResourceLimit, Specification
 from pybench.runtime.container.specification.namespaces import FLAGS
-from pybench.runtime.container.steps import CloseFrom
 from pybench.vm_images import Image
 
 BaseName = Literal[

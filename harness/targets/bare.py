@@ -31,8 +31,8 @@ from pybench.runtime.container.instance import (
     launch,
 )
 from pybench.runtime.container.sandbox import DEFAULT_LIMITS, mark_environment, stdio_steps
-from pybench.runtime.container.spawner import Program, Spawner, pipe_resolution
-from pybench.runtime.container.steps import DeathSignal, NewSession, Step
+from pybench.runtime.container.spawn.spawner import Program, Spawner, pipe_resolution
+from pybench.runtime.container.spawn.steps import DeathSignal, NewSession, Step
 from pybench.runtime.container.system_calls import CLONE_NEWNET
 from pybench.runtime.container.workload_clock import clock_resolution
 from pybench.runtime.journal import Journal

@@ -17,8 +17,8 @@ from pybench.runtime.container import leftovers
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.interactive import Exchange
-from pybench.runtime.container.spawner import Program, Spawned, Spawner
-from pybench.runtime.container.steps import DeathSignal, Step, WorkingDirectory
+from pybench.runtime.container.spawn.spawner import Program, Spawned, Spawner
+from pybench.runtime.container.spawn.steps import DeathSignal, Step, WorkingDirectory
 from pybench.runtime.files import TemporaryFile
 from pybench.runtime.journal import Journal
 

@@ -16,7 +16,7 @@ from pybench.harness.targets.bare import BareTarget
 from pybench.harness.targets.base import DISK_PLACE, ImageFiles
 from pybench.harness.targets.contents import find_places
 from pybench.runtime.container.shared_root import SharedRoot
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 
 
 class ChrootTarget(BareTarget):

@@ -30,7 +30,7 @@ from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.network.pool import NetworkPool
 from pybench.runtime.container.rootfs import Volume
 from pybench.runtime.container.sandbox import DEFAULT_LIMITS, ROOT_USER, Sandbox, SandboxSpec
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 from pybench.runtime.container.specification.model import User
 from pybench.runtime.scratch import scratch_directory
 

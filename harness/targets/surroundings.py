@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import InputError
 from pybench.harness.targets.commands import check_command
-from pybench.runtime.container.process_steps import SystemCall
-from pybench.runtime.container.steps import Identity, Step, WorkingDirectory
+from pybench.runtime.container.spawn.process_steps import SystemCall
+from pybench.runtime.container.spawn.steps import Identity, Step, WorkingDirectory
 
 if TYPE_CHECKING:
     from pybench.runtime.container.image.users import User
-    from pybench.runtime.container.spawner import Spawner
+    from pybench.runtime.container.spawn.spawner import Spawner
 
 LOOPBACK: Final = "127.0.0.1"
 _FIRST_SAFE_DESCRIPTOR: Final = 64

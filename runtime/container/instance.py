@@ -16,7 +16,7 @@ from pybench.runtime.container import workload_clock
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.defaults import offsets_text
 from pybench.runtime.container.identity import IdentityMap
-from pybench.runtime.container.spawner import Program, Spawned, Spawner, pipe_resolution
+from pybench.runtime.container.spawn.spawner import Program, Spawned, Spawner, pipe_resolution
 from pybench.runtime.container.specification.linux import TimeOffset
 from pybench.runtime.container.workload_clock import WorkloadClock
 from pybench.runtime.errors import InstanceError

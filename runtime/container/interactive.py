@@ -16,8 +16,8 @@ from typing import Final
 
 from pybench.runtime.container import leftovers
 from pybench.runtime.container.instance import KILL_PATIENCE
-from pybench.runtime.container.spawner import Spawned
-from pybench.runtime.container.steps import CloseFrom, Duplicate, NewSession, Step
+from pybench.runtime.container.spawn.spawner import Spawned
+from pybench.runtime.container.spawn.steps import CloseFrom, Duplicate, NewSession, Step
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.output import READ_BYTES
 

@@ -12,7 +12,7 @@ import functools
 import os
 from typing import Final
 
-from pybench.runtime.container.steps import Scopes, Step
+from pybench.runtime.container.spawn.steps import Scopes, Step
 
 SCOPES: Final = {"abstract unix sockets": 1 << 0, "signals": 1 << 1}
 """What can be confined, with its flag LANDLOCK_SCOPE_… of <linux/landlock.h> (interface version 6)."""

@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from pybench.runtime.container import system_calls
-from pybench.runtime.container.stage import NO_PRIVILEGE, Stage
-from pybench.runtime.container.steps import (
+from pybench.runtime.container.spawn.steps import (
     Attach,
     CopyTree,
     MakeDirectory,
@@ -29,6 +28,7 @@ from pybench.runtime.container.steps import (
     WorkingDirectory,
     enter_root,
 )
+from pybench.runtime.container.stage import NO_PRIVILEGE, Stage
 from pybench.runtime.container.system_calls import MOUNT_ATTR_NOEXEC, MOUNT_ATTR_RDONLY
 from pybench.runtime.errors import HostError, InputError
 from pybench.runtime.workload_files import WorkloadFile

@@ -46,10 +46,10 @@ from pybench.runtime.container.interactive import (
 )
 from pybench.runtime.container.landlock import scope_steps
 from pybench.runtime.container.network.pool import Lease, NetworkPool
-from pybench.runtime.container.process_steps import Console
 from pybench.runtime.container.profiles import PROFILES, ProfileName, policy_of
 from pybench.runtime.container.rootfs import Root, RootBuilder, Volume
-from pybench.runtime.container.spawner import (
+from pybench.runtime.container.spawn.process_steps import Console
+from pybench.runtime.container.spawn.spawner import (
     FIRST_FREE_SLOT,
     MARK_SLOT,
     OUTPUT_SLOT,
@@ -59,10 +59,10 @@ from pybench.runtime.container.spawner import (
     Spawner,
     pipe_resolution,
 )
+from pybench.runtime.container.spawn.steps import CloseFrom, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Specification, User
 from pybench.runtime.container.specification.namespaces import FLAGS
-from pybench.runtime.container.steps import CloseFrom, DeathSignal, Duplicate, NewSession, Step
 from pybench.runtime.container.system_information import SystemInformation
 from pybench.runtime.container.user_namespace import user_namespace
 from pybench.runtime.errors import InputError, InstanceError

@@ -11,8 +11,8 @@ from pybench.runtime.container import landlock, notify, system_calls
 from pybench.runtime.container.identity import reserve
 from pybench.runtime.container.instance import Readiness, launch
 from pybench.runtime.container.sandbox import stdio_steps
-from pybench.runtime.container.spawner import Program, Spawner
-from pybench.runtime.container.steps import WaitForMaps
+from pybench.runtime.container.spawn.spawner import Program, Spawner
+from pybench.runtime.container.spawn.steps import WaitForMaps
 from pybench.runtime.container.user_namespace import user_namespace
 from pybench.runtime.errors import PybenchError
 from pybench.runtime.journal import Journal

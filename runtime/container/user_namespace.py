@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from pybench.runtime.container import system_calls
 from pybench.runtime.container.identity import IdentityMap
-from pybench.runtime.container.spawner import Program, Spawner
+from pybench.runtime.container.spawn.spawner import Program, Spawner
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from pybench.runtime.container.cgroup.detect import detect
 from pybench.runtime.container.container import Container
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 from pybench.runtime.journal import Journal
 
 COUNTS = (1, 25, 50, 100, 150, 200)

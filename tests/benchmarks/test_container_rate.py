@@ -14,7 +14,7 @@ import pytest
 from pybench.runtime.container.cgroup.detect import detect
 from pybench.runtime.container.container import Container
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 from pybench.runtime.journal import Journal
 
 CONTAINERS = 100

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pybench.runtime.container import _spawn
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.cgroup.placement import placement_of, remove_placed
 from pybench.runtime.container.cgroup.resources import limits_of
+from pybench.runtime.container.spawn import _spawn
 from pybench.runtime.container.specification.resources import DeviceRule, Resources
 from pybench.runtime.errors import HostError
 

@@ -16,7 +16,7 @@ from pybench.runtime.container.container import Container
 from pybench.runtime.container.image import ImageStore
 from pybench.runtime.container.instance import Readiness
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 from pybench.runtime.journal import Journal
 from pybench.vm_images import Image
 

@@ -20,9 +20,8 @@ from pybench.runtime.container.instance import Instance, Readiness, launch
 from pybench.runtime.container.landlock import SCOPES, available_scopes, scope_steps
 from pybench.runtime.container.profiles import PROFILES, ProfileName
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec, stdio_steps
-from pybench.runtime.container.spawner import Program, Spawner
-from pybench.runtime.container.specification.model import Process
-from pybench.runtime.container.steps import (
+from pybench.runtime.container.spawn.spawner import Program, Spawner
+from pybench.runtime.container.spawn.steps import (
     Attach,
     BoundingSet,
     Capabilities,
@@ -33,6 +32,7 @@ from pybench.runtime.container.steps import (
     Step,
     WaitForMaps,
 )
+from pybench.runtime.container.specification.model import Process
 from pybench.runtime.container.system_calls import CLONE_NEWNS, CLONE_NEWPID
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.journal import Journal
@@ -88,8 +88,8 @@ import ctypes, os, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from pybench.runtime.container.identity import IdentityMap
-from pybench.runtime.container.spawner import Program, Spawner
-from pybench.runtime.container.steps import HideExecutable, WaitForMaps
+from pybench.runtime.container.spawn.spawner import Program, Spawner
+from pybench.runtime.container.spawn.steps import HideExecutable, WaitForMaps
 from pybench.runtime.container.system_calls import CLONE_NEWUSER
 from pybench.runtime.journal import open_journal
 os.setgroups([]); os.setgid(65534); os.setuid(65534)

@@ -23,7 +23,7 @@ from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.container.network.pool import NetworkPool
 from pybench.runtime.container.profiles import ProfileName
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.journal import Journal
 from pybench.vm_images import Image
@@ -343,7 +343,7 @@ KILLED_HARNESS = """
     from pybench.runtime.container.cgroup.detect import detect
     from pybench.runtime.container.instance import Readiness
     from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-    from pybench.runtime.container.spawner import Spawner
+    from pybench.runtime.container.spawn.spawner import Spawner
     from pybench.runtime.journal import open_journal
     with open_journal() as journal, Spawner(journal) as spawner:
         spec = SandboxSpec(Path(sys.argv[1]), ("/bin/workload", "stubborn"), {}, Readiness(True, "ready"))

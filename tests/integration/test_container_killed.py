@@ -30,7 +30,7 @@ HARNESS = """
     from pybench.runtime.container.instance import Readiness
     from pybench.runtime.container.rootfs import Volume
     from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-    from pybench.runtime.container.spawner import Spawner
+    from pybench.runtime.container.spawn.spawner import Spawner
     from pybench.runtime.journal import open_journal
     rootfs, volume = map(Path, sys.argv[1:])
     spec = SandboxSpec(

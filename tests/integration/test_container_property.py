@@ -14,7 +14,7 @@ from pybench.runtime.container.cgroup.detect import NoGroups, detect
 from pybench.runtime.container.instance import Readiness
 from pybench.runtime.container.rootfs import Volume
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 from pybench.runtime.container.specification.model import User
 from pybench.runtime.errors import PybenchError
 from pybench.runtime.journal import Journal

@@ -47,8 +47,8 @@ from pybench.runtime.container.network.namespace import entered, new_namespace
 from pybench.runtime.container.network.pool import Lease, NetworkPool
 from pybench.runtime.container.network.publish import PublishedPorts
 from pybench.runtime.container.sandbox import NAMESPACES, stdio_steps
-from pybench.runtime.container.spawner import Program, Spawner
-from pybench.runtime.container.steps import DeathSignal, Identity, NewSession, WaitForMaps
+from pybench.runtime.container.spawn.spawner import Program, Spawner
+from pybench.runtime.container.spawn.steps import DeathSignal, Identity, NewSession, WaitForMaps
 from pybench.runtime.errors import HostError, LeftoverError
 from pybench.runtime.journal import Journal, journals, take_abandoned
 from pybench.runtime.leftovers import REMOVERS

@@ -140,7 +140,7 @@ ROOT_SCRIPT = """
     from pybench.runtime.container.instance import Readiness
     from pybench.runtime.container.rootfs import Volume
     from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-    from pybench.runtime.container.spawner import Spawner
+    from pybench.runtime.container.spawn.spawner import Spawner
     from pybench.runtime.errors import PybenchError
     from pybench.runtime.journal import open_journal
 

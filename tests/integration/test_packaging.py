@@ -103,7 +103,7 @@ def test_command_is_installed(installed: Path) -> None:
 
 def test_extension_and_packages_are_installed(installed: Path) -> None:
     """Every import package and the C extension can be imported."""
-    packages = "harness", "reports", "runtime.container._spawn", "scenarios", "vm_images"
+    packages = "harness", "reports", "runtime.container.spawn._spawn", "scenarios", "vm_images"
     output_of(installed / "python", "-c", "".join(f"import pybench.{name}\n" for name in packages))
 
 

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybench.runtime.container import _spawn
 from pybench.runtime.container.instance import Readiness, launch
 from pybench.runtime.container.sandbox import NAMESPACES, stdio_steps
-from pybench.runtime.container.spawner import Program, Spawner, pipe_resolution
-from pybench.runtime.container.steps import (
+from pybench.runtime.container.spawn import _spawn
+from pybench.runtime.container.spawn.spawner import Program, Spawner, pipe_resolution
+from pybench.runtime.container.spawn.steps import (
     CloseFrom,
     Duplicate,
     FileModeMask,

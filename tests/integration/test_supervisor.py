@@ -22,8 +22,8 @@ from pybench.runtime.container.notify import Answer, Handler, Notification
 from pybench.runtime.container.profiles import PROFILES, ProfileName, policy_of
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec, stdio_steps
 from pybench.runtime.container.seccomp.compile import compile_filter, filter_flags
-from pybench.runtime.container.spawner import Program, Spawner
-from pybench.runtime.container.steps import Filter, NoNewPrivileges
+from pybench.runtime.container.spawn.spawner import Program, Spawner
+from pybench.runtime.container.spawn.steps import Filter, NoNewPrivileges
 from pybench.runtime.container.supervisor import AT_ONCE, INTERVAL, Supervisor
 from pybench.runtime.container.system_information import SYS_SYSINFO, SystemInformation
 from pybench.runtime.errors import InstanceError, LeftoverError

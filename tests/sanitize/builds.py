@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-CONTAINER = REPOSITORY / "runtime" / "container"
-EXTENSION_SOURCES = tuple(sorted(CONTAINER.glob("_*.c")))
+SPAWN = REPOSITORY / "runtime" / "container" / "spawn"
+EXTENSION_SOURCES = tuple(sorted(SPAWN.glob("*.c")))
 
 WARNINGS = ("-std=gnu11", "-g", "-Wall", "-Wextra", "-Werror")
 UNDEFINED = ("-O1", "-fsanitize=undefined", "-fno-sanitize-recover=all")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from builds import CONTAINER, WARNINGS, Compile
+from builds import SPAWN, WARNINGS, Compile
 
 from pybench.runtime.journal import Journal, open_journal
 
@@ -19,7 +19,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Compile:
 
     def compile_(sources: Sequence[Path], flags: Sequence[str]) -> Path:
         output = tmp_path_factory.mktemp("build") / "output"
-        includes = (f"-I{CONTAINER}", "-isystem", sysconfig.get_path("include"))
+        includes = (f"-I{SPAWN}", "-isystem", sysconfig.get_path("include"))
         command = ["gcc", *WARNINGS, *flags, *includes, "-o", str(output), *map(str, sources)]
         subprocess.run(command, check=True, timeout=120)
         return output

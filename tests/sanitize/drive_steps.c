@@ -7,7 +7,7 @@
  * ENOSYS ends a list without being wrong: valgrind lets nothing through that it does not know.
  */
 #define _GNU_SOURCE
-#include "_spawn_child.h"
+#include "child.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -7,7 +7,7 @@ import importlib.util
 import os
 import sys
 
-NAME = "pybench.runtime.container._spawn"
+NAME = "pybench.runtime.container.spawn._spawn"
 
 _loader = importlib.machinery.ExtensionFileLoader(NAME, os.environ["PYBENCH_EXTENSION"])
 _spec = importlib.util.spec_from_loader(NAME, _loader)
@@ -16,7 +16,7 @@ _module = importlib.util.module_from_spec(_spec)
 _loader.exec_module(_module)
 sys.modules[NAME] = _module
 
-import pybench.runtime.container as package  # noqa: E402 - the module above comes first
+import pybench.runtime.container.spawn as package  # noqa: E402 - the module above comes first
 
 package._spawn = _module  # type: ignore[attr-defined]
 

@@ -20,8 +20,8 @@ from builds import REPOSITORY, UNDEFINED, UNDEFINED_AND_ADDRESS, Compile
 
 from pybench.runtime.container.instance import Instance, Readiness, launch
 from pybench.runtime.container.sandbox import NAMESPACES, stdio_steps
-from pybench.runtime.container.spawner import Program, Spawner
-from pybench.runtime.container.steps import Attach, Capabilities, CopyTree, Pivot, Step
+from pybench.runtime.container.spawn.spawner import Program, Spawner
+from pybench.runtime.container.spawn.steps import Attach, Capabilities, CopyTree, Pivot, Step
 from pybench.runtime.container.system_calls import CLONE_NEWUSER
 from pybench.runtime.journal import Journal
 from pybench.runtime.vm.workload import GuestWorkload

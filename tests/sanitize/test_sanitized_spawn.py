@@ -13,14 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from builds import CONTAINER, EXTENSION_SOURCES, REPOSITORY, UNDEFINED_AND_ADDRESS, Compile
+from builds import EXTENSION_SOURCES, REPOSITORY, SPAWN, UNDEFINED_AND_ADDRESS, Compile
 
-from pybench.runtime.container import _spawn
+from pybench.runtime.container.spawn import _spawn
 
 HERE = Path(__file__).parent
 DRIVER_SOURCES = (
     HERE / "drive_steps.c",
-    *(CONTAINER / f"_spawn_{part}.c" for part in ("child", "process", "tree")),
+    *(SPAWN / f"{part}.c" for part in ("child", "process", "tree")),
 )
 SPAWN_TESTS = ("test_spawn.py", "test_supervisor.py", "test_confinement.py")
 MEMCHECK = ("valgrind", "--quiet", "--error-exitcode=77")
@@ -62,7 +62,7 @@ def test_the_driver_knows_every_step() -> None:
 
 
 def _steps_of_the_header() -> list[str]:
-    header = (REPOSITORY / "runtime" / "container" / "_spawn_child.h").read_text(encoding="utf-8")
+    header = (SPAWN / "child.h").read_text(encoding="utf-8")
     return [line for line in header.splitlines() if line.startswith("    X(")]
 
 

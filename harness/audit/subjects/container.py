@@ -30,7 +30,7 @@ from pybench.runtime.container.network.pool import NetworkPool
 from pybench.runtime.container.profiles import ProfileName
 from pybench.runtime.container.rootfs import Volume
 from pybench.runtime.container.sandbox import Sandbox, SandboxSpec
-from pybench.runtime.container.spawner import Spawner
+from pybench.runtime.container.spawn.spawner import Spawner
 
 if TYPE_CHECKING:
     from pybench.harness.audit.canaries.base import Planting

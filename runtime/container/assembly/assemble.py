@@ -11,14 +11,10 @@ from pybench.runtime.container.assembly.devices import add_devices
 from pybench.runtime.container.assembly.mounts import MapIds, MountMaker, MountSteps
 from pybench.runtime.container.assembly.process import attribute_steps, program_step, right_steps
 from pybench.runtime.container.assembly.slots import Slots
-from pybench.runtime.container.process_steps import SystemCall
 from pybench.runtime.container.seccomp.policy import Policy
-from pybench.runtime.container.spawner import Program
-from pybench.runtime.container.specification.model import Process, Specification
-from pybench.runtime.container.specification.mounts import parse_propagation
-from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
-from pybench.runtime.container.specification.seccomp import SeccompProfile
-from pybench.runtime.container.steps import (
+from pybench.runtime.container.spawn.process_steps import SystemCall
+from pybench.runtime.container.spawn.spawner import Program
+from pybench.runtime.container.spawn.steps import (
     CopyTree,
     HideExecutable,
     HostName,
@@ -38,6 +34,10 @@ from pybench.runtime.container.steps import (
     WriteFile,
     enter_root,
 )
+from pybench.runtime.container.specification.model import Process, Specification
+from pybench.runtime.container.specification.mounts import parse_propagation
+from pybench.runtime.container.specification.namespaces import FLAGS, clone_flags, sysctl_path
+from pybench.runtime.container.specification.seccomp import SeccompProfile
 from pybench.runtime.container.system_calls import (
     MNT_DETACH,
     MOUNT_ATTR_NODEV,

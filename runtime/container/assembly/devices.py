@@ -10,9 +10,9 @@ from typing import Final
 
 from pybench.runtime.container.assembly.mounts import MountSteps
 from pybench.runtime.container.assembly.slots import Slots
+from pybench.runtime.container.spawn.steps import Attach, CopyTree, MakeNode, MakeSymlink
 from pybench.runtime.container.specification.linux import Device
 from pybench.runtime.container.stage import DEVICE_LINKS, DEVICE_NODES
-from pybench.runtime.container.steps import Attach, CopyTree, MakeNode, MakeSymlink
 from pybench.runtime.errors import InputError
 
 _TYPES: Final = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}

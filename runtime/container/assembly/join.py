@@ -8,13 +8,13 @@ from pathlib import Path
 from pybench.runtime.container.assembly.assemble import PlainRoot, Surroundings, process_steps
 from pybench.runtime.container.assembly.slots import Slots
 from pybench.runtime.container.defaults import own_capabilities
-from pybench.runtime.container.process_steps import Join
 from pybench.runtime.container.seccomp.policy import Policy
-from pybench.runtime.container.spawner import Program
+from pybench.runtime.container.spawn.process_steps import Join
+from pybench.runtime.container.spawn.spawner import Program
+from pybench.runtime.container.spawn.steps import Identity, Step, WaitForMaps
 from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.container.specification.namespaces import FLAGS
-from pybench.runtime.container.steps import Identity, Step, WaitForMaps
 from pybench.runtime.errors import InputError
 
 

@@ -12,15 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pybench.runtime.container.assembly.slots import Slots
-from pybench.runtime.container.specification.linux import IdMapping
-from pybench.runtime.container.specification.model import Mount
-from pybench.runtime.container.specification.mounts import (
-    MOUNT_ATTR_ATIME,
-    Change,
-    MountOptions,
-    parse_options,
-)
-from pybench.runtime.container.steps import (
+from pybench.runtime.container.spawn.steps import (
     Attach,
     CopyTree,
     MakeFilesystem,
@@ -28,6 +20,14 @@ from pybench.runtime.container.steps import (
     MountFilesystem,
     SetAttributes,
     Step,
+)
+from pybench.runtime.container.specification.linux import IdMapping
+from pybench.runtime.container.specification.model import Mount
+from pybench.runtime.container.specification.mounts import (
+    MOUNT_ATTR_ATIME,
+    Change,
+    MountOptions,
+    parse_options,
 )
 from pybench.runtime.container.system_calls import (
     MOUNT_ATTR_NODEV,

@@ -8,14 +8,10 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from pybench.runtime.container.process_steps import FindProgram, SystemCall
 from pybench.runtime.container.seccomp.compile import compile_filter, filter_flags
 from pybench.runtime.container.seccomp.policy import Policy
-from pybench.runtime.container.specification.capability_names import CapabilitySets, capability_sets
-from pybench.runtime.container.specification.model import Process, Scheduler
-from pybench.runtime.container.specification.rlimit_names import RLIMITS
-from pybench.runtime.container.specification.seccomp import SeccompProfile
-from pybench.runtime.container.steps import (
+from pybench.runtime.container.spawn.process_steps import FindProgram, SystemCall
+from pybench.runtime.container.spawn.steps import (
     BoundingSet,
     Capabilities,
     FileModeMask,
@@ -25,6 +21,10 @@ from pybench.runtime.container.steps import (
     ResourceLimit,
     Step,
 )
+from pybench.runtime.container.specification.capability_names import CapabilitySets, capability_sets
+from pybench.runtime.container.specification.model import Process, Scheduler
+from pybench.runtime.container.specification.rlimit_names import RLIMITS
+from pybench.runtime.container.specification.seccomp import SeccompProfile
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_UMASK: Final = 0o022

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pybench.runtime.container.spawner import LAST_SLOT
+from pybench.runtime.container.spawn.spawner import LAST_SLOT
 from pybench.runtime.errors import InputError
 
 

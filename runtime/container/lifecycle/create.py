@@ -33,14 +33,14 @@ from pybench.runtime.container.lifecycle.record import (
     Record,
     with_process,
 )
-from pybench.runtime.container.process_steps import Console, RunHook, WaitForStart
-from pybench.runtime.container.spawner import Program, Spawner
+from pybench.runtime.container.spawn.process_steps import Console, RunHook, WaitForStart
+from pybench.runtime.container.spawn.spawner import Program, Spawner
+from pybench.runtime.container.spawn.steps import CloseFrom, NewSession, Step
 from pybench.runtime.container.specification.bundle import Bundle, load_bundle
 from pybench.runtime.container.specification.capability_names import capability_sets, to_names
 from pybench.runtime.container.specification.linux import IdMapping
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.container.specification.mounts import MS_SHARED, parse_propagation
-from pybench.runtime.container.steps import CloseFrom, NewSession, Step
 from pybench.runtime.container.user_namespace import user_namespace
 from pybench.runtime.errors import HostError, InputError
 from pybench.runtime.journal import Journal

@@ -16,7 +16,7 @@ from pybench.runtime.container.cgroup.detect import open_group
 from pybench.runtime.container.identity import map_of
 from pybench.runtime.container.lifecycle.create import Handover, console_steps, write_pid_file
 from pybench.runtime.container.lifecycle.record import ContainerDirectory, Record
-from pybench.runtime.container.spawner import Program, Spawned, Spawner
+from pybench.runtime.container.spawn.spawner import Program, Spawned, Spawner
 from pybench.runtime.container.specification.model import Process, Specification
 from pybench.runtime.errors import HostError, InputError, InstanceError
 from pybench.runtime.journal import Journal

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, get_args
 
-from pybench.runtime.container import _spawn
+from pybench.runtime.container.spawn import _spawn
 
 EncodedStep = tuple[int | bytes, ...]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from pybench.runtime.container import _spawn
-from pybench.runtime.container.steps import EncodedStep
+from pybench.runtime.container.spawn import _spawn
+from pybench.runtime.container.spawn.steps import EncodedStep
 
 
 @dataclass(frozen=True, slots=True)

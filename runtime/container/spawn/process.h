@@ -2,7 +2,7 @@
 #ifndef PYBENCH_SPAWN_PROCESS_H
 #define PYBENCH_SPAWN_PROCESS_H
 
-#include "_spawn_child.h"
+#include "child.h"
 
 int join_namespaces(struct child *child, const struct step *step);
 int open_console(struct child *child, const struct step *step);

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "_listener.h"
+#include "listener.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 #ifndef PYBENCH_SPAWN_PARENT_H
 #define PYBENCH_SPAWN_PARENT_H
 
-#include "_spawn_child.h"
+#include "child.h"
 
 #include <stdbool.h>
 #include <stdint.h>

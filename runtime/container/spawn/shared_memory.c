@@ -5,7 +5,7 @@
  * /proc/<pid>/exe, which is our interpreter until execve (CVE-2019-5736). So it is put back when the
  * last child has left our memory, no sooner.
  */
-#include "_shared_memory.h"
+#include "shared_memory.h"
 
 #include <pthread.h>
 #include <sys/prctl.h>

@@ -1,4 +1,4 @@
-/* System calls without libc, for the child's side of a spawn; see _spawn_child.h. */
+/* System calls without libc, for the child's side of a spawn; see child.h. */
 #ifndef PYBENCH_RAW_CALL_H
 #define PYBENCH_RAW_CALL_H
 

@@ -1,7 +1,7 @@
 #define _GNU_SOURCE
-#include "_spawn_process.h"
+#include "process.h"
 
-#include "_raw_call.h"
+#include "raw_call.h"
 
 #include <errno.h>
 #include <fcntl.h>

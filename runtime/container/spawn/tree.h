@@ -2,7 +2,7 @@
 #ifndef PYBENCH_SPAWN_TREE_H
 #define PYBENCH_SPAWN_TREE_H
 
-#include "_spawn_child.h"
+#include "child.h"
 
 int attach(const struct child *child, const struct step *step);
 int mount_at(const struct step *step);

@@ -6,8 +6,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "_pipe_latency.h"
-#include "_spawn_parent.h"
+#include "pipe_latency.h"
+#include "parent.h"
 
 #include <stdbool.h>
 #include <sys/mman.h>

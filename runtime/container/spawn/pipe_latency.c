@@ -1,8 +1,8 @@
 /* A thread pushes the time of day through a pipe; the reader notes how late it hears of it. */
 #define _GNU_SOURCE
-#include "_pipe_latency.h"
+#include "pipe_latency.h"
 
-#include "_spawn_child.h"
+#include "child.h"
 
 #include <errno.h>
 #include <fcntl.h>

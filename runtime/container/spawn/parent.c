@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
-#include "_spawn_parent.h"
+#include "parent.h"
 
-#include "_listener.h"
-#include "_shared_memory.h"
+#include "listener.h"
+#include "shared_memory.h"
 
 #include <errno.h>
 #include <fcntl.h>

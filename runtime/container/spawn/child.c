@@ -1,10 +1,10 @@
-/* The child's side of a spawn; see _spawn_child.h for the rules that hold here. */
+/* The child's side of a spawn; see child.h for the rules that hold here. */
 #define _GNU_SOURCE
-#include "_spawn_child.h"
+#include "child.h"
 
-#include "_raw_call.h"
-#include "_spawn_process.h"
-#include "_spawn_tree.h"
+#include "raw_call.h"
+#include "process.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, TypeVar
 
-from pybench.runtime.container import _spawn
 from pybench.runtime.container.identity import IdentityMap
-from pybench.runtime.container.process_steps import FindProgram
+from pybench.runtime.container.spawn import _spawn
+from pybench.runtime.container.spawn.process_steps import FindProgram
+from pybench.runtime.container.spawn.steps import Step
 from pybench.runtime.container.stage import Stage
-from pybench.runtime.container.steps import Step
 from pybench.runtime.container.supervisor import Supervisor
 from pybench.runtime.errors import HostError, InstanceError
 from pybench.runtime.journal import Journal
