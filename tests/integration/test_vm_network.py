@@ -139,9 +139,9 @@ def test_user_network_goes_outwards_also_after_a_restore(guests: Guests, tmp_pat
     guests.made.append(restored)
     restored.start(BOOT_TIMEOUT)
     shown = restored.execute(["cat", "/sys/class/net/eth0/address"]).output.decode().strip()
-    server = await_forwarded_answer(restored)
+    answering = await_forwarded_answer(restored)
     restored.stop(5)
-    server.join()
+    answering.join()
     assert shown == card.hardware_address != machine.spec.interface.hardware_address
 
 
