@@ -301,6 +301,7 @@ def _delete(parsed: argparse.Namespace) -> int:
         if not parsed.force or directory.path.exists():
             raise
         # Its creator may have been killed before it had a directory, but not before it had anything.
+        directory.leave()
         warnings = ()
     for warning in warnings:
         _log(parsed, "warning", warning)

@@ -187,6 +187,13 @@ def test_a_creator_killed_at_any_moment_leaves_nothing_that_deletion_does_not_fi
         runtime.assert_nothing_is_left()
 
 
+def test_a_root_without_a_container_is_deleted(runtime: Runtime) -> None:
+    """Killed before its first step, a creator leaves an empty root; deleting its container removes that."""
+    runtime.root.mkdir()
+    runtime.call("delete", "--force", runtime.new_id())
+    assert not runtime.root.exists()
+
+
 def test_a_directory_without_a_record_is_deleted(runtime: Runtime) -> None:
     """Killed between its first two steps, a creator leaves an empty directory; it can be deleted."""
     box = runtime.new_id()

@@ -121,9 +121,10 @@ def test_every_path_of_the_network_is_measured(samples: list[dict[str, Any]], ta
 def test_limits_hold(samples: list[dict[str, Any]], target: str) -> None:
     """Half a processor, 96 MiB and 40 processes, of which the workload and the one that tries are two."""
     mine = of(samples, target, "limits.")
-    assert 0.2 < mine["limits.cpu"]["value"] < 0.8
+    # A limit holds from above; how much less there is to have is up to the host's other work.
+    assert 0 < mine["limits.cpu"]["value"] < 0.8
     assert mine["limits.cpu.share"]["value"] == pytest.approx(mine["limits.cpu"]["value"] / 0.5)
-    assert 0.2 < mine["limits.cpu.inside"]["value"] < 0.8
+    assert 0 < mine["limits.cpu.inside"]["value"] < 0.8
     assert 80 * 2**20 < mine["limits.memory"]["value"] <= 96 * 2**20
     assert mine["limits.memory"]["qualifiers"]["ending"] == "killed"
     # What an earlier command has left to be reaped may still be counted.

@@ -123,6 +123,10 @@ class ContainerDirectory:
     def remove(self) -> None:
         """Remove it with all it holds. Idempotent."""
         shutil.rmtree(self.path, ignore_errors=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Remove the root if no container is in it. Idempotent."""
         with contextlib.suppress(OSError):
             self.root.rmdir()
 
