@@ -10,8 +10,6 @@ from typing import Literal
 
 from pybench.reports.vocabulary import BASELINE, LIMIT
 
-HEAVIEST = 5
-"""Weights go from 0, which leaves a criterion out, to this."""
 REFERENCES = frozenset({BASELINE, "chroot"})
 """Nobody chooses them for their isolation: they are ranked only on the reader's request."""
 NEVER_RANKED = frozenset({LIMIT})

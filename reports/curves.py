@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from pybench.harness.model import ParameterValue, Sample, parameter_label
-from pybench.harness.stats import CONFIDENCE, counts, median_interval
+from pybench.harness.stats import counts, median_interval
 from pybench.reports.families import Family, family_of
 from pybench.reports.numbers import DASH, Quantity, one_line, quantity, single, tied
 from pybench.reports.vocabulary import (
@@ -39,8 +39,7 @@ class Point:
     median: float
     low: float
     high: float
-    is_range: bool
-    """Whether low and high are minimum and maximum, too few for 95 %."""
+    """Of the 95 % interval, as of `low`; minimum and maximum where samples are too few for one."""
 
     @property
     def text(self) -> str:
@@ -175,7 +174,7 @@ def _point(at: ParameterValue, samples: Sequence[Sample]) -> Point:
     values = [sample.value for sample in samples if counts(sample) and sample.value is not None]
     failed = sum(sample.status == "failed" for sample in samples)
     if not values:
-        return Point(at, 0, failed, None, math.nan, math.nan, math.nan, False)
+        return Point(at, 0, failed, None, math.nan, math.nan, math.nan)
     interval = median_interval(values)
     middle = median(values)
     rounded = quantity(middle, interval.low, interval.high, samples[0].unit)
@@ -189,5 +188,4 @@ def _point(at: ParameterValue, samples: Sequence[Sample]) -> Point:
         middle,
         interval.low,
         interval.high,
-        interval.confidence < CONFIDENCE,
     )

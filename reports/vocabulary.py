@@ -20,7 +20,6 @@ VM = "vm"
 TCG = "TCG emulation"
 KVM = "KVM"
 PHASE_PREFIX = "startup.phase."
-STARTUP_PREFIX = "startup."
 MEMORY_PREFIX = "memory."
 TEARDOWN = "teardown"
 HEADLINES = (

@@ -60,7 +60,6 @@ static int check_slots(const struct step *step)
     case STEP_WAIT_FOR_START:
         slots = 3;
         break;
-    case STEP_COPY_SLOT:
     case STEP_MASK:
         slots = 2;
         break;

@@ -218,25 +218,6 @@ static int set_capabilities(const struct step *step)
     return (int)result;
 }
 
-/* Closed by execve, for which it is marked. The filter is in force already: sendmsg must be allowed. */
-static int send_descriptor(int link, int descriptor)
-{
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr aligned;
-    } control = {.aligned = {.cmsg_len = CMSG_LEN(sizeof(int)),
-                             .cmsg_level = SOL_SOCKET,
-                             .cmsg_type = SCM_RIGHTS}};
-    *(int *)(void *)CMSG_DATA(&control.aligned) = descriptor;
-    struct iovec content = {.iov_base = &(char){0}, .iov_len = 1};
-    struct msghdr message = {.msg_iov = &content,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof(control.bytes)};
-    long sent = CALL(SYS_sendmsg, link, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    return sent < 0 ? (int)sent : 0;
-}
-
 /* <linux/landlock.h> of Linux 6.12: the headers to compile with may be older than the kernel to run on. */
 static int restrict_scopes(const struct step *step)
 {
@@ -265,7 +246,8 @@ static int install_filter(const struct child *child, const struct step *step)
     long result = CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, step->number[0], &program);
     if (result < 0 || !(step->number[0] & SECCOMP_FILTER_FLAG_NEW_LISTENER))
         return (int)result;
-    return send_descriptor(child->link, (int)result);
+    /* Closed by execve, for which it is marked. The filter is in force already: sendmsg must be allowed. */
+    return send_descriptor(child->link, (int)result, "", MSG_DONTWAIT);
 }
 
 static int limit_resource(const struct step *step)
@@ -299,8 +281,6 @@ static int carry_out(struct child *child, const struct step *step)
         return attach(child, step);
     case STEP_MOUNT:
         return mount_at(step);
-    case STEP_COPY_SLOT:
-        return copy_slot(child, step);
     case STEP_SLOT_ATTRIBUTES:
         return set_slot_attributes(child, step);
     case STEP_ATTRIBUTES:
@@ -313,8 +293,6 @@ static int carry_out(struct child *child, const struct step *step)
         return make_read_only(step);
     case STEP_DIRECTORY:
         return (int)CALL(SYS_mkdir, step->text[0], step->number[0]);
-    case STEP_EMPTY_FILE:
-        return (int)CALL(SYS_mknod, step->text[0], S_IFREG | 0644, 0);
     case STEP_SYMLINK:
         return make_symlink(step);
     case STEP_PIVOT:

@@ -26,14 +26,12 @@
     X(TREE)               /* slot, recursive; path: a detached copy of a mount */                  \
     X(ATTACH)             /* slot, enum make; path: put a detached mount there */                  \
     X(MOUNT)              /* flags of mount(2); type, options separated by commas, path */          \
-    X(COPY_SLOT)          /* slot, slot of the mount that is copied */                             \
     X(SLOT_ATTRIBUTES)    /* slot, set, clear, propagation, recursive */                           \
     X(ATTRIBUTES)         /* set, clear, propagation, recursive; path */                           \
     X(MASK)               /* slots of the null device and of an empty directory; path to hide */    \
     X(MASK_FROM)          /* path to hide, path of what hides it */                                \
     X(READ_ONLY)          /* flags to set; path, with what is mounted beneath */                   \
     X(DIRECTORY)          /* mode; path */                                                         \
-    X(EMPTY_FILE)         /* path */                                                               \
     X(SYMLINK)            /* target, path */                                                       \
     X(PIVOT)              /* slot of the mount that becomes the root; the old one is detached */   \
     X(WORKING_DIRECTORY)  /* whether to make it; path */                                           \

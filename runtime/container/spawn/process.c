@@ -43,7 +43,7 @@ int join_namespaces(struct child *child, const struct step *step)
     return 0;
 }
 
-static int send_descriptor(int socket, int descriptor)
+int send_descriptor(int socket, int descriptor, const char *name, int flags)
 {
     union {
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -52,13 +52,20 @@ static int send_descriptor(int socket, int descriptor)
                              .cmsg_level = SOL_SOCKET,
                              .cmsg_type = SCM_RIGHTS}};
     *(int *)(void *)CMSG_DATA(&control.aligned) = descriptor;
-    char name[] = "/dev/ptmx";
-    struct iovec content = {.iov_base = name, .iov_len = sizeof(name) - 1};
+    size_t length = 0;
+    while (name[length])
+        length++;
+    /* The kernel only reads it; a message of no bytes would carry no descriptor. */
+    union {
+        const char *text;
+        void *bytes;
+    } sent_with = {.text = name};
+    struct iovec content = {.iov_base = sent_with.bytes, .iov_len = length ? length : 1};
     struct msghdr message = {.msg_iov = &content,
                              .msg_iovlen = 1,
                              .msg_control = &control,
                              .msg_controllen = sizeof(control.bytes)};
-    long sent = CALL(SYS_sendmsg, socket, &message, MSG_NOSIGNAL);
+    long sent = CALL(SYS_sendmsg, socket, &message, flags | MSG_NOSIGNAL);
     return sent < 0 ? (int)sent : 0;
 }
 
@@ -101,7 +108,7 @@ int open_console(struct child *child, const struct step *step)
     if (result == -EINVAL || result == -EPERM)
         result = 0; /* an id that is not mapped, or one that is not ours to give away: it stays root's */
     if (result == 0)
-        result = send_descriptor(child->slots[step->number[0]], (int)master);
+        result = send_descriptor(child->slots[step->number[0]], (int)master, "/dev/ptmx", 0);
     CALL(SYS_close, master);
     if (result == 0)
         result = CALL(SYS_setsid);

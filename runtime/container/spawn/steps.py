@@ -196,20 +196,6 @@ class Attach:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyMount:
-    """Keep in a slot a detached copy of the mount in another one."""
-
-    slot: int
-    source: int
-
-    def encode(self) -> EncodedStep:
-        return (_spawn.COPY_SLOT, self.slot, self.source)
-
-    def describe(self) -> str:
-        return "open_tree of a detached mount"
-
-
-@dataclass(frozen=True, slots=True)
 class SetAttributes:
     """Set and clear flags, and set the propagation, of the detached mount in a slot."""
 
@@ -301,19 +287,6 @@ class MakeDirectory:
 
     def describe(self) -> str:
         return f"mkdir {self.path}"
-
-
-@dataclass(frozen=True, slots=True)
-class MakeFile:
-    """Make an empty file, as a place to mount one on."""
-
-    path: str
-
-    def encode(self) -> EncodedStep:
-        return (_spawn.EMPTY_FILE, os.fsencode(self.path))
-
-    def describe(self) -> str:
-        return f"mknod {self.path}"
 
 
 @dataclass(frozen=True, slots=True)

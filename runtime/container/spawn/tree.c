@@ -81,15 +81,6 @@ static long clone_mount(int mount, const char *path, unsigned flags)
     return CALL(SYS_open_tree, mount, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | flags);
 }
 
-int copy_slot(struct child *child, const struct step *step)
-{
-    long result = clone_mount(child->slots[step->number[1]], "", 0);
-    if (result < 0)
-        return (int)result;
-    child->slots[step->number[0]] = (int)result;
-    return 0;
-}
-
 int set_slot_attributes(const struct child *child, const struct step *step)
 {
     struct mount_attr attributes = {

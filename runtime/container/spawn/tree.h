@@ -6,7 +6,6 @@
 
 int attach(const struct child *child, const struct step *step);
 int mount_at(const struct step *step);
-int copy_slot(struct child *child, const struct step *step);
 int set_slot_attributes(const struct child *child, const struct step *step);
 int mask(struct child *child, const struct step *step);
 int mask_from(const struct step *step);

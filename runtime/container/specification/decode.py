@@ -29,7 +29,6 @@ class Between:
     highest: int
 
 
-Int32 = Annotated[int, Between(-(2**31), 2**31 - 1)]
 Int64 = Annotated[int, Between(-(2**63), 2**63 - 1)]
 UInt16 = Annotated[int, Between(0, 2**16 - 1)]
 UInt32 = Annotated[int, Between(0, 2**32 - 1)]

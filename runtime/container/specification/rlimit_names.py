@@ -12,6 +12,3 @@ RLIMITS: Final = MappingProxyType(
     {f"RLIMIT_{name}": number for number, name in enumerate(_WITHOUT_PREFIX.split())}
 )
 """Their numbers in <asm-generic/resource.h>: those of x86-64 and aarch64."""
-
-UNLIMITED: Final = 2**64 - 1
-"""RLIM_INFINITY."""
