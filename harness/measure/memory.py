@@ -131,20 +131,18 @@ def process_memory(pids: tuple[int, ...]) -> list[Reading]:
     counted: set[int] = set()
     try:
         for pid in pids:
-            named = psutil.Process(pid)
-            # A child may end at any moment, which frees its memory; that a named process ended is a failure.
-            family = [(named, True), *((child, False) for child in _descendants(named))]
-            for process, required in family:
-                if process.pid not in counted:
+            for process in _family(pid):
+                # Any of them may end at any moment, which frees its memory; but not all of them.
+                if process.pid not in counted and (sizes := _sizes(process)):
                     counted.add(process.pid)
-                    for name, size in _sizes(process, required=required).items():
+                    for name, size in sizes.items():
                         totals[name] += size
-    except psutil.NoSuchProcess as error:
-        return [_failed(f"process {error.pid} of the instance vanished before its memory was read")]
     except psutil.AccessDenied as error:
         return [_failed(f"the kernel refuses to show the memory of process {error.pid}")]
-    if not counted:
+    if not pids:
         return [_failed("the instance names no process")]
+    if not counted:
+        return [_failed(f"process {pids[0]} of the instance vanished before its memory was read")]
     pss, uss = totals.pop("pss"), totals["uss"]
     # Of a page that is mapped several times the share is rounded down to KiB, which loses nothing where it
     # is half a page: a page of the program's own file, mapped twice.
@@ -153,19 +151,21 @@ def process_memory(pids: tuple[int, ...]) -> list[Reading]:
     return [proportional, *(_pages(f"memory.host.{name}", size) for name, size in totals.items())]
 
 
-def _descendants(process: psutil.Process) -> list[psutil.Process]:
-    """Its children, theirs, and so on, as the kernel lists them (proc_tid_children(5)).
+def _family(pid: int) -> list[psutil.Process]:
+    """A process, its children, theirs, and so on, as the kernel lists them (proc_tid_children(5)).
 
     psutil looks at each process of the host, which takes longer than everything else that is read here.
     """
-    try:
-        pids = list(_listed_children(process.pid))
-    except OSError:  # one has just ended, or the kernel keeps no such lists
-        return process.children(recursive=True)
     found = []
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found.append(psutil.Process(pid))
+    with contextlib.suppress(psutil.NoSuchProcess):
+        found.append(psutil.Process(pid))
+        try:
+            children = list(_listed_children(pid))
+        except OSError:  # one has just ended, or the kernel keeps no such lists
+            return found + found[0].children(recursive=True)
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(child))
     return found
 
 
@@ -176,15 +176,13 @@ def _listed_children(pid: int) -> Iterator[int]:
             yield from _listed_children(child)
 
 
-def _sizes(process: psutil.Process, *, required: bool) -> dict[str, int]:
-    """Bytes; a zombie's smaps_rollup is empty, which must not pass for a process without memory."""
+def _sizes(process: psutil.Process) -> dict[str, int]:
+    """Bytes; none of one that has ended. A zombie has no pages, and is no process without memory."""
     try:
         memory = process.memory_full_info()
-        if memory.pss == 0 and required:
-            raise psutil.ZombieProcess(process.pid)
     except psutil.NoSuchProcess:
-        if required:
-            raise
+        return {}
+    if memory.pss == 0:
         return {}
     return {name: int(getattr(memory, attribute)) for name, attribute in _SIZES.items()}
 

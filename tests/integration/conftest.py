@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -101,7 +102,10 @@ def _host_state() -> dict[str, frozenset[str]]:
     found = [Path(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names]
     groups = {str(path) for path in found if path.match("pybench*") and not _is_anothers(path.name)}
     links = {path.name for path in Path("/sys/class/net").iterdir() if not _is_anothers(path.name)}
-    children = {f"{child.pid} {child.name()}" for child in psutil.Process().children(recursive=True)}
+    children = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children.add(f"{child.pid} {child.name()}")
     return {
         "mounts": frozenset(mounts),
         "control groups": frozenset(groups),

@@ -209,7 +209,12 @@ def await_samples(folder: Path, process: subprocess.Popen[str]) -> None:
 
 
 def _descendants(pid: int, *names: str) -> list[psutil.Process]:
-    return [child for child in psutil.Process(pid).children(recursive=True) if child.name().startswith(names)]
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name().startswith(names):
+                found.append(child)
+    return found
 
 
 @pytest.mark.parametrize("target", ["process", "container", "vm"])

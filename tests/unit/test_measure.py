@@ -139,6 +139,15 @@ def test_a_process_that_vanished_is_a_reason() -> None:
     assert f"process {gone.pid} of the instance vanished" in reading.reason
 
 
+def test_a_process_that_came_and_went_is_not_missed() -> None:
+    """Of an instance that forks all the time some end while the others are read; these count."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    readings = read_memory(of_processes(gone.pid, os.getpid()))
+    values = {reading.metric: reading.value or 0.0 for reading in readings}
+    assert values["memory.host.rss"] > 1e6
+
+
 def test_a_zombie_is_a_reason() -> None:
     """A process that ended but was not reaped has no memory to read."""
     with subprocess.Popen([sys.executable, "-c", ""]) as zombie:
