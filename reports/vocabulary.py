@@ -186,7 +186,7 @@ METRICS = {
     ),
     "memory.vmm.files": MetricText(
         "Monitor’s unchanged file pages",
-        "The part of the monitor’s own memory that is pages of files: the host can drop and reread them.",
+        "The part of the monitor’s own memory that is pages of files: guests side by side share them.",
         "the monitor of {high} holds {ratio} the file pages of that of {low}",
         "the monitor of {high} holds {ratio} the file pages of that of {low}",
         "the monitor of {target} holds {value} of files",

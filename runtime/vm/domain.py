@@ -1,7 +1,7 @@
 """A guest's machine as typed parts, and libvirt's XML for it (https://libvirt.org/formatdomain.html).
 
 Only what a guest needs to boot: processors, memory, kernel, initramfs, disks and serial lines. What
-libvirt would add by itself (USB, balloon) is named only to be refused.
+libvirt (USB, balloon) or QEMU (SATA, SMBus, VMware's port) would add is named only to be refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Processor = Literal["host", "basic"]
 MEBIBYTE: Final = 1 << 20
 _SOCKET_PATH_MAXIMUM: Final = 107  # unix(7): sun_path holds 108 bytes, the last one zero
 _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
+_Q35: Final = ("q35", "pc-q35-")
+"""How the names of QEMU's machine q35 and of its versions begin."""
 _FIRST_DISK_SLOT: Final = 0x10
 _MOST_DISKS: Final = 8
 _DOMAIN_TYPES: Final[dict[Acceleration, str]] = {"kvm": "kvm", "tcg": "qemu"}
@@ -115,6 +117,7 @@ class Domain:
         for event in ("on_poweroff", "on_reboot", "on_crash"):
             _text(domain, event, "destroy")
         self._devices(domain)
+        self._command_line(domain)
         self._omit_capabilities(domain)
         return Xml.tostring(domain, encoding="unicode")
 
@@ -142,11 +145,14 @@ class Domain:
         features = Xml.SubElement(domain, "features")
         Xml.SubElement(features, "acpi")  # how the guest switches itself off
         Xml.SubElement(features, "apic")
+        Xml.SubElement(features, "vmport", state="off")  # VMware's, and a mouse that comes with it
         # Emulated, the least model is also the fastest: QEMU translates what the guest's kernel uses.
         if self.acceleration == "kvm" and self.processor == "host":
             # QEMU refuses to save a processor whose counter it cannot carry over (invtsc).
             migratable = "on" if self.savable else "off"
             Xml.SubElement(domain, "cpu", mode="host-passthrough", migratable=migratable)
+        # The HPET stays: without it to check the processor's counter against, an emulated guest's kernel
+        # soon distrusts that and reads a port of the power management for the time.
         Xml.SubElement(domain, "clock", offset="utc")
 
     def _devices(self, domain: Xml.Element) -> None:
@@ -166,6 +172,22 @@ class Domain:
             channel = Xml.SubElement(devices, "channel", type="unix")
             Xml.SubElement(channel, "source", mode="connect", path=str(self.port))
             Xml.SubElement(channel, "target", type="virtio", name=self.port_name)
+
+    def _command_line(self, domain: Xml.Element) -> None:
+        """What libvirt has no element for: devices to leave out, and how QEMU's library allocates.
+
+        A SATA controller and an SMBus with eight memories are part of q35. The guest has no use for them,
+        yet its kernel probes them, and the buffers of the former are 2 MiB of QEMU's memory. What several
+        `-machine` say QEMU adds up.
+
+        GLib before 2.76 has an allocator of its own, of power-of-two pages that it never gives back; what TCG
+        notes of each piece of translated code lies in it. Later ones always use malloc, as this has it do.
+        """
+        line = Xml.SubElement(domain, f"{{{_QEMU_NAMESPACE}}}commandline")
+        if self.machine.startswith(_Q35):
+            for argument in ("-machine", "sata=off,smbus=off"):
+                Xml.SubElement(line, f"{{{_QEMU_NAMESPACE}}}arg", value=argument)
+        Xml.SubElement(line, f"{{{_QEMU_NAMESPACE}}}env", name="G_SLICE", value="always-malloc")
 
     def _omit_capabilities(self, domain: Xml.Element) -> None:
         """Have libvirt read the guest's processor as two lists instead of property by property.

@@ -16,7 +16,7 @@ KIBIBYTE: Final = 1024
 _SLACK: Final = 4 << 20
 """Bytes by which the mapping of a guest's memory may be longer: neighbours of the same kind are merged."""
 _MAPPING: Final = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) [0-9a-f]+ \S+ \d+ *(.*)$")
-_COUNTED: Final = ("Rss:", "Private_Clean:", "Private_Dirty:", "KSM:")
+_COUNTED: Final = ("Rss:", "Private_Clean:", "Private_Dirty:", "Anonymous:", "KSM:")
 """Of some 25 lines of smaps about each mapping those that are read: reading all takes four times as long."""
 _FIELD: Final = re.compile(r"^(\w+): +(\d+)(?: kB)?$")
 _KSM: Final = Path("/sys/kernel/mm/ksm/run")
@@ -36,9 +36,10 @@ class HostMemory:
     monitor: int
     """Private pages beside the guest's memory: QEMU's own, its devices', its translated code under TCG."""
     monitor_files: int
-    """The part of `monitor` that is unchanged pages of files (the guest's kernel, QEMU's program).
+    """The part of `monitor` that is unchanged pages of files: guest's kernel and initramfs, QEMU's program.
 
-    More guests share them, and the host may drop them at any time.
+    They are QEMU's own only while nobody else maps the files: beside a sibling they are shared. What is
+    left of `monitor` without them is what each further guest costs.
     """
     monitor_code: int
     """The part of `monitor` that is translated code: TCG's cache of it, which KVM does without."""
@@ -79,7 +80,7 @@ def read_host_memory(pid: int, guest_bytes: int) -> HostMemory:
     return HostMemory(
         guest=guest.resident,
         monitor=sum(each.private for each in others),
-        monitor_files=sum(each.clean for each in others if each.name),
+        monitor_files=sum(each.unchanged for each in others if each.name.startswith("/")),
         monitor_code=sum(each.private for each in others if each.is_translated_code),
         merged=sum(each.merged for each in mappings),
     )
@@ -123,11 +124,17 @@ class _Mapping:
     resident: int = 0
     clean: int = 0
     dirty: int = 0
+    anonymous: int = 0
     merged: int = 0
 
     @property
     def private(self) -> int:
         return self.clean + self.dirty
+
+    @property
+    def unchanged(self) -> int:
+        """Private pages of the file itself, not copies (proc_pid_smaps(5)); dirty where it is on a tmpfs."""
+        return max(0, self.private - self.anonymous)
 
     @property
     def is_translated_code(self) -> bool:
@@ -146,6 +153,8 @@ class _Mapping:
                 self.clean = size
             case "Private_Dirty:":
                 self.dirty = size
+            case "Anonymous:":
+                self.anonymous = size
             case "KSM:":
                 self.merged = size
 

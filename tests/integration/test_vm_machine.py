@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
@@ -95,6 +96,23 @@ def test_guest_is_unprivileged_and_limited(guests: Guests) -> None:
     assert {"0::/workload", "17", "loopback"} <= set(lines)
     assert next(mark.channel for mark in machine.marks if mark.name == "exec") == "isa-serial:execve"
     assert machine.exit_status == "signal 15"
+
+
+def test_guest_has_no_device_it_does_not_need(guests: Guests) -> None:
+    """Its bus has the chipset's two bridges and no more; the timer that its clock is checked by is there."""
+    clocks = "/sys/devices/system/clocksource/clocksource0/available_clocksource"
+    with guests.running(WORKLOAD, "ready", line="ready") as machine:
+        devices = machine.execute(
+            ["cat", *(f"/sys/bus/pci/devices/0000:00:{at}/class" for at in ("00.0", "1f.0"))]
+        )
+        count = machine.execute(["ls", "/sys/bus/pci/devices"]).output.split()
+        available = machine.execute(["cat", clocks]).output.split()
+        (pid,) = machine.processes
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    assert devices.output.split() == [b"0x060000", b"0x060100"]  # PCI's classes: host bridge, ISA bridge
+    assert len(count) == 2
+    assert b"hpet" in available
+    assert b"G_SLICE=always-malloc" in environment
 
 
 def test_locked_down_kernel_marks_through_its_driver(guests: Guests) -> None:

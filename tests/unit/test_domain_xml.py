@@ -26,6 +26,7 @@ MACHINE = Domain(
     machine="q35",
     emulator=Path("/usr/bin/qemu-system-x86_64"),
 )
+QEMU = {"qemu": "http://libvirt.org/schemas/domain/qemu/1.0"}
 
 
 def describe(**changes: Any) -> Xml.Element:
@@ -181,9 +182,28 @@ def test_impossible_machine_is_refused(changes: dict[str, object], named: str) -
         describe(**changes)
 
 
+@pytest.mark.parametrize(
+    ("machine", "arguments"),
+    [
+        ("q35", ["-machine", "sata=off,smbus=off"]),
+        ("pc-q35-7.2", ["-machine", "sata=off,smbus=off"]),
+        ("pc-i440fx-7.2", []),
+    ],
+)
+def test_devices_of_the_chipset_are_left_out_where_it_has_them(machine: str, arguments: list[str]) -> None:
+    """Only q35 is told to have neither SATA nor SMBus: another machine would refuse that."""
+    line = describe(machine=machine).find("qemu:commandline", QEMU)
+    assert line is not None
+    assert [argument.get("value") for argument in line.findall("qemu:arg", QEMU)] == arguments
+
+
+def test_emulator_allocates_by_malloc() -> None:
+    """QEMU's library is told not to use the allocator of its own that old versions have."""
+    (variable,) = describe().findall("qemu:commandline/qemu:env", QEMU)
+    assert (variable.get("name"), variable.get("value")) == ("G_SLICE", "always-malloc")
+
+
 def test_processor_is_read_without_a_question_per_property() -> None:
     """The capability that makes libvirt ask QEMU hundreds of questions before each start is left out."""
-    left_out = describe().findall(
-        "qemu:capabilities/qemu:del", {"qemu": "http://libvirt.org/schemas/domain/qemu/1.0"}
-    )
+    left_out = describe().findall("qemu:capabilities/qemu:del", QEMU)
     assert [element.get("capability") for element in left_out] == ["cpu-unavailable-features"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,24 @@ def test_translated_code_is_told_from_the_rest_of_the_monitor() -> None:
         after = read_own_memory()
     assert after.monitor_code - before.monitor_code == 2 * MEBIBYTE
     assert after.monitor_code <= after.monitor
+
+
+def test_pages_of_a_file_are_told_from_copies_of_them(tmp_path: Path) -> None:
+    """What was only read of a file is the file's; what was written to a private mapping of it is a copy."""
+    size = 8 * MEBIBYTE
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * size)
+    content = bytes(size)
+    with path.open("rb") as file:
+        before = read_own_memory()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+            assert mapped.find(b"y") == -1
+            only_read = read_own_memory()
+            mapped[:] = content
+            written = read_own_memory()
+    assert only_read.monitor_files - before.monitor_files == pytest.approx(size, abs=MEBIBYTE)
+    assert written.monitor_files - before.monitor_files == pytest.approx(0, abs=MEBIBYTE)
+    assert written.monitor - before.monitor == pytest.approx(size, abs=MEBIBYTE)
 
 
 def test_process_without_such_a_mapping_is_refused() -> None:
