@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +12,8 @@ import psutil
 import pytest
 import worker_state
 from oci_bundles import Runtime
+from worker_state import is_anothers
 
-from pybench.runtime.container.network.bridge import NAME_PATTERN, NAME_PREFIX
 from pybench.runtime.journal import Journal, open_journal
 from pybench.vm_images import Image, build
 
@@ -87,21 +86,12 @@ def _added(before: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:
     return {kind: after[kind] - before[kind] for kind in after if after[kind] - before[kind]}
 
 
-def _is_anothers(name: str) -> bool:
-    """Whether a group or link belongs to another run that still goes on: its name has the maker's pid."""
-    link = re.fullmatch(rf"({NAME_PATTERN})(-\d+)?", name)
-    pid = name[len(NAME_PREFIX) :][:6] if link else ""
-    maker = int(pid, 16) if link else next((int(word) for word in name.split("-") if word.isdigit()), 0)
-    own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
-    return maker not in own and psutil.pid_exists(maker)
-
-
 def _host_state() -> dict[str, frozenset[str]]:
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     # os.walk passes over what another process removes meanwhile.
     found = [Path(folder, name) for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names]
-    groups = {str(path) for path in found if path.match("pybench*") and not _is_anothers(path.name)}
-    links = {path.name for path in Path("/sys/class/net").iterdir() if not _is_anothers(path.name)}
+    groups = {str(path) for path in found if path.match("pybench*") and not is_anothers(path.name)}
+    links = {path.name for path in Path("/sys/class/net").iterdir() if not is_anothers(path.name)}
     children = set()
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -36,13 +36,14 @@ from network_traffic import (
     open_socket,
     route_through,
 )
+from worker_state import is_anothers
 
 from pybench.runtime.container import system_calls
 from pybench.runtime.container.identity import reserve
 from pybench.runtime.container.instance import Instance, Readiness, launch
 from pybench.runtime.container.network import firewall
 from pybench.runtime.container.network.bridge import Bridge
-from pybench.runtime.container.network.links import link_names, route_socket, used_networks
+from pybench.runtime.container.network.links import link_names, route_socket
 from pybench.runtime.container.network.namespace import entered, new_namespace
 from pybench.runtime.container.network.pool import Lease, NetworkPool
 from pybench.runtime.container.network.publish import PublishedPorts
@@ -59,9 +60,16 @@ METADATA = "169.254.169.254"
 
 
 def host_network() -> dict[str, object]:
-    """What the host has of links, networks, packet filters, and we of descriptors."""
+    """The links, networks and packet filters of the host that are no other run's, and our descriptors."""
     with route_socket() as routes:
-        links, networks = frozenset(link_names(routes)), frozenset(used_networks(routes))
+        names = {link["index"]: link.get("ifname") for link in routes.get_links()}
+        networks = {
+            (names.get(message["index"]), message.get("address"), message["prefixlen"])
+            for message in routes.get_addr(family=2)
+        } | {
+            (names.get(message.get("oif")), message.get("dst"), message["dst_len"])
+            for message in routes.get_routes(family=2)
+        }
     listed = subprocess.run(["nft", "-j", "list", "tables"], capture_output=True, check=True)
     filters = {
         (item["table"]["family"], item["table"]["name"])
@@ -69,9 +77,9 @@ def host_network() -> dict[str, object]:
         if "table" in item
     }
     return {
-        "links": links,
-        "networks": networks,
-        "filters": filters,
+        "links": {name for name in names.values() if not is_anothers(name)},
+        "networks": {each for each in networks if each[0] is not None and not is_anothers(each[0])},
+        "filters": {each for each in filters if not is_anothers(each[1])},
         "namespaces": sum(
             target.startswith("net:") for target in map(_target, Path("/proc/self/fd").iterdir())
         ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+from pybench.runtime.container.network.bridge import NAME_PATTERN, NAME_PREFIX
 from pybench.runtime.container.system_calls import (
     AT_FDCWD,
     CLONE_NEWNS,
@@ -30,6 +32,15 @@ from pybench.runtime.leftovers import remove_leftovers
 PREFIX = "tests-"
 """What the name of such a directory begins with; the pid follows."""
 _MS_BIND = 4096
+
+
+def is_anothers(name: str) -> bool:
+    """Whether a group or link belongs to another run that still goes on: its name has the maker's pid."""
+    link = re.fullmatch(rf"({NAME_PATTERN})(-\d+)?", name)
+    pid = name[len(NAME_PREFIX) :][:6] if link else ""
+    maker = int(pid, 16) if link else next((int(word) for word in name.split("-") if word.isdigit()), 0)
+    own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    return maker not in own and psutil.pid_exists(maker)
 
 
 def separate() -> None:
