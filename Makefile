@@ -17,7 +17,7 @@ test: ## Set this machine up, then run every test, type check and linter through
 	@rm -rf build  # setuptools would pack modules that are deleted by now
 	@# Those that take one processor each run side by side; the others take two, and run whatever these have said.
 	.venv/bin/tox run-parallel --parallel 2 --parallel-no-spinner -e sanitize,typing,lint,docs; \
-		status=$$?; .venv/bin/tox run -e unit,integration,browser && exit $$status
+		status=$$?; .venv/bin/tox run -e tests && exit $$status
 
 lint: ## Run the linters and the type checker only
 	@.ci/setup test
