@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from statistics import median
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
+from pybench.harness.comparison.nights import Night, Series
 from pybench.harness.environment import Mismatch, mismatches
 from pybench.harness.errors import InputError
 from pybench.harness.stats import CellKey, cells, measured
 from pybench.harness.store import BRANCH, RunFilter
 
 if TYPE_CHECKING:
-    from pybench.harness.gate import Series
     from pybench.harness.model import Run, Sample
     from pybench.harness.store import Store
 
@@ -102,7 +103,7 @@ def series(  # noqa: PLR0917 - what each of them is stands in its type
     allowed: Collection[str],
     branch: str | None = None,
 ) -> Series:
-    """The medians of the runs before a candidate, on a branch and on its host, with its own as the last.
+    """What the runs before a candidate were like, on a branch and on its host, with its own as the last.
 
     Without a branch it is the candidate's.
     """
@@ -119,19 +120,19 @@ def series(  # noqa: PLR0917 - what each of them is stands in its type
         and run.id != candidate.id
         and not refused(mismatches(run.environment, candidate.environment), allowed)
     ]
-    found: dict[CellKey, list[tuple[str, float]]] = {}
+    found: dict[CellKey, list[Night]] = {}
     for metric in metrics:
         values = record.values(before, metric)
         for run_id in before:
             for (workload, target, unit, label), numbers in values.get(run_id, {}).items():
                 cell = (workload, target, metric, unit, label)
-                found.setdefault(cell, []).append((run_id, median(numbers)))
+                found.setdefault(cell, []).append(Night.of(run_id, np.array(numbers)))
     if not found:
         return {}
     own = {cell: measured(each) for cell, each in cells(samples).items()}
     return {
-        cell: [*medians, (candidate.id, float(median(own[cell].tolist())))]
-        for cell, medians in found.items()
+        cell: [*nights, Night.of(candidate.id, own[cell])]
+        for cell, nights in found.items()
         if cell in own and len(own[cell])
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from statistics import median
@@ -12,6 +12,7 @@ from pybench.harness.comparison.attribution import PREFIX, Attribution, attribut
 from pybench.harness.comparison.cells import Change, change
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
 from pybench.harness.comparison.limits import Limits
+from pybench.harness.comparison.nights import Series
 from pybench.harness.comparison.runs import SHIFT, Judged, judge, worse_direction
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
@@ -97,10 +98,6 @@ class Measured:
 
     run: str
     samples: Sequence[Sample]
-
-
-Series = Mapping[CellKey, Sequence[tuple[str, float]]]
-"""Of each cell the run and its median, the oldest first, with the candidate as the last."""
 
 
 def gate(
@@ -195,25 +192,27 @@ def _crept_in(each: Judged, older: str, series: Series) -> bool:
     """
     cell = each.change.cell
     nights = series.get(cell, ())
-    begin = next((at for at, (run, _) in enumerate(nights) if run == older), None)
-    if begin is None or each.reason != SHIFT:
+    begin = next((at for at, night in enumerate(nights) if night.run == older), None)
+    if begin is None:
         return True
-    since = [value for _, value in nights[begin:]]
+    is_shift = each.reason == SHIFT
+    since = [night.median if is_shift else night.tail for night in nights[begin:]]
     early, late = (min(most, max(1, len(since) // part)) for most, part in ((EARLY, 3), (LATE, 4)))
-    return (median(since[-late:]) - median(since[:early])) * worse_direction(cell) > each.margin
+    crept = (median(since[-late:]) - median(since[:early])) * worse_direction(cell)
+    return crept > (each.margin if is_shift else each.tail_margin)
 
 
 def _level_changes(series: Series, known: set[CellKey], settings: GateSettings) -> list[Finding]:
     """New levels for the worse that began in the last few runs and that nothing else has told."""
     findings = []
-    for cell, medians in series.items():
+    for cell, nights in series.items():
         if cell in known or is_verdict(cell) or not settings.gates(cell[2]):
             continue
-        for point in change_points([value for _, value in medians])[-1:]:
+        for point in change_points([night.median for night in nights])[-1:]:
             margin = settings.limits.of(cell).margin(point.before)
             worse = (point.after - point.before) * worse_direction(cell) > margin
-            if worse and point.position + point.length == len(medians) and point.length <= RECENT:
-                findings.append(Finding("change point", cell, medians[point.position][0], None, point))
+            if worse and point.position + point.length == len(nights) and point.length <= RECENT:
+                findings.append(Finding("change point", cell, nights[point.position].run, None, point))
     return findings
 
 

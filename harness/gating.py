@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pybench.harness.baselines import branch_of, older_baseline, refused, series
 from pybench.harness.comparability import mismatched_qualifiers
-from pybench.harness.comparison.nights import widened
+from pybench.harness.comparison.nights import Series, widened
 from pybench.harness.environment import Mismatch, mismatches
-from pybench.harness.gate import GateResult, GateSettings, Measured, Outcome, Series, gate
+from pybench.harness.gate import GateResult, GateSettings, Measured, Outcome, gate
 from pybench.harness.gathering import LOOKS, Gathering, pooled
 from pybench.harness.stats import cell_key
 from pybench.harness.verdicts import is_verdict

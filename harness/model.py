@@ -136,6 +136,8 @@ class Settle:
     """Seconds to wait before one launch; then it goes on, and the sample's conditions say so."""
     in_all: float = 10.0
     """Seconds to wait in the whole run."""
+    pause: float = 0.0
+    """Seconds that must have passed since the last instance was gone, whatever the other bounds."""
 
 
 @dataclass(frozen=True, slots=True)

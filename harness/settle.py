@@ -21,8 +21,19 @@ class Settling:
         self._observer = observer
         self._left = settle.in_all
 
-    def wait(self) -> bool:
-        """Return when the host is quiet, or the wait is over; whether it is quiet."""
+    def wait(self, since: float | None = None) -> bool:
+        """Return when the host is quiet, or the wait is over; whether it is quiet.
+
+        The kernel takes down what an instance's namespaces held after its last process has been reaped:
+        network namespaces in a worker of the kernel (net/core/net_namespace.c, `cleanup_net`), and what RCU
+        frees later. A launch that follows at once competes with that, some more than others, and scatters by
+        half as much again. So the pause is kept on a quiet host, too.
+
+        Args:
+            since: when the last instance was gone, by the monotonic clock; None without one.
+        """
+        if since is not None:
+            time.sleep(max(0.0, since + self._settle.pause - time.monotonic()))
         began = time.monotonic()
         deadline = began + min(self._settle.timeout, self._left)
         while not (quiet := self._is_quiet()) and time.monotonic() < deadline:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pybench.harness.gate import GateResult, Series
+from pybench.harness.comparison.nights import Series
+from pybench.harness.gate import GateResult
 from pybench.harness.model import Run
 
 
@@ -21,7 +22,7 @@ class Standing:
     result: GateResult | None = None
     """None without a baseline, or where the comparison is forbidden."""
     series: Series = field(default_factory=dict)
-    """The medians of the finished runs that are alike, the oldest first, with this run as the last."""
+    """What the finished runs that are alike were like, the oldest first, with this run as the last."""
     started: Mapping[str, str] = field(default_factory=dict)
     """When the runs of `series` were started, ISO 8601 in UTC."""
 

@@ -54,7 +54,7 @@ class StepClock:
             HostError: the caches cannot be dropped any more.
         """
         began = time.monotonic()
-        quiet = self._settling.wait()
+        quiet = self._settling.wait(self._stopped)
         if self._cold:
             drop_caches()
         waited = time.monotonic() - began

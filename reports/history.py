@@ -73,7 +73,11 @@ def history(standing: Standing, inks: Mapping[str, Ink]) -> History | None:
         return None
     result = standing.result
     limits = {each.change.cell: _limit(each) for each in result.cells if each.change.shift} if result else {}
-    quantities = {cell: medians for cell, medians in standing.series.items() if cell[3] != UNIT}
+    quantities = {
+        cell: [(night.run, night.median) for night in nights]
+        for cell, nights in standing.series.items()
+        if cell[3] != UNIT
+    }
     found = sorted(trends(quantities, limits), key=lambda trend: _order(trend.cell))
     shown = _most_telling(found)
     return History(

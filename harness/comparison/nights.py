@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
+from pybench.harness.comparison.cells import TAIL
 from pybench.harness.comparison.limits import DEFAULTS, OTHERWISE, Limit, Limits
 from pybench.harness.comparison.ranks import NORMAL, Values
 from pybench.harness.comparison.runs import worse_direction
@@ -16,33 +17,56 @@ from pybench.harness.stats import CellKey
 
 RATE: Final = 0.01
 """The probability that a night without any change exceeds a limit in any of its cells."""
+QUANTITIES: Final = 2
+"""Of a cell that have a limit: its median, and its tail."""
 BASELINES: Final = 2
 """That a night is held against: the latest, and the oldest for drift."""
 ENOUGH: Final = 10
 """Earlier runs that tell by themselves what nights differ by."""
 SUPPOSED: Final = 0.45
-"""What nights are taken to differ by until then, as a share of the usual limit."""
+"""What nights are taken to differ by until then, as a share of the usual limit..."""
+SUPPOSED_OF_TAIL: Final = 1 / 6
+"""...or of the tail, if that is more: where single launches scatter widely, whole nights differ, too."""
 _EFFICIENCY: Final = 0.65
 """Degrees of freedom that each earlier run is worth in `deviation_of` (found by simulation)."""
 _KEPT: Final = 0.8
 """Of the successive differences, the smallest first: a new level is a large one, and no noise."""
 
 
-def widened(
-    limits: Limits, series: Mapping[CellKey, Sequence[tuple[str, float]]], gated: Iterable[CellKey]
-) -> Limits:
+class Night(NamedTuple):
+    """What one run was like in one cell, in the cell's unit."""
+
+    run: str
+    median: float
+    tail: float
+    """How far the 90th percentile lies above the median."""
+
+    @classmethod
+    def of(cls, run: str, values: Values) -> Night:
+        """Of the values of a run, of which there is at least one."""
+        middle, high = np.quantile(values, (0.5, TAIL)).tolist()
+        return cls(run, middle, high - middle)
+
+
+Series = Mapping[CellKey, Sequence[Night]]
+"""Of each cell what the runs were like, the oldest first, with the candidate as the last."""
+
+
+def widened(limits: Limits, series: Series, gated: Iterable[CellKey]) -> Limits:
     """Limits that nights without any change hardly ever exceed.
 
     A test of two runs knows nothing of what makes whole nights differ: it supports whatever both are like. So
     a usual limit becomes a quantile of the difference of two nights, if that is more: Student's, since the
-    deviation is an estimate, and Bonferroni's share of 1 % for each cell and baseline. As long as there are
-    fewer than ten earlier runs, the missing ones are taken to differ by a little less than half of the usual
-    limit. A change for the worse that came about twice from one night to the next is nothing new either, as
-    on a host that is in one of two states. A limit that somebody has set is left as it is.
+    deviation is an estimate, and Bonferroni's share of 1 % for each cell, baseline and quantity. As long as
+    there are fewer than ten earlier runs, the missing ones are taken to differ by a little less than half of
+    the usual limit, or by a sixth of the tail if that is more. A change for the worse that came about twice
+    from one night to the next is nothing new either, as on a host that is in one of two states. Tails differ
+    more than medians do, now and then by far: their limit is made in the same way, but is no less than what
+    any two earlier nights differ by. A limit that somebody has set is left as it is.
 
     Args:
         limits: those of the gate.
-        series: of each cell the runs and their medians, the oldest first, with the candidate as the last.
+        series: the nights up to the candidate's.
         gated: the cells that are judged together.
     """
     usual = {cell: limit for cell in gated if (limit := _usual(limits, cell)) is not None}
@@ -50,18 +74,32 @@ def widened(
         return limits
     from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
 
-    level = RATE / (BASELINES * len(usual))
+    level = RATE / (BASELINES * QUANTITIES * len(usual))
     of_cell = dict(limits.of_cell)
     for cell, limit in usual.items():
-        before = np.array([median for _, median in series.get(cell, ())[:-1]], dtype=np.float64)
-        missing = max(0, ENOUGH - len(before))
-        freedom = missing + _EFFICIENCY * len(before) - 1
-        deviation = _deviation(before, missing, SUPPOSED * limit.relative)
-        share = float(stdtrit(freedom, 1 - level)) * math.sqrt(2) * deviation
-        share = max(share, _seen_twice(before * worse_direction(cell)))
-        if share > limit.relative:
+        nights = series.get(cell, ())[:-1]
+        medians, tails = (
+            np.array([getattr(night, name) for night in nights], dtype=np.float64)
+            for name in ("median", "tail")
+        )
+        middle = float(np.median(medians)) if len(nights) else 0.0
+        tail = float(np.median(tails)) / middle if middle > 0 else 0.0
+        supposed = max(SUPPOSED * limit.relative, SUPPOSED_OF_TAIL * tail)
+        missing = max(0, ENOUGH - len(nights))
+        factor = math.sqrt(2) * float(stdtrit(missing + _EFFICIENCY * len(nights) - 1, 1 - level))
+        share, tail_share = (
+            max(factor * _deviation(each, middle, missing, supposed), seen / middle if middle > 0 else 0.0)
+            for each, seen in (
+                (medians, _seen_twice(medians * worse_direction(cell))),
+                (tails, float(np.ptp(tails)) if len(tails) else 0.0),
+            )
+        )
+        if max(share, tail_share) > limit.relative:
             workload, target, metric, _, label = cell
-            of_cell[workload, target, metric, label] = replace(limit, relative=share)
+            relative = max(share, limit.relative)
+            of_cell[workload, target, metric, label] = replace(
+                limit, relative=relative, tail=max(tail_share, relative)
+            )
     return replace(limits, of_cell=of_cell)
 
 
@@ -83,10 +121,9 @@ def deviation_of(medians: Values) -> float:
 
 
 def _seen_twice(medians: Values) -> float:
-    """As a share, the second largest change for the worse between successive nights."""
+    """The second largest change for the worse between successive nights."""
     rises = np.sort(np.diff(medians))
-    middle = abs(float(np.median(medians))) if len(medians) else 0.0
-    return float(rises[-2]) / middle if len(medians) >= ENOUGH and middle else 0.0
+    return float(rises[-2]) if len(medians) >= ENOUGH else 0.0
 
 
 def _usual(limits: Limits, cell: CellKey) -> Limit | None:
@@ -95,8 +132,7 @@ def _usual(limits: Limits, cell: CellKey) -> Limit | None:
     return known if known is DEFAULTS.get(cell[3], OTHERWISE) else None
 
 
-def _deviation(before: Values, missing: int, supposed: float) -> float:
+def _deviation(values: Values, middle: float, missing: int, supposed: float) -> float:
     """As a share: what was seen, and for each run that is missing what is supposed."""
-    middle = float(np.median(before)) if len(before) else 0.0
-    seen = deviation_of(before) / middle if middle > 0 else 0.0
-    return math.sqrt((missing * supposed**2 + len(before) * seen**2) / (missing + len(before)))
+    seen = deviation_of(values) / middle if middle > 0 else 0.0
+    return math.sqrt((missing * supposed**2 + len(values) * seen**2) / (missing + len(values)))

@@ -32,6 +32,8 @@ class Judged:
     adjusted_tail_p: float
     margin: float
     """What a change must exceed, in the cell's unit."""
+    tail_margin: float
+    """What the tail must move further than the rest, in the cell's unit."""
     detectable: float | None
     """The smallest shift that the comparison would find with 80 % probability, if nothing else changed."""
     verdict: Verdict
@@ -97,12 +99,12 @@ def judge(changes: Sequence[Change], limits: Limits, rate: float) -> tuple[Judge
 
 def _judged(each: Change, adjusted: tuple[float, float], limits: Limits, rate: float, tests: int) -> Judged:
     limit, median = limits.of(each.cell), each.baseline.median if each.baseline.n else 0.0
-    margin = limit.margin(median)
+    margin, tail_margin = limit.margin(median), limit.tail_margin(median)
     detectable = each.detectable(rate / tests)
     if each.shift is None:
         side = "baseline" if not each.baseline.n else "candidate"
         reason = f"the {side} has no value that counts"
-        return Judged(each, *adjusted, margin, detectable, "inconclusive", False, reason)
+        return Judged(each, *adjusted, margin, tail_margin, detectable, "inconclusive", False, reason)
     moved = Movement(each.shift, each.p, each.tail_p, each.tail_shift)
     direction, reason = direction_of(moved, adjusted, limit, median, rate=rate)
     if direction:
@@ -110,7 +112,7 @@ def _judged(each: Change, adjusted: tuple[float, float], limits: Limits, rate: f
     else:
         within = -margin <= each.shift.low and each.shift.high <= margin
         verdict, worse = ("same" if within else "inconclusive"), False
-    return Judged(each, *adjusted, margin, detectable, verdict, worse, reason)
+    return Judged(each, *adjusted, margin, tail_margin, detectable, verdict, worse, reason)
 
 
 def direction_of(

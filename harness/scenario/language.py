@@ -195,6 +195,8 @@ class SettleModel(LanguageModel):
     """Longest wait before one launch; then it goes on, and the sample's conditions say so."""
     in_all: Duration = 10.0
     """Longest wait in the whole run."""
+    pause: Duration = 0.0
+    """Shortest time from the end of one instance to the next launch, which counts for no other bound."""
 
     @model_validator(mode="after")
     def _consistent(self) -> SettleModel:

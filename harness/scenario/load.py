@@ -297,7 +297,7 @@ def _quickened(scenario: Scenario) -> Scenario:
         scenario.schedule,
         warmups_at_most=None,
         stop=replace(scenario.schedule.stop, precision=None),
-        settle=replace(scenario.schedule.settle, timeout=0.0),
+        settle=replace(scenario.schedule.settle, timeout=0.0, pause=0.0),
     )
     return replace(scenario, combinations=combinations, measurements=measurements, schedule=hurried)
 

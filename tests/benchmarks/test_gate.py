@@ -58,7 +58,7 @@ def measured(folder: Path, labels: Sequence[str]) -> Recorded:
         },
         "targets": dict.fromkeys(labels, options),
         "measure": ["startup", "memory"],
-        "schedule": {"warmups": WARMUPS},
+        "schedule": {"warmups": WARMUPS, "settle": {"pause": "40ms"}},
     }
     path = folder / "gate.yaml"
     path.write_text(json.dumps(content), encoding="utf-8")

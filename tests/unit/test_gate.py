@@ -12,6 +12,7 @@ from gate_runs import BASE, night_samples
 
 from pybench.harness.comparison.changepoints import change_points
 from pybench.harness.comparison.limits import Limit, Limits
+from pybench.harness.comparison.nights import Night, Series
 from pybench.harness.gate import GateResult, GateSettings, Measured, gate
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey
@@ -153,9 +154,10 @@ def test_slow_drift_is_found_against_an_older_baseline() -> None:
     assert result.findings[0].against == "last month"
 
 
-def level(values: Sequence[float]) -> dict[CellKey, list[tuple[str, float]]]:
-    """A series of nights of one cell."""
-    return {READY: [(f"night-{at}", value) for at, value in enumerate(values)]}
+def level(medians: Sequence[float], tails: Sequence[float] = ()) -> Series:
+    """A series of nights of one cell; without other tails of a tenth of the median."""
+    known = tails or [0.1 * median for median in medians]
+    return {READY: [Night(f"night-{at}", *each) for at, each in enumerate(zip(medians, known, strict=True))]}
 
 
 def test_a_new_level_keeps_failing_for_some_nights() -> None:
@@ -236,3 +238,23 @@ def test_one_lucky_night_is_no_drift() -> None:
     assert found([*[1.0] * 11, 1.1]) == set()
     assert found([1 + 0.1 * at / 11 for at in range(12)]) == {("drift", "startup.ready")}
     assert found([1.0, 1.1]) == {("drift", "startup.ready")}
+
+
+def test_one_short_tail_is_no_drift_either() -> None:
+    """Every fourth launch takes three times as long, which the oldest baseline alone was spared."""
+
+    def with_tail(seed: int) -> list[Sample]:
+        return [
+            replace(each, value=(each.value or 0) * (3 if each.repetition % 4 == 0 else 1))
+            for each in night_samples(seed)
+        ]
+
+    older, usual, now = Measured("night-0", night_samples(1)), with_tail(2), with_tail(3)
+
+    def found(tails: Sequence[float]) -> set[tuple[str, str]]:
+        nights = level([1.5e-3] * len(tails), [1.5e-3 * tail for tail in tails])
+        result = gate(Measured("b", usual), Measured("now", now), GateSettings(), older, nights)
+        return {each for each in kinds(result) if each[1] == READY[2]}
+
+    assert found([0.04, *[2.0] * 11]) == set()
+    assert found([0.04 + 2 * at / 11 for at in range(12)]) == {("drift", READY[2])}

@@ -73,6 +73,17 @@ def test_waiting_is_bounded_each_time_and_in_all() -> None:
     assert 10**9 - host.looks <= 200 + 0.15 / LOOK_INTERVAL + 2
 
 
+def test_a_launch_keeps_its_distance_from_the_last_instance() -> None:
+    """On a quiet host, too, and from the moment when that was gone; the first launch has none to wait for."""
+    settling = Settling(Settle(pause=0.2), Pretended(0))
+    gone = time.monotonic() - 0.1
+    assert settling.wait(gone)
+    assert time.monotonic() - gone >= 0.2
+    before = time.monotonic()
+    assert Settling(Settle(pause=3600), Pretended(0)).wait()
+    assert time.monotonic() - before < 1800
+
+
 def test_a_run_is_held_to_its_processors_and_let_go() -> None:
     """Every thread, those that start meanwhile, and children; afterwards all is as it was."""
     before = os.sched_getaffinity(0)

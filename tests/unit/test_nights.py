@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pybench.harness.comparison.limits import DEFAULTS, Limit, Limits
-from pybench.harness.comparison.nights import deviation_of, widened
+from pybench.harness.comparison.nights import Night, Series, deviation_of, widened
 from pybench.harness.stats import CellKey
 
 CELLS: list[CellKey] = [("ready", target, "startup.ready", "s", "") for target in "abcd"]
@@ -16,8 +16,13 @@ USUAL = DEFAULTS["s"].relative
 
 def learnt(medians: list[float]) -> float:
     """The share that a change must exceed after nights with these medians, the last being the candidate's."""
-    series = {CELL: [(f"night-{at}", median) for at, median in enumerate(medians)]}
-    return widened(Limits(), series, [CELL]).of(CELL).relative
+    return widened(Limits(), series_of(medians), [CELL]).of(CELL).relative
+
+
+def series_of(medians: list[float], tails: list[float] | None = None) -> Series:
+    """Nights of one cell; without other tails of a twentieth of a usual median."""
+    known = tails or [1e-4] * len(medians)
+    return {CELL: [Night("night", *each) for each in zip(medians, known, strict=True)]}
 
 
 def nights(number: int, spread: float, seed: int = 1) -> list[float]:
@@ -43,7 +48,7 @@ def test_noisy_nights_widen_the_limit_at_once() -> None:
 
 def test_the_more_cells_the_wider_is_each_limit() -> None:
     """It is the night that may not raise an alarm, not each cell by itself."""
-    noisy = {cell: [("night", median) for median in nights(21, 0.02)] for cell in CELLS}
+    noisy = {cell: series_of(nights(21, 0.02))[CELL] for cell in CELLS}
     alone = widened(Limits(), noisy, CELLS[:1]).of(CELL).relative
     assert widened(Limits(), noisy, CELLS).of(CELL).relative > 1.1 * alone > USUAL
 
@@ -51,7 +56,7 @@ def test_the_more_cells_the_wider_is_each_limit() -> None:
 def test_a_limit_that_was_set_stays() -> None:
     """By unit, by metric or by cell, though it be what is usual."""
     own = Limit(USUAL, DEFAULTS["s"].absolute)
-    noisy = {CELL: [(f"night-{at}", median) for at, median in enumerate(nights(40, 0.1))]}
+    noisy = series_of(nights(40, 0.1))
     for limits in (
         Limits(of_unit={"s": own}),
         Limits(of_metric={"startup.ready": own}),
@@ -92,7 +97,7 @@ def test_nights_that_differ_raise_an_alarm_once_in_a_hundred_at_most(number: int
         shared = generator.normal(0, 1, (number + 1, 1))
         medians = 1 + 0.015 * np.sqrt(0.5) * (shared + generator.normal(0, 1, (number + 1, len(CELLS))))
         series = {
-            cell: [("night", median) for median in column.tolist()]
+            cell: series_of(column.tolist(), [0.05] * len(column))[CELL]
             for cell, column in zip(CELLS, medians.T, strict=True)
         }
         limits = widened(Limits(), series, CELLS)
@@ -112,3 +117,19 @@ def test_a_host_of_two_states_is_got_to_know() -> None:
     for times in (1, 2):
         states = [each * (1.3 if at // 5 in (3, 5)[:times] else 1.0) for at, each in enumerate(quiet)]
         assert learnt(states) == pytest.approx(USUAL if times == 1 else 0.3, abs=0.01)
+
+
+def test_tails_that_differ_widen_their_own_limit() -> None:
+    """The median's stays; and where nothing has been seen, a long tail tells of a restless host."""
+    medians = nights(41, 0.002)
+    tails = [abs(each) for each in np.random.default_rng(4).normal(6e-4, 2e-4, 41).tolist()]
+    limit = widened(Limits(), series_of(medians, tails), [CELL]).of(CELL)
+    assert limit.relative == USUAL
+    assert limit.tail is not None
+    assert limit.tail > 0.3
+    for few in (2, 5):
+        wide, narrow = (
+            widened(Limits(), series_of(medians[:few], [tail] * few), [CELL]).of(CELL).relative
+            for tail in (6e-4, 1e-4)
+        )
+        assert wide > 2 * narrow
