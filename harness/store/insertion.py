@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sql
@@ -16,16 +18,27 @@ from pybench.harness.store import tables
 
 _BULK_FROM: Final = 500
 """Rows from which PostgreSQL's COPY is worth its own round trips (its manual, section 14.4.2)."""
-_COLUMNS: Final = tuple(column.name for column in tables.sample.columns)
+_PLACES: Final = {"qmark": "?", "format": "%s", "pyformat": "%s"}
+"""How a driver spells the place of a value in a row (PEP 249)."""
+_fields = attrgetter(*tables.SAMPLE_FIELDS)
+
+Row = tuple[Any, ...]
+"""Values in the order of the table's columns."""
 
 
 def insert_samples(connection: sql.Connection, run_id: str, samples: Sequence[Sample], first: int) -> None:
     """Insert samples, numbered from `first` on, within the connection's transaction."""
-    rows = [_row(run_id, number, sample) for number, sample in enumerate(samples, first)]
+    if not samples:
+        return
+    rows = list(_rows(connection.dialect, run_id, samples, first))
+    table, columns = _names(connection.dialect)
     if len(rows) >= _BULK_FROM and connection.dialect.driver == "psycopg":
-        _copy(connection, rows)
-    elif rows:
-        connection.execute(tables.sample.insert(), rows)
+        _copy(connection, f"COPY {table} ({columns}) FROM STDIN", rows)
+    else:
+        # SQLAlchemy would convert each value of each row, which takes as long as the database does.
+        places = ", ".join([_PLACES[connection.dialect.paramstyle]] * len(rows[0]))
+        command = f"INSERT INTO {table} ({columns}) VALUES ({places})"  # noqa: S608 - of constants
+        connection.exec_driver_sql(command, rows)
 
 
 def insert_conditions(connection: sql.Connection, run_id: str, conditions: Sequence[Conditions]) -> None:
@@ -35,36 +48,51 @@ def insert_conditions(connection: sql.Connection, run_id: str, conditions: Seque
         connection.execute(tables.conditions.insert(), rows)
 
 
-def _row(run_id: str, number: int, given: Sample) -> dict[str, Any]:
-    sample = given
-    if given.value is not None and not math.isfinite(given.value):
-        sample = replace(given, value=None, status="failed", reason=f"measured as {given.value}")
-    row = {name: getattr(sample, name) for name in tables.SAMPLE_FIELDS}
-    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in row.items()}
-    return {"run": run_id, "sequence": number, **plain}
+def _rows(dialect: sql.Dialect, run_id: str, samples: Sequence[Sample], first: int) -> Iterator[Row]:
+    bound = [
+        (place, bind)
+        for place, column in enumerate(tables.sample.columns)
+        if (bind := _binding(column, dialect)) is not None
+    ]
+    for number, sample in enumerate(samples, first):
+        row = [run_id, number, *_fields(_measured(sample))]
+        for place, bind in bound:
+            row[place] = bind(row[place])
+        yield tuple(row)
 
 
-def _copy(connection: sql.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    dialect = connection.dialect
+def _measured(sample: Sample) -> Sample:
+    if sample.value is None or math.isfinite(sample.value):
+        return sample
+    return replace(sample, value=None, status="failed", reason=f"measured as {sample.value}")
+
+
+def _names(dialect: sql.Dialect) -> tuple[str, str]:
+    """The table of samples and its columns, as a statement has them."""
     quote = dialect.identifier_preparer.quote
-    names = ", ".join(quote(name) for name in _COLUMNS)
-    prepared = [_bound(column, dialect) for column in tables.sample.columns]
+    return quote(tables.sample.name), ", ".join(quote(column.name) for column in tables.sample.columns)
+
+
+def _copy(connection: sql.Connection, command: str, rows: Sequence[Row]) -> None:
     # SQLAlchemy has no COPY; this is the driver's own connection, and it is in the same transaction.
     driver: Any = connection.connection.driver_connection
-    command = f"COPY {quote(tables.sample.name)} ({names}) FROM STDIN"
     try:
         with driver.cursor() as cursor, cursor.copy(command) as copy:
             for row in rows:
-                copy.write_row([bind(row[name]) for name, bind in zip(_COLUMNS, prepared, strict=True)])
-    except dialect.loaded_dbapi.Error as error:
+                copy.write_row(row)
+    except connection.dialect.loaded_dbapi.Error as error:
         # As SQLAlchemy would have wrapped it.
         raise DBAPIError(command, None, error, connection_invalidated=driver.closed) from error
 
 
-def _bound(column: sql.Column[Any], dialect: sql.Dialect) -> Any:  # noqa: ANN401 - a function of any value
-    """What an ordinary insertion would make of a value of this column."""
+def _binding(column: sql.Column[Any], dialect: sql.Dialect) -> Callable[[Any], Any] | None:
+    """What SQLAlchemy would make of a value of this column; None where that is the value itself."""
     if isinstance(column.type, sql.JSON):
-        return json.dumps
-    if isinstance(column.type, tables.AnyText):
-        return lambda text: tables.AnyText().process_bind_param(text, dialect)
-    return lambda value: value
+        return _json
+    if isinstance(column.type, tables.AnyText) and dialect.name == "postgresql":
+        return partial(column.type.process_bind_param, dialect=dialect)
+    return None
+
+
+def _json(value: Any) -> str:  # noqa: ANN401 - what is JSON
+    return json.dumps(dict(value))
