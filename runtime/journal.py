@@ -21,6 +21,7 @@ from pybench.runtime.errors import HostError
 
 Detail = str | int
 JOURNAL_SUFFIX = ".journal"
+_UNFINISHED_SUFFIX = ".new"
 
 
 def state_directory() -> Path:
@@ -120,12 +121,8 @@ class Journal:
 @contextmanager
 def open_journal(directory: Path | None = None) -> Iterator[Journal]:
     """Open this process's journal; on leaving, it is removed if nothing is left to clean."""
-    # Locked before it gets its final name: a cleaner never sees an unlocked journal of a living owner.
-    unfinished, descriptor = _new_file(directory)
-    path = unfinished.with_suffix(JOURNAL_SUFFIX)
+    path, descriptor = _locked_file(directory)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        unfinished.rename(path)
         journal = Journal(path, descriptor)
         try:
             yield journal
@@ -139,11 +136,33 @@ def open_journal(directory: Path | None = None) -> Iterator[Journal]:
             path.parent.rmdir()
 
 
+def _locked_file(directory: Path | None) -> tuple[Path, int]:
+    """A new journal and its descriptor.
+
+    Locked before it gets its final name: a cleaner never sees an unlocked journal of a living owner.
+    """
+    while True:
+        unfinished, descriptor = _new_file(directory)
+        path = unfinished.with_suffix(JOURNAL_SUFFIX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            unfinished.rename(path)
+        except FileNotFoundError:
+            # A cleaner had the lock first, and took the file for one whose owner had died.
+            os.close(descriptor)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            os.close(descriptor)
+            raise
+        else:
+            return path, descriptor
+
+
 def _new_file(directory: Path | None) -> tuple[Path, int]:
     """A file that is to be a journal, and its descriptor."""
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     while True:
-        path = (directory or state_directory()) / f"{os.getpid()}-{os.urandom(4).hex()}.new"
+        path = (directory or state_directory()) / f"{os.getpid()}-{os.urandom(4).hex()}{_UNFINISHED_SUFFIX}"
         try:
             return path, os.open(path, flags, 0o600)
         except FileNotFoundError:
@@ -190,6 +209,26 @@ def _open_entries(lines: Iterator[str]) -> list[Entry]:
             number, kind = record.pop("made"), record.pop("kind")
             entries[number] = Entry(number, kind, record)
     return list(reversed(entries.values()))
+
+
+def remove_unfinished(directory: Path | None = None) -> Iterator[Path]:
+    """Remove what owners left that died before they had a journal; yields what was removed.
+
+    Nothing was made by them. A living owner whose file is taken from under its hands makes another.
+    """
+    for path in sorted((directory or state_directory()).glob(f"*{_UNFINISHED_SUFFIX}")):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+        except (BlockingIOError, FileNotFoundError):
+            continue
+        finally:
+            os.close(descriptor)
+        yield path
 
 
 def journals(directory: Path | None = None) -> list[Path]:

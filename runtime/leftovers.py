@@ -17,7 +17,14 @@ from pybench.runtime.container.network.leftovers import remove_link, remove_tabl
 from pybench.runtime.errors import LeftoverError, PybenchError
 from pybench.runtime.files import remove_file
 from pybench.runtime.ipc_objects import remove_object
-from pybench.runtime.journal import Detail, Entry, journals, state_directory, take_abandoned
+from pybench.runtime.journal import (
+    Detail,
+    Entry,
+    journals,
+    remove_unfinished,
+    state_directory,
+    take_abandoned,
+)
 from pybench.runtime.scratch import remove_scratch
 from pybench.runtime.vm.leftovers import remove_domain
 
@@ -58,6 +65,8 @@ def remove_leftovers() -> Iterator[str]:
         LeftoverError: something could not be removed; the journal is kept and the rest was tried.
     """
     remove_abandoned()
+    for unfinished in remove_unfinished():
+        yield f"removed {unfinished}"
     failures: list[str] = []
     for path in journals():
         with_failures: list[str] = []

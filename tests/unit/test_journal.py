@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import signal
 import subprocess
 import sys
 import textwrap
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pybench.runtime import journal as journal_module
-from pybench.runtime.journal import journals, open_journal, take_abandoned
+from pybench.runtime.journal import journals, open_journal, remove_unfinished, take_abandoned
 
 
 def test_nothing_is_left_of_a_journal_whose_entries_are_gone(tmp_path: Path) -> None:
@@ -94,6 +96,44 @@ def test_a_killed_owner_leaves_a_journal_that_can_be_taken(tmp_path: Path) -> No
     with take_abandoned(path) as entries:
         assert entries is not None
         assert len(entries) == 1
+
+
+def test_what_an_owner_leaves_that_dies_before_it_has_a_journal_is_removed(tmp_path: Path) -> None:
+    """SIGKILL between making the file and giving it its name leaves a file that means nothing."""
+    program = """
+        import os, signal, sys
+        from pathlib import Path
+        from pybench.runtime.journal import open_journal
+        Path.rename = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        with open_journal(Path(sys.argv[1])):
+            pass
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    (left,) = tmp_path.iterdir()
+    assert journals(tmp_path) == []
+    assert list(remove_unfinished(tmp_path)) == [left]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_living_owner_gets_its_journal_beside_a_cleaner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If its file is taken for a dead owner's before it is locked, the owner makes another."""
+    flock, removed = fcntl.flock, []
+
+    def clean_before(descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_EX and not removed:
+            removed.extend(remove_unfinished(tmp_path))
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", clean_before)
+    with open_journal(tmp_path) as journal:
+        assert len(removed) == 1
+        assert list(tmp_path.iterdir()) == [journal.path]
+        assert list(remove_unfinished(tmp_path)) == []
+        with take_abandoned(journal.path) as entries:
+            assert entries is None
 
 
 def test_a_directory_that_the_last_user_removes_is_made_anew(
