@@ -21,6 +21,7 @@ __all__ = [
     "GateLimit",
     "Mark",
     "MeasurementChoice",
+    "Note",
     "ParameterValue",
     "Readiness",
     "ReadinessLevel",
@@ -34,6 +35,7 @@ __all__ = [
     "Settle",
     "Step",
     "Stop",
+    "Tagging",
     "TargetChoice",
     "Task",
     "Workload",
@@ -379,6 +381,28 @@ class Conditions:
     order: int
     values: Mapping[str, float]
     """Names and units are in `pybench.harness.conditions`; what the host does not tell is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """From when until when a tag named a run."""
+
+    run: str
+    name: str
+    since: str
+    """ISO 8601 in UTC, as `until`."""
+    until: str | None
+    """None while it does; those that ended are the older baselines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What someone wrote about a run."""
+
+    run: str
+    written: str
+    """ISO 8601 in UTC."""
+    text: str
 
 
 @dataclass(frozen=True, slots=True)

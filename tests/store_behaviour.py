@@ -217,6 +217,29 @@ class StoreBehaviour:
             with pytest.raises(InputError, match="between 1 and"):
                 store.tags.write_note("startup-1", "  ")
 
+    def test_tags_and_notes_are_taken_over(self, place: Place, tmp_path: Path) -> None:
+        """Once, with their times; a tag that names another run here is left to it, one that ended stays."""
+        with Store.open(tmp_path / "other.sqlite") as other, Store.open(place) as store:
+            for each in (other, store):
+                each.begin_run(run_of(1))
+                each.begin_run(run_of(2))
+            for name, run in (("main", "startup-1"), ("main", "startup-2"), ("good", "startup-2")):
+                other.tags.set(name, run)
+            other.tags.write_note("startup-1", "Größe \\0 ½")
+            names = ("startup-1", "startup-2")
+            told = [(other.tags.of_run(name), other.tags.notes([name])) for name in names]
+            for tags, notes in told * 2:
+                assert store.tags.take_over(tags, notes) == {}
+            assert [store.tags.of_run(name) for name in names] == [tags for tags, _ in told]
+            assert store.tags.notes(["startup-1"]) == told[0][1]
+            assert store.tags.earlier("main") == ["startup-1"]
+            store.tags.set("main", "startup-1")
+            store.tags.end("good")
+            assert store.tags.take_over(*told[1]) == {"main": "startup-1"}
+            assert store.tags.current() == {"main": "startup-1"}
+            with pytest.raises(InputError):
+                store.tags.take_over([replace(told[0][0][0], run="unknown")], [])
+
     def test_runs_are_filtered(self, place: Place) -> None:
         """By scenario, host, branch, tag and time, and to the newest."""
         with Store.open(place) as store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import selectors
@@ -22,7 +23,8 @@ OUTPUT_LIMIT: Final = 1 << 20
 _CHUNK: Final = 1 << 16
 _TIE: Final = ("setpriv", "--pdeathsig", "TERM", "--")
 _GRACE: Final = 5.0
-"""Seconds between the request to end and the kill."""
+"""Seconds between the request to end and the kill, and after the kill."""
+_LOOK: Final = 0.005
 
 
 class CommandError(HostError):
@@ -132,6 +134,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     finally:
         os.close(pidfd)
+    process.wait()
+    # Its children are not ours to wait for; until the last has ended they may write where we clean up next.
+    deadline = time.monotonic() + _GRACE
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(process.pid, 0)
+            time.sleep(_LOOK)
 
 
 def _failure(command: Sequence[str], code: int, output: str) -> CommandError:

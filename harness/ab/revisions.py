@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.errors import HostError, InputError
 from pybench.runtime.journal import open_journal
 from pybench.runtime.output import printable
+from pybench.vm_images import commands
 
 if TYPE_CHECKING:
     from pybench.harness.ab.sides import Side
@@ -32,6 +33,8 @@ _RECIPES: Final = "PYBENCH_RECIPES"
 _RUNS: Final = "runs"
 _THIS: Final = (sys.executable, "-c", "from pybench.harness.cli.main import main; main()")
 _LONGEST_COMPLAINT: Final = 2000
+_BUILD_TIMEOUT: Final = 1800.0
+"""Seconds for one step: the C code is small, but a requirement may have to be built, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +174,21 @@ def _built(folder: Path, tree: Path, each: Side, tell: Tell) -> tuple[str, ...]:
 
 
 def _build(command: Sequence[str], what: str) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        said = printable((done.stderr or done.stdout)[-_LONGEST_COMPLAINT:]).strip()
+    """Carry out one step of building.
+
+    Raises:
+        HostError: it fails, or does not end.
+    """
+    try:
+        # Its compilers end with it, if a signal comes, and with this process, if that is killed.
+        commands.run(commands.tied(command), package="util-linux", timeout=_BUILD_TIMEOUT)
+    except commands.CommandError as error:
+        said = printable(error.output[-_LONGEST_COMPLAINT:].encode()).strip()
         raise HostError(
-            f"{what}: {said or f'exit code {done.returncode}'}", "`pybench doctor` tells what is missing"
-        )
+            f"{what}: {said or error.message}", "`pybench doctor` tells what is missing"
+        ) from error
+    except HostError as error:
+        raise HostError(f"{what}: {error.message}", error.hint) from error
 
 
 def _commit(repository: Path, each: Side) -> str:

@@ -50,7 +50,14 @@ def export(
     with open_record(store, results) as record:
         chosen = {run.id: run for run in map(record.run, runs)}
         archived = [
-            ArchivedRun(run, record.samples(name), record.conditions(name)) for name, run in chosen.items()
+            ArchivedRun(
+                run,
+                record.samples(name),
+                record.conditions(name),
+                record.tags.of_run(name),
+                record.tags.notes([name]),
+            )
+            for name, run in chosen.items()
         ]
     if format_ is Format.PYTEST_BENCHMARK:
         _write_for_pytest(output, archived)

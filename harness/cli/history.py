@@ -16,8 +16,8 @@ from pybench.harness.cli.record import ResultsOption, StoreOption, open_or_make_
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
-    from pybench.harness.model import Run
-    from pybench.harness.store import Note, Store
+    from pybench.harness.model import Note, Run
+    from pybench.harness.store import Store
 
 TREND_METRIC: Final = "startup.ready"
 _COMMIT_DIGITS: Final = 9
@@ -179,14 +179,20 @@ def import_(
     store: StoreOption = "",
     results: ResultsOption = None,
 ) -> None:
-    """Take runs from files into the record; what is there already is not stored twice."""
+    """Take runs from files into the record; what is there already is not stored twice.
+
+    Tags and notes come with their runs; a tag that names another run here is left to it.
+    """
     from pybench.harness.export.archive import read_archive  # noqa: PLC0415 - keeps `--help` quick
 
     archives = [read_archive(path) for path in files]
     with open_or_make_record(store, results) as record:
         for archived in (each for archive in archives for each in archive):
             added = record.put_run(archived.run, archived.samples, archived.conditions)
+            elsewhere = record.tags.take_over(archived.tags, archived.notes)
             typer.echo(f"{archived.run.id}: {added} samples added")
+            for name, run_id in elsewhere.items():
+                typer.echo(f"  {name} is {run_id} here, and stays that")
 
 
 @app.command(epilog="Example: pybench history sync --store postgresql+psycopg://bench@db/pybench")

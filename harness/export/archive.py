@@ -2,10 +2,11 @@
 
 Three formats, told by the file's ending:
 
-- `.parquet`: one row per sample; runs and conditions are in the file's own metadata, under `pybench.runs` and
-  `pybench.conditions`.
-- `.csv`: one row per sample; runs and conditions are in a second file beside it, `NAME.csv.runs.jsonl`.
-- `.jsonl`: one object per line; each run, with `"record": "run"`, precedes its conditions and its samples.
+- `.parquet`: one row per sample; runs, conditions, tags and notes are in the file's own metadata, under
+  `pybench.runs` and so on.
+- `.csv`: one row per sample; all else is in a second file beside it, `NAME.csv.runs.jsonl`.
+- `.jsonl`: one object per line; each run, with `"record": "run"`, precedes its conditions, tags, notes and
+  samples.
 
 `.json`, the document that `pybench run --json` writes, can be read but holds less: not the scenario's text.
 So can pytest-benchmark's, whose values are all that it has.
@@ -25,10 +26,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from pybench.harness.errors import InputError, PybenchError
-from pybench.harness.model import Conditions, Run, Sample
+from pybench.harness.model import Conditions, Note, Run, Sample, Tagging
 
-RUNS_KEY: Final = b"pybench.runs"
-CONDITIONS_KEY: Final = b"pybench.conditions"
+_METADATA: Final = {name: f"pybench.{name}".encode() for name in ("runs", "conditions", "tags", "notes")}
+"""The keys of a Parquet file's metadata."""
 _JSON_FIELDS: Final = ("qualifiers", "parameters")
 """Of a sample: mappings, which are text in the columns of CSV and Parquet."""
 _SAMPLE_FIELDS: Final = tuple(field.name for field in dataclasses.fields(Sample))
@@ -41,11 +42,15 @@ _LONGEST_FIELD: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class ArchivedRun:
-    """A run with its samples, in the order in which they were stored, and the conditions of its steps."""
+    """A run with its samples, in the order in which they were stored, and what else is known of it."""
 
     run: Run
     samples: Sequence[Sample]
     conditions: Sequence[Conditions] = ()
+    """Of its steps."""
+    tags: Sequence[Tagging] = ()
+    """Those that it has or had."""
+    notes: Sequence[Note] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +59,19 @@ class _Records:
 
     runs: list[dict[str, Any]] = field(default_factory=list)
     conditions: list[dict[str, Any]] = field(default_factory=list)
+    tags: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
     samples: list[dict[str, Any]] = field(default_factory=list)
 
     def add_line(self, line: dict[str, Any]) -> None:
         """Sort one line in by its kind."""
-        kinds = {"run": self.runs, "conditions": self.conditions, "sample": self.samples}
+        kinds = {
+            "run": self.runs,
+            "conditions": self.conditions,
+            "tag": self.tags,
+            "note": self.notes,
+            "sample": self.samples,
+        }
         kind = line.pop("record", None)
         if kind not in kinds:
             raise ValueError(f"a line is of an unknown kind: {str(kind)[:100]!r}")
@@ -178,12 +191,17 @@ def _write_parquet(path: Path, runs: Sequence[ArchivedRun]) -> None:
         **dict.fromkeys(("repetition", "order"), pyarrow.int64()),
         "warmup": pyarrow.bool_(),
     }
-    conditions = [_conditions_fields(archived.run, each) for archived in runs for each in archived.conditions]
     metadata = {
-        RUNS_KEY: json.dumps([_run_fields(archived.run) for archived in runs]).encode(),
-        CONDITIONS_KEY: json.dumps(conditions).encode(),
+        _METADATA["runs"]: [_run_fields(archived.run) for archived in runs],
+        _METADATA["conditions"]: [
+            _conditions_fields(archived.run, each) for archived in runs for each in archived.conditions
+        ],
+        _METADATA["tags"]: [dataclasses.asdict(each) for archived in runs for each in archived.tags],
+        _METADATA["notes"]: [dataclasses.asdict(each) for archived in runs for each in archived.notes],
     }
-    schema = pyarrow.schema(list(types.items()), metadata=metadata)
+    schema = pyarrow.schema(
+        list(types.items()), metadata={key: json.dumps(content).encode() for key, content in metadata.items()}
+    )
     with _replacing(path) as temporary:
         pyarrow.parquet.write_table(pyarrow.table(columns, schema=schema), temporary, compression="zstd")
 
@@ -197,13 +215,13 @@ def _read_parquet(path: Path) -> list[ArchivedRun]:
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
     metadata = table.schema.metadata or {}
-    if RUNS_KEY not in metadata:
+    if _METADATA["runs"] not in metadata:
         raise ValueError("its metadata tells of no runs of pybench")
     samples = table.select(list(_COLUMNS)).to_pylist()
     for sample in samples:
         sample.update({name: json.loads(sample[name]) for name in _JSON_FIELDS})
-    runs, conditions = (json.loads(metadata[key]) for key in (RUNS_KEY, CONDITIONS_KEY))
-    return _assemble(_Records(runs, conditions, samples))
+    others = {name: json.loads(metadata[key]) for name, key in _METADATA.items()}
+    return _assemble(_Records(**others, samples=samples))
 
 
 def _read_document(path: Path) -> list[ArchivedRun]:
@@ -227,13 +245,40 @@ def _assemble(records: _Records) -> list[ArchivedRun]:
     if len(checked) != len(records.runs):
         raise ValueError("two runs have the same id")
     samples, conditions = (_by_run(each, checked) for each in (records.samples, records.conditions))
+    tags, notes = (_by_run(each, checked) for each in (records.tags, records.notes))
     of_sample, of_conditions = TypeAdapter(list[Sample]), TypeAdapter(tuple[Conditions, ...])
     return [
         ArchivedRun(
-            run, of_sample.validate_python(samples[name]), of_conditions.validate_python(conditions[name])
+            run,
+            of_sample.validate_python(samples[name]),
+            of_conditions.validate_python(conditions[name]),
+            _taggings(name, tags[name]),
+            _notes(name, notes[name]),
         )
         for name, run in checked.items()
     ]
+
+
+def _taggings(run: str, records: Sequence[Mapping[str, Any]]) -> tuple[Tagging, ...]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - slow to import
+
+    from pybench.harness.store.tags import is_tag  # noqa: PLC0415 - rarely needed
+
+    found = TypeAdapter(tuple[Tagging, ...]).validate_python([{"run": run, **each} for each in records])
+    if wrong := [each.name for each in found if not is_tag(each.name)]:
+        raise ValueError(f"{wrong[0][:100]!r} cannot be a tag")
+    return found
+
+
+def _notes(run: str, records: Sequence[Mapping[str, Any]]) -> tuple[Note, ...]:
+    from pydantic import TypeAdapter  # noqa: PLC0415 - slow to import
+
+    from pybench.harness.store.tags import is_note  # noqa: PLC0415 - rarely needed
+
+    found = TypeAdapter(tuple[Note, ...]).validate_python([{"run": run, **each} for each in records])
+    if not all(is_note(each.text) for each in found):
+        raise ValueError("a note is empty or too long")
+    return found
 
 
 def _by_run(records: Iterable[dict[str, Any]], known: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
@@ -247,10 +292,14 @@ def _by_run(records: Iterable[dict[str, Any]], known: Iterable[str]) -> dict[str
 
 
 def _head_lines(archived: ArchivedRun) -> Iterator[str]:
-    """A run and the conditions of its steps."""
+    """A run, the conditions of its steps, its tags and its notes."""
     yield _line({"record": "run", **_run_fields(archived.run)})
     for each in archived.conditions:
         yield _line({"record": "conditions", **_conditions_fields(archived.run, each)})
+    for tagging in archived.tags:
+        yield _line({"record": "tag", **dataclasses.asdict(tagging)})
+    for note in archived.notes:
+        yield _line({"record": "note", **dataclasses.asdict(note)})
 
 
 def _conditions_fields(run: Run, conditions: Conditions) -> dict[str, Any]:

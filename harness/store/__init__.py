@@ -5,7 +5,7 @@ from pybench.harness.store.names import new_run_id, timestamp
 from pybench.harness.store.record import BRANCH, HOST, LATEST, Recorder, RunFilter, Store
 from pybench.harness.store.schema import REVISION
 from pybench.harness.store.spool import SPOOL, Delivery, SpooledStore, deliver_all
-from pybench.harness.store.tags import Note, TagsAndNotes
+from pybench.harness.store.tags import TagsAndNotes
 
 __all__ = [
     "BRANCH",
@@ -14,7 +14,6 @@ __all__ = [
     "REVISION",
     "SPOOL",
     "Delivery",
-    "Note",
     "Recorder",
     "RunFilter",
     "SpooledStore",

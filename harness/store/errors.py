@@ -45,8 +45,8 @@ def _of_sqlite(error: DBAPIError, what: str) -> PybenchError:
             f"{what}: the database is damaged ({text})",
             "restore it from a copy, or move it away and `sqlite3 FILE .recover` what can be saved",
         )
-    if "unique constraint" in lowered:
-        return InputError(f"{what}: it is there already", "")
+    if "constraint failed" in lowered:
+        return InputError(f"{what}: it is there already, or what it belongs to is not")
     return HostError(f"{what}: {text}")
 
 

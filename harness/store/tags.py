@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TypeVar
 
 import sqlalchemy as sql
 
 from pybench.harness.errors import InputError
+from pybench.harness.model import Note, Tagging
 from pybench.harness.store import tables
 from pybench.harness.store.names import timestamp
 
 LONGEST_NOTE: Final = 10_000
 _RESERVED: Final = "latest"
+_COLUMNS: Final = tables.tag.c["run", "name", "since", "until"]
 
 _Result = TypeVar("_Result")
 
 
 class _Writer(Protocol):
     def __call__(self, action: str, work: Callable[[sql.Connection], _Result]) -> _Result: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What someone wrote about a run."""
-
-    run: str
-    written: str
-    text: str
 
 
 class TagsAndNotes:
@@ -46,9 +39,7 @@ class TagsAndNotes:
         Raises:
             InputError: the name is no label, or it is reserved.
         """
-        from pybench.harness.fields import LABEL_PATTERN  # noqa: PLC0415 - pydantic is slow to import
-
-        if name == _RESERVED or not re.fullmatch(LABEL_PATTERN, name):
+        if not is_tag(name):
             raise InputError(
                 f"{name!r} cannot be a tag",
                 "use up to 63 lower-case letters, digits, '.', '_' and '-'; `latest` is taken",
@@ -90,9 +81,41 @@ class TagsAndNotes:
         statement = (
             sql.select(tables.tag.c.run)
             .where(tables.tag.c.name == name, tables.tag.c.until.is_not(None))
-            .order_by(tables.tag.c.id.desc())
+            # Those that came with an imported run are as old as they were.
+            .order_by(tables.tag.c.since.desc(), tables.tag.c.id.desc())
         )
         return list(dict.fromkeys(row["run"] for row in self._read(statement)))
+
+    def of_run(self, run_id: str) -> list[Tagging]:
+        """Every tag that a run has or had, in the order in which it got them."""
+        statement = sql.select(*_COLUMNS).where(tables.tag.c.run == run_id)
+        rows = self._read(statement.order_by(tables.tag.c.since, tables.tag.c.id))
+        return [Tagging(**row) for row in rows]
+
+    def take_over(self, tags: Iterable[Tagging], notes: Iterable[Note]) -> dict[str, str]:
+        """Add what other records say of runs that are here; what is here already is not added twice.
+
+        A tag that names another run here goes on to do so, and the tagging from elsewhere is left out.
+
+        Returns:
+            Each of those tags with the run that it names here.
+        """
+
+        def take(connection: sql.Connection) -> dict[str, str]:
+            table = tables.tag
+            current = sql.select(table.c.name, table.c.run).where(table.c.until.is_(None))
+            named = {row.name: row.run for row in connection.execute(current)}
+            elsewhere = {}
+            for each in tags:
+                if each.until is None and named.setdefault(each.name, each.run) != each.run:
+                    elsewhere[each.name] = named[each.name]
+                else:
+                    _add_missing(connection, table, asdict(each), ("run", "name", "since"))
+            for note in notes:
+                _add_missing(connection, tables.note, asdict(note), ("run", "written", "text"))
+            return elsewhere
+
+        return self._write("tag runs in", take)
 
     def ever_tagged(self) -> frozenset[str]:
         """Every run that has or had a tag."""
@@ -104,7 +127,7 @@ class TagsAndNotes:
         Raises:
             InputError: it is empty or longer than 10,000 characters.
         """
-        if not text.strip() or len(text) > LONGEST_NOTE:
+        if not is_note(text):
             raise InputError("a note has between 1 and 10,000 characters", "keep the rest in a file")
         values = {"run": run_id, "written": timestamp(datetime.now(UTC)), "text": text.strip()}
         self._write(
@@ -117,3 +140,23 @@ class TagsAndNotes:
         statement = sql.select(tables.note.c.run, tables.note.c.written, tables.note.c.text)
         rows = self._read(statement.order_by(tables.note.c.id))
         return [Note(**row) for row in rows if row["run"] in wanted]
+
+
+def is_tag(name: str) -> bool:
+    """Whether a run can be called this."""
+    from pybench.harness.fields import LABEL_PATTERN  # noqa: PLC0415 - pydantic is slow to import
+
+    return name != _RESERVED and re.fullmatch(LABEL_PATTERN, name) is not None
+
+
+def is_note(text: str) -> bool:
+    """Whether this can be written about a run."""
+    return bool(text.strip()) and len(text) <= LONGEST_NOTE
+
+
+def _add_missing(
+    connection: sql.Connection, table: sql.Table, row: Mapping[str, str | None], key: Sequence[str]
+) -> None:
+    same = [table.c[name] == row[name] for name in key]
+    if connection.execute(sql.select(table.c.id).where(*same)).first() is None:
+        connection.execute(table.insert().values(**row))

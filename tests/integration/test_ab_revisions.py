@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pybench.harness.store import Store
@@ -34,6 +37,25 @@ version = "0.0.1"
 pybench = "revised:main"
 [tool.setuptools]
 py-modules = ["revised"]
+"""
+SLOW_PROJECT = """\
+[build-system]
+requires = []
+build-backend = "slow"
+backend-path = ["."]
+[project]
+name = "pybench-harness"
+version = "0.0.1"
+"""
+SLOW_BACKEND = """\
+import os, subprocess
+
+def build_wheel(*arguments, **settings):
+    compiler = subprocess.Popen(["sleep", "1000"])
+    with open("SIGN.new", "w") as sign:
+        print(os.getppid(), os.getpid(), compiler.pid, file=sign)
+    os.rename("SIGN.new", "SIGN")
+    compiler.wait()
 """
 PROGRAM = """\
 import subprocess, sys
@@ -72,6 +94,45 @@ def test_each_side_is_measured_by_its_own_program(tmp_path: Path) -> None:
     (cell,) = [each for each in json.loads(done.stdout)["cells"] if each["metric"] == "startup.ready"]
     assert (cell["baseline"]["median"], cell["candidate"]["median"]) == pytest.approx((0.01, 0.03))
     assert set(tmp_path.iterdir()) - before == {tmp_path / "results"}
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process runs; an orphan may stay a zombie until its new parent looks."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_a_revision_is_built_ends_its_building(tmp_path: Path, number: signal.Signals) -> None:
+    """Exit code 130; pip, the build that it began and a compiler of that have ended; nothing is left."""
+    project, sign, before = tmp_path / "project", tmp_path / "sign", set(folders())
+    project.mkdir()
+    git(project, "init", "--quiet")
+    (project / "pyproject.toml").write_text(SLOW_PROJECT, encoding="utf-8")
+    (project / "slow.py").write_text(SLOW_BACKEND.replace("SIGN", str(sign)), encoding="utf-8")
+    (project / "mine.yaml").write_text(SCENARIO, encoding="utf-8")
+    git(project, "add", ".")
+    git(project, "commit", "--quiet", "--message", "it")
+    command = [PYBENCH, "ab", "--a", "HEAD", "--b", "HEAD^{commit}", "mine.yaml", "--no-report"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + PATIENCE
+        while not sign.exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        builders = [int(word) for word in sign.read_text(encoding="utf-8").split()]
+        assert all(map(is_there, builders))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert not any(map(is_there, builders))
+    added = set(folders()) - before
+    assert not [path for path in added if path.name.startswith((f"{process.pid}-", "ab-"))]
+    with Store.open(project / "results" / "pybench.sqlite") as store:
+        assert store.runs() == []
 
 
 @pytest.fixture

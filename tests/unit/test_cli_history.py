@@ -81,7 +81,14 @@ def test_pruning_is_told_before_it_is_done(project: Path, capsys: Captured) -> N
 
 @pytest.mark.parametrize("ending", ["parquet", "csv", "jsonl"])
 def test_an_export_is_imported_elsewhere(project: Path, capsys: Captured, ending: str) -> None:
-    """Runs go through a file into another record; importing twice adds nothing."""
+    """Runs go through a file into another record, with tags and notes; importing twice adds nothing."""
+    for words in (
+        ["tag", "startup-1", "main"],
+        ["tag", "latest", "main"],
+        ["note", "main", "Größe ½"],
+    ):
+        assert command_line(["history", *words]) == 0
+    capsys.readouterr()
     file = f"out.{ending}"
     assert command_line(["export", "main", "startup-1", "--output", file]) == 0
     assert "2 runs with 8 samples" in capsys.readouterr().out
@@ -96,6 +103,12 @@ def test_an_export_is_imported_elsewhere(project: Path, capsys: Captured, ending
         for name in ("startup-1", "startup-3"):
             assert one.run(name) == two.run(name)
             assert one.samples(name) == two.samples(name)
+            assert one.tags.of_run(name) == two.tags.of_run(name)
+            assert one.tags.notes([name]) == two.tags.notes([name])
+        assert one.tags.earlier("main") == ["startup-1"]
+        one.tags.set("main", "startup-1")
+    assert command_line(["history", "import", file, *other]) == 0
+    assert "main is startup-1 here, and stays that" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("project")

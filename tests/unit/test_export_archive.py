@@ -16,7 +16,7 @@ from store_behaviour import FAILED, RUN, SAMPLE
 from pybench.harness.errors import InputError
 from pybench.harness.export.archive import ArchivedRun, is_archive, read_archive, write_archive
 from pybench.harness.export.json import document, write
-from pybench.harness.model import Conditions
+from pybench.harness.model import Conditions, Note, Tagging
 
 ENDINGS = [".parquet", ".csv", ".jsonl"]
 RUNS = [
@@ -24,6 +24,11 @@ RUNS = [
         RUN,
         [SAMPLE, FAILED, replace(SAMPLE, warmup=True, qualifiers={}, parameters={})],
         (Conditions(17, {"steal": 0.25, "waited": 0.0}),),
+        (
+            Tagging(RUN.id, "good", "2025-11-24T00:00:00.000Z", "2025-11-25T00:00:00.000Z"),
+            Tagging(RUN.id, "main", "2025-11-24T00:00:00.000Z", None),
+        ),
+        (Note(RUN.id, "2025-11-24T00:00:00.000Z", 'Größe ½,\n\x00 "quoted"\u2028🐢'),),
     ),
     ArchivedRun(replace(RUN, id="empty", finished="2025-11-24T00:00:00.000Z", status="done"), []),
 ]
@@ -85,6 +90,7 @@ def test_the_document_of_a_run_can_be_read(tmp_path: Path) -> None:
         ("a.csv", b"run,workload\nx,y\n"),
         ("a.jsonl", b'{"record": "run", "id": "x"}\n'),
         ("a.jsonl", b'{"record": "sample", "run": "nobody"}\n'),
+        ("a.jsonl", b'{"record": "tag", "run": "nobody", "name": "x", "since": "", "until": null}\n'),
         ("a.jsonl", b"[1]\n"),
         ("a.jsonl", b"\xff\xfe"),
         ("a.jsonl", b"[" * 100_000),
@@ -119,6 +125,29 @@ def test_a_sample_with_a_wrong_type_is_refused(tmp_path: Path) -> None:
     next(line for line in lines if line["record"] == "sample")["status"] = "great"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(InputError, match="status"):
+        read_archive(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value", "problem"),
+    [
+        ("tag", "name", "latest", "'latest' cannot be a tag"),
+        ("tag", "name", "../x", "cannot be a tag"),
+        ("tag", "since", 5, "since"),
+        ("note", "text", " ", "a note is empty or too long"),
+        ("note", "text", "x" * 10_001, "a note is empty or too long"),
+    ],
+)
+def test_tags_and_notes_are_checked(
+    tmp_path: Path, kind: str, field: str, value: object, problem: str
+) -> None:
+    """What could not be said here comes from no file either."""
+    path = tmp_path / "out.jsonl"
+    write_archive(path, RUNS)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    next(line for line in lines if line["record"] == kind)[field] = value
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(InputError, match=problem):
         read_archive(path)
 
 

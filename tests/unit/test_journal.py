@@ -120,7 +120,8 @@ def test_a_living_owner_gets_its_journal_beside_a_cleaner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If its file is taken for a dead owner's before it is locked, the owner makes another."""
-    flock, removed = fcntl.flock, []
+    flock = fcntl.flock
+    removed: list[Path] = []
 
     def clean_before(descriptor: int, operation: int) -> None:
         if operation == fcntl.LOCK_EX and not removed:
