@@ -17,7 +17,7 @@ from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
     from pybench.harness.model import Note, Run
-    from pybench.harness.store import Store
+    from pybench.harness.store import RunFilter, Store
 
 TREND_METRIC: Final = "startup.ready"
 _COMMIT_DIGITS: Final = 9
@@ -77,7 +77,10 @@ def history(
             until=_instant(until),
             newest=newest,
         )
+        if tag:
+            record.tags.named(tag)
         runs = record.runs(wanted)
+        unknown = [] if runs else _unknown(record, wanted)
         entries = _entries(record, runs)
         drawn = _trends(record, runs, metric)
         if runs and not drawn:
@@ -86,7 +89,9 @@ def history(
         format_,
         document={"runs": entries, "trends": drawn},
         records=entries,
-        lines=lambda: [*_listing(entries), *_drawing(drawn, metric)] if entries else ["no run is like this"],
+        lines=lambda: (
+            [*_listing(entries), *_drawing(drawn, metric)] if entries else ["no run is like this", *unknown]
+        ),
     )
 
 
@@ -165,10 +170,11 @@ def prune(
     with open_record(store, results) as record:
         runs = record.runs()
         doomed = runs_to_prune(runs, policy, record.tags.ever_tagged(), _group, datetime.now(UTC))
-        for run in doomed:
-            typer.echo(f"{'removed' if yes else 'would remove'} {run.id}, started {run.started}")
         if yes:
             record.remove_runs(run.id for run in doomed)
+        for run in doomed:
+            typer.echo(f"{'removed' if yes else 'would remove'} {run.id}, started {run.started}")
+        if yes and doomed:
             record.compact()
     typer.echo(f"{len(doomed)} of {len(runs)} runs" + ("" if yes or not doomed else "; --yes removes them"))
 
@@ -220,6 +226,25 @@ def _group(run: Run) -> tuple[str, ...]:
 
     fields = run.environment.fields
     return run.scenario, fields.get(HOST, ""), fields.get(BRANCH, "")
+
+
+def _unknown(record: Store, wanted: RunFilter) -> list[str]:
+    """Of names that no run has, which may have been meant."""
+    from pybench.harness.cli.suggestions import suggestion  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.store import BRANCH, HOST  # noqa: PLC0415
+    from pybench.reports.numbers import one_line  # noqa: PLC0415
+
+    runs = record.runs()
+    asked = (
+        ("scenario", wanted.scenario, {run.scenario for run in runs}),
+        ("host", wanted.host, {run.environment.fields.get(HOST, "") for run in runs}),
+        ("branch", wanted.branch, {run.environment.fields.get(BRANCH, "") for run in runs}),
+    )
+    return [
+        one_line(f"there is no {what} {name!r}; {suggestion(name, sorted(known))}".rstrip("; "), 200)
+        for what, name, known in asked
+        if name and name not in known
+    ]
 
 
 def _entries(record: Store, runs: Sequence[Run]) -> list[dict[str, Any]]:

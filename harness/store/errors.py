@@ -9,9 +9,10 @@ from sqlalchemy.exc import DBAPIError
 
 from pybench.harness.errors import HostError, InputError, PybenchError
 
-_OTHER_FOLDER: Final = "choose another results folder with --results"
+_OTHER_FOLDER: Final = "choose another place with --results or --store"
 _ANOTHER_WRITER: Final = "end the other run, then try again"
 _DISK_FULL: Final = "free some space; what was committed is kept"
+_DISK_REFUSES: Final = "look for a quota, for `ulimit -f`, and in dmesg; what was committed is kept"
 
 
 class UnreachableError(HostError):
@@ -47,7 +48,8 @@ def _of_sqlite(error: DBAPIError, what: str) -> PybenchError:
         )
     if "constraint failed" in lowered:
         return InputError(f"{what}: it is there already, or what it belongs to is not")
-    return HostError(f"{what}: {text}")
+    hint = _DISK_REFUSES if "i/o error" in lowered else ""
+    return HostError(f"{what}: {text}", hint)
 
 
 _OF_CLASS: Final[dict[str, tuple[type[PybenchError], str, str]]] = {

@@ -238,7 +238,7 @@ class Store:
             return chosen
         if name == LATEST:
             raise InputError(f"{self.place}: there are no runs yet", "`pybench run startup` makes one")
-        known = self.names()
+        known = [*self.names(), LATEST]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or known[:3]
         raise InputError(
             f"{self.place}: there is no run, tag or branch {name!r}",

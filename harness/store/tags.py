@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -67,9 +68,21 @@ class TagsAndNotes:
             .where(tables.tag.c.name == name, tables.tag.c.until.is_(None))
             .values(until=now)
         )
-        if not self._write("untag a run in", lambda connection: connection.execute(statement).rowcount):
-            known = ", ".join(sorted(self.current()))
-            raise InputError(f"there is no tag {name!r}", f"there are {known}" if known else "there are none")
+        self.named(name)
+        self._write("untag a run in", lambda connection: connection.execute(statement))
+
+    def named(self, name: str) -> str:
+        """The run that a tag names.
+
+        Raises:
+            InputError: there is no such tag; the nearest ones are offered.
+        """
+        known = self.current()
+        if name in known:
+            return known[name]
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.3) or sorted(known)[:3]
+        hint = f"did you mean {', '.join(near)}?" if near else "`pybench history tag RUN NAME` makes one"
+        raise InputError(f"there is no tag {name!r}", hint)
 
     def current(self) -> dict[str, str]:
         """Each tag with the run that it names."""

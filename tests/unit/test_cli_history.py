@@ -57,6 +57,28 @@ def test_the_list_is_data_on_request(capsys: Captured) -> None:
 
 
 @pytest.mark.usefixtures("project")
+def test_names_that_no_run_has_are_told_with_the_nearest(capsys: Captured) -> None:
+    """A filter by a misspelt name must not look like a record without runs."""
+    command_line(["history", "tag", "startup-1", "good"])
+    capsys.readouterr()
+    for option, name, meant in (
+        ("--scenario", "statrup", "startup"),
+        ("--branch", "mian", "main"),
+        ("--host", "alhpa", "alpha"),
+    ):
+        assert command_line(["history", option, name]) == 0
+        assert f"'{name}'; did you mean {meant}?" in capsys.readouterr().out
+    assert command_line(["history", "--branch", "main", "--until", "2000-01-01"]) == 0
+    assert capsys.readouterr().out == "no run is like this\n"
+    assert command_line(["history", "--tag", "goood"]) == 2
+    assert command_line(["history", "untag", "goood"]) == 2
+    assert command_line(["compare", "startup-1", "lateest"]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("did you mean good?") == 2
+    assert "did you mean latest" in errors
+
+
+@pytest.mark.usefixtures("project")
 def test_a_tag_moves_and_ends(capsys: Captured) -> None:
     """The command says what the tag named before; an unknown run or tag is bad input."""
     command_line(["history", "tag", "startup-1", "main"])

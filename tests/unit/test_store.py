@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -178,6 +181,41 @@ def test_a_locked_record_is_the_hosts_problem(path: Path, monkeypatch: pytest.Mo
         blocker.close()
         store.add_samples(RUN.id, [SAMPLE])
         assert store.samples(RUN.id) == [SAMPLE]
+
+
+def test_a_file_that_may_not_grow_is_told(path: Path) -> None:
+    """A limit of file sizes, like a quota, is one line with a hint; every commit before it can be read."""
+    program = """
+        import resource, signal, sys
+        from dataclasses import replace
+        from store_behaviour import RUN, SAMPLE
+        from pybench.harness.errors import HostError
+        from pybench.harness.store import Store
+
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        with Store.open(sys.argv[1]) as store:
+            store.begin_run(RUN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+            committed = 0
+            try:
+                while True:
+                    store.add_samples(RUN.id, [replace(SAMPLE, order=committed)] * 100)
+                    committed += 1
+            except HostError as error:
+                assert "kept" in error.hint, error
+        print(committed)
+    """
+    words = [sys.executable, "-c", textwrap.dedent(program), str(path)]
+    tests = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": tests}
+    )
+    with Store.open(path) as store:
+        orders = [sample.order for sample in store.samples(RUN.id)]
+    assert orders == [order for order in range(int(done.stdout)) for _ in range(100)]
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
