@@ -151,7 +151,7 @@ def open_recorder(place: Path | str, results: Path, tell: Tell) -> Store | Spool
     Args:
         place: a file, or the URL of a database.
         results: the results folder.
-        tell: is told when the server is lost.
+        tell: is told when the server is lost, and what has waited for it since it was lost before.
 
     Raises:
         InputError: it is no record of ours.
@@ -164,7 +164,10 @@ def open_recorder(place: Path | str, results: Path, tell: Tell) -> Store | Spool
         tell(f"pybench: {loss.message}")
         tell("  kept on this host; `pybench history sync` delivers it later")
 
-    return SpooledStore(Store.open(place), Store.open(results / SPOOL), tell_loss)
+    server, spool = Store.open(place), Store.open(results / SPOOL)
+    if waiting := sum(run.status != "running" for run in spool.runs()):
+        tell(f"kept here while the server was away: {waiting} runs; `pybench history sync` delivers them")
+    return SpooledStore(server, spool, tell_loss)
 
 
 def _launches_something(scenario: Scenario) -> bool:

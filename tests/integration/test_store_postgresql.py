@@ -15,6 +15,7 @@ from postgresql_server import PostgresqlServer, postgresql_server, programs
 from store_behaviour import FAILED, RUN, SAMPLE, StoreBehaviour
 
 from pybench.harness.errors import HostError, InputError, PybenchError
+from pybench.harness.execution import open_recorder
 from pybench.harness.export.archive import read_archive
 from pybench.harness.store import SpooledStore, Store, UnreachableError, connections, deliver_all
 
@@ -173,6 +174,19 @@ def test_a_run_that_reached_the_server_leaves_the_spool(database: str, tmp_path:
     with Store.open(tmp_path / "spool.sqlite") as spool, Store.open(database) as target:
         assert spool.runs() == []
         assert target.samples(RUN.id) == [SAMPLE]
+
+
+def test_what_waits_is_told_when_the_next_run_begins(database: str, tmp_path: Path) -> None:
+    """Nobody has to remember what a server has not got."""
+    told: list[str] = []
+    with open_recorder(database, tmp_path, told.append):
+        assert told == []
+    with Store.open(tmp_path / "spool.sqlite") as spool:
+        spool.put_run(replace(RUN, status="done"), [SAMPLE])
+    with open_recorder(database, tmp_path, told.append):
+        pass
+    (line,) = told
+    assert "1 runs; `pybench history sync`" in line
 
 
 SCENARIO = """\
