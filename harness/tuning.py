@@ -46,7 +46,7 @@ def tuned(schedule: Schedule) -> Iterator[dict[str, str]]:
 def is_held(pids: Iterable[int], cpus: Collection[int]) -> bool:
     """Whether processes may run on these processors alone.
 
-    Children inherit that, but whoever starts them may lift it, as libvirt does for a machine it starts.
+    Children inherit that, but whoever starts them may lift it, as a daemon of libvirt's might for a machine.
     """
     wanted = set(cpus)
     for pid in pids:

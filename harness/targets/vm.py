@@ -236,6 +236,7 @@ class VmTarget:
             marking=guest.marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
             disks=(Disk(image.disk),) if image.disk is not None else (),
+            processors=_own_processors(),
         )
         self.qualifiers = {
             "accel": verdict.acceleration,
@@ -341,6 +342,15 @@ class VmTarget:
                 f"memory: {math.ceil(needed / MEBIBYTE)}MiB",
             )
         return memory
+
+
+def _own_processors() -> tuple[int, ...]:
+    """Those to which this process is held; none if it may run on all.
+
+    QEMU is told: libvirt would otherwise let it run on every processor, whatever its caller is held to.
+    """
+    own = os.sched_getaffinity(0)
+    return tuple(sorted(own)) if len(own) < (os.cpu_count() or 0) else ()
 
 
 def _guest_workload(workload: Workload, image: ImageFiles) -> GuestWorkload:

@@ -79,7 +79,8 @@ class Domain:
     first, second, … serial line to; someone must listen there before the domain is created. `disks`
     are the guest's /dev/vda, /dev/vdb, …. `port` is the socket of a virtio port by the name of
     `port_name`, or None for no such device. A `savable` machine leaves out what of the host's processor
-    cannot be restored.
+    cannot be restored. QEMU and the virtual processors run on these `processors` of the host; on all, if
+    none are named.
     """
 
     name: str
@@ -99,6 +100,7 @@ class Domain:
     port_name: str = ""
     interface: Interface | None = None
     savable: bool = False
+    processors: tuple[int, ...] = ()
 
     def xml(self) -> str:
         """Describe the machine to libvirt.
@@ -111,7 +113,8 @@ class Domain:
         _text(domain, "name", self.name)
         _text(domain, "uuid", self.uuid)
         _text(domain, "memory", str(self.memory), unit="b")
-        _text(domain, "vcpu", str(self.vcpus))
+        held = {"cpuset": ",".join(map(str, self.processors))} if self.processors else {}
+        _text(domain, "vcpu", str(self.vcpus), **held)
         self._boot(domain)
         self._processor(domain)
         for event in ("on_poweroff", "on_reboot", "on_crash"):

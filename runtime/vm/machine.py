@@ -302,6 +302,7 @@ class VirtualMachine(GuestCommands):
             port_name=PORT_NAME,
             interface=spec.interface,
             savable=spec.savable,
+            processors=spec.processors,
             acceleration=spec.acceleration,
             processor=spec.processor,
             machine=spec.machine,

@@ -28,7 +28,7 @@ class MachineSpec:
     the machine is ready with the first instruction of its init: a test of whether the kernel boots.
     `virtio_port` offers the guest a virtio port for commands beside the serial line. A `bare_metal` guest
     has no init, and takes the first word from the host for the order to end. A machine that is to be
-    saved must be `savable`.
+    saved must be `savable`. QEMU runs on these `processors` of the host; on all, if none are named.
     """
 
     kernel: Path
@@ -47,6 +47,7 @@ class MachineSpec:
     bare_metal: bool = False
     interface: Interface | None = None
     savable: bool = False
+    processors: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

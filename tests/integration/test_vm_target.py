@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 
 from pybench.harness.errors import InputError
 from pybench.harness.measure.memory import read_memory
-from pybench.harness.model import Readiness, Resources, TargetChoice, Workload
+from pybench.harness.model import Readiness, Resources, Schedule, TargetChoice, Workload
 from pybench.harness.targets import TargetContext, open_target
 from pybench.harness.targets.base import Target
+from pybench.harness.tuning import is_held, tuned
 from pybench.runtime.journal import Journal
 from pybench.vm_images import Image
 
@@ -66,6 +69,25 @@ def test_launch_gives_marks_memory_and_qualifiers(target: Target, image: Image) 
         instance.stop(10)
     assert instance.marks[-1].name == "stopped"
     assert not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["vm", "vm-restore"])
+def test_machine_is_held_to_the_processors_of_the_run(
+    kind: str, image: Image, journal: Journal, tmp_path: Path
+) -> None:
+    """Booted or restored, each of QEMU's threads runs where the harness may, and nowhere else."""
+    chosen = max(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        stack.enter_context(tuned(Schedule(cpus=(chosen,))))
+        target = open_target(TargetChoice(kind, kind, 1, {"accel": "tcg"}), TargetContext(journal, tmp_path))
+        stack.callback(target.cleanup)
+        target.prepare(READY, image)
+        instance = target.launch(180)
+        stack.callback(instance.stop, 10)
+        (pid,) = instance.processes
+        threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+        assert len(threads) > 1
+        assert is_held(threads, {chosen})
 
 
 def test_command_outside_the_image_is_refused(target: Target, image: Image) -> None:

@@ -182,6 +182,14 @@ def test_impossible_machine_is_refused(changes: dict[str, object], named: str) -
         describe(**changes)
 
 
+@pytest.mark.parametrize(("processors", "cpuset"), [((), None), ((1,), "1"), ((0, 2, 3), "0,2,3")])
+def test_machine_is_held_to_processors(processors: tuple[int, ...], cpuset: str | None) -> None:
+    """Which processors of the host it may use stands with their number; without any it may use all."""
+    element = describe(processors=processors).find("vcpu")
+    assert element is not None
+    assert element.get("cpuset") == cpuset
+
+
 @pytest.mark.parametrize(
     ("machine", "arguments"),
     [
