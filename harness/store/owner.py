@@ -7,11 +7,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 
 def this_process() -> dict[str, str | int | float]:
     """Host, boot, pid and the time of the process's creation."""
+    import psutil  # noqa: PLC0415 - only for runs that go on
+
     return {
         "host": socket.gethostname(),
         "boot": _boot_id(),
@@ -26,6 +26,8 @@ def is_dead(owner: dict[str, Any]) -> bool:
         return False
     if owner["boot"] != _boot_id():
         return True
+    import psutil  # noqa: PLC0415 - only for runs that go on
+
     try:
         # A pid may have been given to another process since; the time of its creation tells.
         return abs(psutil.Process(owner["pid"]).create_time() - float(owner["created"])) > 1.0
