@@ -29,12 +29,12 @@ from pybench.harness.gating import Judgement, hold_against
 from pybench.harness.limits import read_limits, scenario_limits
 from pybench.harness.preflight import check_host
 from pybench.harness.results import DATABASE
-from pybench.harness.revision import revision
+from pybench.harness.revision import project_of, revision
 from pybench.harness.scenario import Choices, load_scenario
 from pybench.harness.scenario.document import parse_document, read_text
 from pybench.harness.scenario.language import LanguageModel
 from pybench.harness.scenario.validate import validate
-from pybench.harness.store import Store
+from pybench.harness.store import BRANCH, Store
 
 if TYPE_CHECKING:
     from pybench.harness.execution import Tell
@@ -213,7 +213,8 @@ class Carrier:
             open_recorder(self._place, results, self._tell) as recorder,
             self._progress() as listener,
         ):
-            fields = revision(Path(scenario.source).absolute().parent)
+            # What is in no repository has one line of nights.
+            fields = revision(project_of(scenario.source)) or {BRANCH: USUAL_BASELINE}
             prepared = prepare(scenario, entry.command, fields, self._tell)
             status = prepared.carry_out(recorder, results, listener).status
         with Store.open(self._place, create=False) as record:

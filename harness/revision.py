@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pybench import scenarios
 from pybench.harness.environment import commit
 from pybench.harness.store import BRANCH
 
@@ -32,9 +33,15 @@ def revision(folder: Path, variables: Mapping[str, str] = os.environ) -> dict[st
     return {name: value for name, value in fields.items() if value}
 
 
+def project_of(source: str) -> Path:
+    """A folder in the project that a scenario measures: that of its file; of a shipped one, the current."""
+    file = Path(source).absolute()
+    return Path.cwd() if scenarios.is_shipped(file) else file.parent
+
+
 def commit_of(scenario: Scenario) -> dict[str, str]:
     """The commit alone, for runs that must not count as those of a branch."""
-    found = revision(Path(scenario.source).absolute().parent)
+    found = revision(project_of(scenario.source))
     return {COMMIT: found[COMMIT]} if COMMIT in found else {}
 
 

@@ -6,7 +6,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-__all__ = ["names", "resolve", "shipped"]
+__all__ = ["is_shipped", "names", "resolve", "shipped"]
 
 _SHIPPED = re.compile(r"(?:\./)?(?:scenarios/)?(?P<name>[a-z0-9][a-z0-9_-]*)(?:\.yaml)?")
 
@@ -33,6 +33,11 @@ def resolve(argument: str) -> Path:
 def shipped(name: str) -> Path:
     """The file of a shipped scenario; it need not exist."""
     return _folder() / f"{name}.yaml"
+
+
+def is_shipped(file: Path) -> bool:
+    """Whether a file is a shipped scenario, and so lies in nobody's project."""
+    return file.resolve().parent == _folder().resolve()
 
 
 def _folder() -> Path:

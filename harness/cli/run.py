@@ -157,9 +157,9 @@ def scenario_again(command: str) -> Scenario:
 
 def _revision(path: Path, branch: str) -> Mapping[str, str]:
     """Branch and commit of the project that the scenario belongs to."""
-    from pybench.harness.revision import revision  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.revision import project_of, revision  # noqa: PLC0415 - keeps `pybench run --help` quick
 
-    found = revision(path.absolute().parent)
+    found = revision(project_of(str(path)))
     return {**found, "source.branch": branch} if branch else found
 
 

@@ -14,6 +14,7 @@ from junitparser import JUnitXml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
+from pybench import scenarios
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.cli.overview import VERBS
 from pybench.harness.cli.show_nightly import junit, markdown, openmetrics
@@ -113,6 +114,36 @@ def test_a_branch_that_was_not_measured_yet_is_waited_for(
     monkeypatch.setenv("PYBENCH_BRANCH", "trunk")
     assert command_line(["nightly", "nightly.yaml"]) == 0
     assert "nightly: pretended no baseline yet" in capsys.readouterr().out
+
+
+def test_nights_of_a_shipped_scenario_are_held_against_each_other(
+    tmp_path_factory: pytest.TempPathFactory, project: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are of the project that one is in, not of where pybench is installed."""
+    installed = tmp_path_factory.mktemp("installed")
+    (project / "mine.yaml").rename(installed / "startup.yaml")
+    monkeypatch.setattr(scenarios, "_folder", lambda: installed)
+    subprocess.run(["git", "symbolic-ref", "HEAD", "refs/heads/trunk"], check=True)
+    night = "scenarios: [{scenario: startup}]\ngate: {baseline: trunk}\n"
+    Path("nightly.yaml").write_text(night, encoding="utf-8")
+    assert command_line(["nightly", "nightly.yaml"]) == 0
+    assert "pretended no baseline yet" in capsys.readouterr().out
+    assert command_line(["nightly", "nightly.yaml"]) == 0
+    assert "pretended pass" in capsys.readouterr().out
+
+
+def test_nights_in_no_repository_are_held_against_each_other(
+    tmp_path_factory: pytest.TempPathFactory, project: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder such as /var/lib/pybench has one line of nights, so that a regression is found there, too."""
+    folder = tmp_path_factory.mktemp("nights")
+    for name in ("mine.yaml", "nightly.yaml"):
+        (project / name).rename(folder / name)
+    monkeypatch.chdir(folder)
+    assert command_line(["nightly", "nightly.yaml"]) == 0
+    assert "pretended no baseline yet, other no baseline yet" in capsys.readouterr().out
+    assert command_line(["nightly", "nightly.yaml"]) == 0
+    assert "pretended pass, other pass" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("waiver", ["expiry: '2026-01-01'", "expiry: never"])

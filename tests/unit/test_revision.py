@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness.revision import revision
+from pybench.harness.revision import project_of, revision
+from pybench.scenarios import shipped
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -41,6 +42,18 @@ def test_a_ci_service_names_the_branch(project: Path) -> None:
     assert revision(project, {"GITHUB_REF_NAME": "main", "GITHUB_HEAD_REF": ""})["source.branch"] == "main"
     mine = {"PYBENCH_BRANCH": "mine", "CI_COMMIT_REF_NAME": "main"}
     assert revision(project, mine)["source.branch"] == "mine"
+
+
+def test_a_shipped_scenario_measures_the_project_that_one_is_in(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where pybench is installed is nobody's project; a file of one's own counts wherever one is."""
+    monkeypatch.chdir(project / "scenarios")
+    assert project_of(str(shipped("startup"))) == project / "scenarios"
+    assert project_of("mine.yaml") == project / "scenarios"
+    monkeypatch.chdir("/")
+    assert project_of(str(shipped("startup"))) == Path("/")
+    assert project_of(str(project / "mine.yaml")) == project
 
 
 def test_outside_a_repository_nothing_is_known(tmp_path_factory: pytest.TempPathFactory) -> None:
