@@ -30,7 +30,7 @@ Where nothing changed it bounds the probability of any discovery, half of which 
 night in a hundred raises an alarm, before the limits.
 """
 EARLY: Final = 5
-LATE: Final = 3
+LATE: Final = 5
 """Runs at the beginning and at the end of a drift, of which the middle ones must differ as well."""
 RECENT: Final = 7
 """Runs for which a change point that no single night showed keeps failing the gate."""
