@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.environment import mismatches
 from pybench.harness.errors import InputError, PybenchError
-from pybench.harness.execution import host_for_itself, prepare
-from pybench.harness.preflight import check_host
 from pybench.harness.revision import COMMIT, commit_of
 from pybench.harness.store import RunFilter
 
@@ -96,6 +94,10 @@ class Gathering:
             return None
 
     def _measured(self, remaining: float) -> Sequence[Sample] | None:
+        # Whoever only reads the record does not need what measures.
+        from pybench.harness.execution import host_for_itself, prepare  # noqa: PLC0415
+        from pybench.harness.preflight import check_host  # noqa: PLC0415
+
         scenario = self._load()
         if self._candidate.definition and scenario.definition != self._candidate.definition:
             raise InputError(f"{scenario.source}: the scenario is not what {self._candidate.id} measured")

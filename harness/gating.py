@@ -71,7 +71,7 @@ def hold_against(
         settings = replace(settings, rate=settings.rate / LOOKS)
     old = older_baseline(record, name, before, run, allowed) if record else None
     older = Measured(old.id, record.samples(old.id)) if record and old else None
-    metrics = {sample.metric for sample in samples if settings.gates(sample.metric)}
+    metrics = set(filter(settings.gates, {sample.metric for sample in samples}))
     settings = learnt(settings, record, baseline, candidate, allowed)
     while True:
         level = series(record, run, samples, metrics, allowed) if record else {}

@@ -34,7 +34,7 @@ def standing(record: Store, candidate: Run, samples: Sequence[Sample], baseline:
         InputError: the baseline that was asked for does not exist, or cannot be one.
     """
     settings = GateSettings(limits=_limits(candidate))
-    metrics = {sample.metric for sample in samples if settings.gates(sample.metric)}
+    metrics = set(filter(settings.gates, {sample.metric for sample in samples}))
     level = series(record, candidate, samples, metrics, ())
     wanted = RunFilter(scenario=candidate.scenario)
     started = {run.id: run.started for run in record.runs(wanted)}
@@ -71,6 +71,8 @@ def _baseline(record: Store, candidate: Run, name: str) -> Run | None:
 
 def _limits(candidate: Run) -> Limits:
     """Those of its scenario; a text that cannot be read as one, such as an imported run's, has none."""
+    if "gate" not in candidate.definition:
+        return Limits()
     from pybench.harness.limits import scenario_limits  # noqa: PLC0415 - loads the scenario language
 
     try:

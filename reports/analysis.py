@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+import numpy as np
+
 from pybench.harness.model import Conditions, Estimate, Run, Sample, parameter_label
-from pybench.harness.stats import CONFIDENCE, counts, estimates, ratio
+from pybench.harness.stats import CONFIDENCE, CellSamples, Values, estimates_of, gathered, ratio
 from pybench.reports.circumstances import Circumstance, circumstances
 from pybench.reports.curves import Curve, curve_parameter, curves, without_parameter
 from pybench.reports.isolation import Isolation, is_verdict, isolation
@@ -44,20 +45,21 @@ from pybench.reports.vocabulary import (
 
 NO_TITLES: Mapping[str, str] = MappingProxyType({})
 """Where nothing is known of the audit's probes but what is stored."""
+_NOTHING: Values = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """One cell: what a target cost by one metric.
 
-    `values` are its samples that count, in the metric's unit; `quantity` and `ratio` are None where
-    there is none, `ratio` also for the baseline itself.
+    `values` are its samples that count, in the metric's unit, of shape (n,); `quantity` and `ratio` are None
+    where there is none, `ratio` also for the baseline itself.
     """
 
     workload: str
     target: str
     said: Said
-    values: tuple[float, ...]
+    values: Values = field(compare=False)
     estimate: Estimate | None
     quantity: Quantity | None
     ratio: Quantity | None
@@ -197,31 +199,41 @@ def analyse(
     audited = isolation(samples, probes)
     if audited is not None:
         samples = [sample for sample in samples if not is_verdict(sample)]
-    curved = [sample for sample in samples if curve_parameter(sample)]
+    curved = [sample for sample in samples if sample.parameters and curve_parameter(sample)]
     plain = (
         labelled(sample for sample in samples if not curve_parameter(sample)) if curved else labelled(samples)
     )
     samples = [*plain, *(without_parameter(sample, curve_parameter(sample)) for sample in curved)]
-    cells: defaultdict[Cell, list[Sample]] = defaultdict(list)
-    for sample in plain:
-        if not sample.warmup and not sample.metric.startswith(PHASE_PREFIX):
-            cells[sample.workload, sample.target, sample.metric].append(sample)
-    by_cell = {(each.workload, each.target, each.metric): each for each in estimates(samples)}
+    of_plain = _gathered(plain)
+    found = _gathered(samples) if curved else of_plain
+    by_cell = {(each.workload, each.target, each.metric): each for each in estimates_of(found)}
     failures, left_out = failure_groups(samples)
     return Report(
         run=run,
-        tables=_tables(cells, by_cell),
-        phases=phase_bars(samples, by_cell),
-        counts=launch_counts(samples),
+        tables=_tables(of_plain, by_cell),
+        phases=phase_bars(samples, found, by_cell),
+        counts=launch_counts(found),
         failures=failures,
         failures_left_out=left_out,
-        channels=channels_used(samples, by_cell),
-        images=images_used(samples),
+        channels=channels_used(found, by_cell),
+        images=images_used(found),
         environment=_environment(run),
         curves=curves(curved),
         isolation=audited,
-        circumstances=circumstances(run, plain, conditions, with_series=with_series, of_curves=curved),
+        circumstances=circumstances(
+            run, plain, conditions, with_series=with_series, of_curves=curved, found=of_plain
+        ),
     )
+
+
+def _gathered(samples: Iterable[Sample]) -> list[CellSamples]:
+    """Cells as reports know them: one for each workload, target and metric, whatever its units."""
+    found: dict[Cell, CellSamples] = {}
+    for cell in gathered(samples):
+        name = cell.key[:3]
+        known = found.get(name)
+        found[name] = cell if known is None else CellSamples(cell.key, [*known.samples, *cell.samples])
+    return list(found.values())
 
 
 def labelled(samples: Iterable[Sample]) -> list[Sample]:
@@ -239,61 +251,54 @@ def labelled(samples: Iterable[Sample]) -> list[Sample]:
     ]
 
 
-def _tables(
-    cells: Mapping[Cell, Sequence[Sample]], by_cell: Mapping[Cell, Estimate]
-) -> tuple[MetricTable, ...]:
-    grouped: defaultdict[tuple[str, str], list[Cell]] = defaultdict(list)
-    for cell in cells:
-        grouped[cell[0], cell[2]].append(cell)
+def _tables(found: Sequence[CellSamples], by_cell: Mapping[Cell, Estimate]) -> tuple[MetricTable, ...]:
+    grouped: defaultdict[tuple[str, str], list[CellSamples]] = defaultdict(list)
+    for cell in found:
+        if cell.was_measured and not cell.metric.startswith(PHASE_PREFIX):
+            grouped[cell.workload, cell.metric].append(cell)
     tables = []
     for workload, metric in sorted(grouped, key=lambda key: (key[0], metric_order(key[1]))):
-        group = sorted(grouped[workload, metric], key=lambda cell: target_order(cell[1]))
-        values = {cell: _values(cells[cell]) for cell in group}
-        baseline = values.get((workload, BASELINE, metric), ())
-        rows = tuple(_row(cell, cells[cell], values[cell], by_cell.get(cell), baseline) for cell in group)
-        unit = next((sample.unit for cell in group for sample in cells[cell]), "")
-        tables.append(MetricTable(workload, metric, unit, metric_text(metric), rows, bool(baseline)))
+        group = sorted(grouped[workload, metric], key=lambda cell: target_order(cell.target))
+        baseline = next((cell.values for cell in group if cell.target == BASELINE), _NOTHING)
+        rows = tuple(_row(cell, by_cell.get(cell.key[:3]), baseline) for cell in group)
+        unit = group[0].unit
+        tables.append(MetricTable(workload, metric, unit, metric_text(metric), rows, len(baseline) > 0))
     return tuple(tables)
 
 
-def _row(
-    cell: Cell,
-    samples: Sequence[Sample],
-    values: tuple[float, ...],
-    estimate: Estimate | None,
-    baseline: tuple[float, ...],
-) -> Row:
-    workload, target, _ = cell
-    estimate = estimate if values else None
-    uncounted = Counter(sample.status for sample in samples) if len(values) < len(samples) else Counter[str]()
+def _row(cell: CellSamples, estimate: Estimate | None, baseline: Values) -> Row:
+    values, target = cell.values, cell.target
+    if not len(values):
+        estimate = None
+    uncounted = Counter(sample.status for sample in cell.others if not sample.warmup)
+    is_ratio = len(values) and len(baseline) and target != BASELINE
     return Row(
-        workload=workload,
+        workload=cell.workload,
         target=target,
-        said=said(sample.qualifiers for sample in samples if sample.status == "ok" or not values),
+        said=said(cell.qualifiers if len(values) else _qualifiers_of_failures(cell)),
         values=values,
         estimate=estimate,
         quantity=estimated(estimate) if estimate else None,
-        ratio=times(values, baseline) if values and baseline and target != BASELINE else None,
+        ratio=times(values, baseline) if is_ratio else None,
         failed=uncounted["failed"],
         rejected=uncounted["rejected"],
     )
 
 
-@lru_cache(maxsize=64)
-def times(values: tuple[float, ...], reference: tuple[float, ...]) -> Quantity | None:
+def _qualifiers_of_failures(cell: CellSamples) -> Iterable[Mapping[str, str]]:
+    return (sample.qualifiers for sample in cell.samples if not sample.warmup)
+
+
+def times(values: Values, reference: Values) -> Quantity | None:
     """How many times the median of `reference` the median of `values` is; None if it has no meaning."""
-    if min(reference) <= 0 or min(values) < 0:
+    if reference.min() <= 0 or values.min() < 0:
         return None
     return quantity(*ratio(values, reference), TIMES)
 
 
-def _values(samples: Sequence[Sample]) -> tuple[float, ...]:
-    return tuple(sample.value for sample in samples if sample.value is not None and counts(sample))
-
-
 def _environment(run: Run) -> dict[str, tuple[tuple[str, str], ...]]:
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
-    for field, value in run.environment.fields.items():
-        group, _, rest = field.partition(".")
+    for name, value in run.environment.fields.items():
+        group, _, rest = name.partition(".")
         groups[one_line(group)].append((one_line(rest or group), visible(value, 600)))
     return {group: tuple(fields) for group, fields in groups.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pybench.harness.audit.model import SEVERITIES, Outcome
+from pybench.harness.audit.model import Outcome
 from pybench.reports.isolation import GRAVE, Isolation, ProbeRow, Tally, VerdictCell
 from pybench.reports.numbers import DASH, count, tied
 from pybench.reports.vocabulary import target_order
@@ -59,7 +59,7 @@ def leaks_told(tally: Tally | None) -> str:
     if tally is None:
         return DASH
     leaks = tally.outcomes.get(Outcome.LEAK, 0)
-    listed = ", ".join(f"{tally.leaks[each]} {each}" for each in SEVERITIES if tally.leaks.get(each))
+    listed = tally.leaks_by_severity
     return tied(f"{count(leaks, 'leak')}{f' ({listed})' if listed else ''}, index {tally.index_text}")
 
 

@@ -10,11 +10,10 @@ from typing import Final
 
 from pybench.harness import conditions as names
 from pybench.harness.model import Conditions, Run, Sample
-from pybench.harness.stats import quantile
+from pybench.harness.stats import CellSamples, gathered, quantile
 from pybench.harness.stats.series import autocorrelation, drift, modes
 from pybench.harness.units import format_bytes, format_seconds, format_value
 from pybench.reports.numbers import count, one_line, percent_change, single, tied
-from pybench.reports.validity import Cell
 from pybench.reports.vocabulary import PHASE_PREFIX, target_order
 
 STEAL_FROM: Final = 0.01
@@ -50,6 +49,7 @@ def circumstances(
     *,
     with_series: bool = True,
     of_curves: Sequence[Sample] = (),
+    found: Sequence[CellSamples] | None = None,
 ) -> tuple[Circumstance, ...]:
     """Everything there is to say; of a run that kept no conditions, what its samples tell.
 
@@ -59,14 +59,17 @@ def circumstances(
         conditions: those of its steps, in the order of the plan.
         with_series: whether drift, dependence and modes are looked for.
         of_curves: those of curves: no series, but some may have been rejected.
+        found: the cells of `samples`, where they have been gathered already.
     """
     if not samples:
         return ()
-    found = [*_marks(run), *_rejections([*samples, *of_curves])]
+    told = [*_marks(run), *_rejections([*samples, *of_curves])]
     if conditions:
-        found += [*_processors(conditions), *_waiting(conditions), *_memory(conditions)]
-        found += [*_harness(samples, conditions)]
-    return (*found, *(_series(samples) if with_series else ()))
+        told += [*_processors(conditions), *_waiting(conditions), *_memory(conditions)]
+        told += [*_harness(samples, conditions)]
+    if with_series:
+        told += [*_series(gathered(samples) if found is None else found)]
+    return tuple(told)
 
 
 def _values(conditions: Sequence[Conditions], name: str) -> list[float]:
@@ -188,18 +191,15 @@ def _harness(samples: Sequence[Sample], conditions: Sequence[Conditions]) -> Ite
         yield Circumstance("harness, processor", finding)
 
 
-def _series(samples: Sequence[Sample]) -> Iterator[Circumstance]:
+def _series(found: Sequence[CellSamples]) -> Iterator[Circumstance]:
     """Drift, dependence and modes of each cell, in the order of measurement."""
-    series: defaultdict[Cell, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if sample.status == "ok" and not sample.warmup and not sample.metric.startswith(PHASE_PREFIX):
-            series[sample.workload, sample.target, sample.metric].append(sample)
-    of_several = len({workload for workload, _, _ in series}) > 1
+    series = [cell for cell in found if len(cell.values) and not cell.metric.startswith(PHASE_PREFIX)]
+    of_several = len({cell.workload for cell in series}) > 1
     drifts, dependent, several = [], [], []
-    for (workload, target, metric), cell in sorted(series.items(), key=lambda item: target_order(item[0][1])):
-        values = [sample.value for sample in cell if sample.value is not None]
-        where = f"{one_line(target, 40)} {one_line(metric)}"
-        where += f" ({one_line(workload, 40)})" if of_several else ""
+    for cell in sorted(series, key=lambda cell: target_order(cell.target)):
+        values = cell.values
+        where = f"{one_line(cell.target, 40)} {one_line(cell.metric)}"
+        where += f" ({one_line(cell.workload, 40)})" if of_several else ""
         if (trend := drift(values)) is not None and trend.is_shown:
             drifts.append(f"{where} {percent_change(trend.share)} over the run (p = {trend.probability:.1g})")
         correlation = autocorrelation(values)
@@ -207,10 +207,10 @@ def _series(samples: Sequence[Sample]) -> Iterator[Circumstance]:
             NOTEWORTHY_CORRELATION, CORRELATED_FROM / len(values) ** 0.5
         ):
             dependent.append(f"{where} {correlation:.2f}")
-        found = modes(values)
-        if len(found) > 1:
+        gathering = modes(values)
+        if len(gathering) > 1:
             shares = ", ".join(
-                f"{format_value(mode.value, cell[0].unit, 2)} ({_percent(mode.share)})" for mode in found
+                f"{format_value(mode.value, cell.unit, 2)} ({_percent(mode.share)})" for mode in gathering
             )
             several.append(f"{where} {shares}")
     yield Circumstance("drift", _listed(drifts, "none shown"), bool(drifts))

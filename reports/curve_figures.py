@@ -83,7 +83,7 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
     for (table, rows), y in zip(lines, heights, strict=True):
         reference = table.row(BASELINE)
         for place, row in enumerate(rows):
-            if reference is None or min(reference.values) <= 0 or min(row.values) <= 0:
+            if reference is None or reference.values.min() <= 0 or row.values.min() <= 0:
                 continue
             value = ratio(row.values, reference.values)
             extent += [value.low, value.value, value.high]

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.subplots import make_subplots
 
 from pybench.harness.model import Estimate
+from pybench.harness.stats import Values
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import percent_ticks, plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import BLACK, Ink
@@ -33,7 +33,6 @@ AXIS_HEIGHT = 60
 DRAWN_AT_ONCE = 2000
 """Samples of one target that a figure shows one by one; of more, evenly spaced order statistics."""
 TAIL_KEPT = 200
-Values = npt.NDArray[np.float64]
 TEXT = BLACK
 """The ink of letters."""
 
@@ -132,25 +131,25 @@ def distribution_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
     """Every sample as a mark, above the cumulative share of samples (ECDF) on the same axis."""
     rows = table.measured
     strip_height, curve_height = 40 + 44 * len(rows), 220
-    total = strip_height + curve_height
+    height = strip_height + curve_height
     figure = make_subplots(
         rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.04,
-        row_heights=[strip_height / total, curve_height / total],
+        row_heights=[strip_height / height, curve_height / height],
     )  # fmt: skip
     for row, y in zip(rows, _positions(rows), strict=True):
         _strip_and_curve(figure, row, y, table.unit, inks[row.target])
-    values = [number for row in rows for number in row.values]
+    extent = [float(end) for row in rows for end in (row.values.min(), row.values.max())]
     _target_axis(figure, rows, row=1, col=1)
-    figure.update_xaxes(**value_axis(values, table.unit))
+    figure.update_xaxes(**value_axis(extent, table.unit))
     figure.update_xaxes(showticklabels=False, row=1, col=1)
     figure.update_yaxes(range=[-0.03, 1.05], showgrid=True, row=2, col=1, **percent_ticks())
     caption = (
         "Above: one mark per sample; its height within the row means nothing. Below: the share of samples "
-        f"that took at most so long. Warm-ups and failed launches are left out.{scale_words(values)}"
+        f"that took at most so long. Warm-ups and failed launches are left out.{scale_words(extent)}"
     )
-    shown = sum(len(_drawn(row.values)) for row in rows)
-    if shown < len(values):
-        caption += f" {shown} of {len(values)} samples are drawn, all of both tails."
+    shown, total = sum(min(row.n, DRAWN_AT_ONCE) for row in rows), sum(row.n for row in rows)
+    if shown < total:
+        caption += f" {shown} of {total} samples are drawn, all of both tails."
     return Figure(
         id=slug("distribution", table.metric, table.workload),
         workload=table.workload,
@@ -159,8 +158,8 @@ def distribution_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
         caption=caption,
         headers=("Target", "Minimum", "25 %", "Median", "75 %", "Maximum", "n"),
         rows=tuple((target_words(row), *_quartiles(row.values, table.unit), str(row.n)) for row in rows),
-        drawing=drawing_of(figure, total + AXIS_HEIGHT),
-        height=total + AXIS_HEIGHT,
+        drawing=drawing_of(figure, height + AXIS_HEIGHT),
+        height=height + AXIS_HEIGHT,
     )
 
 
@@ -177,7 +176,7 @@ def _strip_and_curve(figure: go.Figure, row: Row, y: int, unit: str, ink: Ink) -
         row=1,
         col=1,
     )
-    ordered, drawn = np.sort(np.asarray(row.values)), np.sort(values)
+    ordered, drawn = np.sort(row.values), np.sort(values)
     shares = np.searchsorted(ordered, drawn, side="right") / len(ordered)
     figure.add_scatter(
         x=np.concatenate([ordered[:1], drawn]),
@@ -254,7 +253,7 @@ def _phase_row(bar: PhaseBar, index: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _quartiles(values: Sequence[float], unit: str) -> tuple[str, ...]:
+def _quartiles(values: Values, unit: str) -> tuple[str, ...]:
     return tuple(single(float(value), unit) for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1]))
 
 
@@ -270,12 +269,11 @@ def _positions(rows: Sequence[Row]) -> list[int]:
     return list(range(len(rows), 0, -1))
 
 
-def _drawn(values: Sequence[float]) -> Values:
+def _drawn(values: Values) -> Values:
     """All values, or of very many both tails whole and between them every k-th in order of size."""
-    array = np.asarray(values, dtype=float)
-    if len(array) <= DRAWN_AT_ONCE:
-        return array
-    return np.sort(array)[order_statistics(len(array), DRAWN_AT_ONCE, TAIL_KEPT)]
+    if len(values) <= DRAWN_AT_ONCE:
+        return values
+    return np.sort(values)[order_statistics(len(values), DRAWN_AT_ONCE, TAIL_KEPT)]
 
 
 def _jitter(n: int) -> Values:

@@ -89,6 +89,11 @@ class Tally:
         """With one digit after the point."""
         return DASH if self.index is None else f"{self.index:.1f}"
 
+    @property
+    def leaks_by_severity(self) -> str:
+        """`1 high, 4 low`, the worst first; empty without any leak."""
+        return ", ".join(f"{self.leaks[each]} {each}" for each in SEVERITIES if self.leaks.get(each))
+
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
@@ -145,7 +150,7 @@ def isolation_sentence(found: Isolation) -> str:
     leaks = tally.outcomes.get(Outcome.LEAK, 0)
     grave = sum(tally.leaks.get(each, 0) for each in GRAVE)
     who = noun(tally.target, tally.said.caveats)
-    listed = ", ".join(f"{tally.leaks[each]} {each}" for each in SEVERITIES if tally.leaks.get(each))
+    listed = tally.leaks_by_severity
     text = f"{who} leaks by {leaks} of {count(asked, 'probe')}" + (f" ({listed})" if listed else "")
     if not grave:
         text += ", none of severity high or critical" if leaks else ""

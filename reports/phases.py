@@ -8,13 +8,14 @@ the end of the start. A phase is drawn from one median instant to the next.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from statistics import median
+
+import numpy as np
+import numpy.typing as npt
 
 from pybench.harness.model import Estimate, Sample
-from pybench.harness.stats import counts
+from pybench.harness.stats import CellSamples
 from pybench.reports.numbers import Quantity, estimated
 from pybench.reports.vocabulary import PHASE_PREFIX, Said, phase_name, said, target_order
 
@@ -63,49 +64,80 @@ class PhaseBar:
 
 
 def phase_bars(
-    samples: Sequence[Sample], by_cell: Mapping[tuple[str, str, str], Estimate]
+    samples: Iterable[Sample],
+    found: Sequence[CellSamples],
+    by_cell: Mapping[tuple[str, str, str], Estimate],
 ) -> tuple[PhaseBar, ...]:
     """A bar for each (workload, target) with phases; warm-ups and failed launches are left out.
 
     Args:
-        samples: all samples of a run.
+        samples: all samples of a run, in the order in which they were stored.
+        found: their cells, each (workload, target, metric) once.
         by_cell: their estimates by (workload, target, metric).
     """
-    launches: defaultdict[tuple[str, str], defaultdict[int, dict[str, Sample]]]
-    launches = defaultdict(lambda: defaultdict(dict))
-    for sample in samples:
-        is_phase = sample.metric.startswith(PHASE_PREFIX)
-        if is_phase and counts(sample):
-            launches[sample.workload, sample.target][sample.order][phase_name(sample.metric)] = sample
-    by_phase: defaultdict[tuple[str, str], dict[str, Estimate]] = defaultdict(dict)
-    for (workload, target, metric), each in by_cell.items():
-        if metric.startswith(PHASE_PREFIX):
-            by_phase[workload, target][phase_name(metric)] = each
+    phases: defaultdict[tuple[str, str], list[CellSamples]] = defaultdict(list)
+    for cell in found:
+        if cell.metric.startswith(PHASE_PREFIX) and len(cell.values):
+            phases[cell.workload, cell.target].append(cell)
     return tuple(
-        _bar(*key, launches=list(launches[key].values()), by_phase=by_phase[key])
-        for key in sorted(launches, key=lambda key: (key[0], target_order(key[1])))
+        _bar(*key, samples, {cell.metric: cell for cell in phases[key]}, by_cell)
+        for key in sorted(phases, key=lambda key: (key[0], target_order(key[1])))
     )
 
 
 def _bar(
-    workload: str, target: str, launches: Sequence[dict[str, Sample]], by_phase: dict[str, Estimate]
+    workload: str,
+    target: str,
+    samples: Iterable[Sample],
+    phases: Mapping[str, CellSamples],
+    by_cell: Mapping[tuple[str, str, str], Estimate],
 ) -> PhaseBar:
-    names = max((tuple(launch) for launch in launches), key=len)
-    complete = [launch for launch in launches if launch.keys() == set(names)]
-    of_launches = [list(accumulate(launch[name].value or 0.0 for name in names)) for launch in complete]
-    ends = [median(instants) for instants in zip(*of_launches, strict=True)]
+    launches = np.unique(np.concatenate([cell.orders for cell in phases.values()]))
+    lasted = np.full((len(launches), len(phases)), np.nan)
+    for column, cell in enumerate(phases.values()):
+        lasted[np.searchsorted(launches, cell.orders), column] = cell.values
+    seen = ~np.isnan(lasted)
+    fullest = int(np.argmax(seen.sum(axis=1)))
+    wanted = {metric for metric, is_seen in zip(phases, seen[fullest], strict=True) if is_seen}
+    metrics = _in_order(samples, workload, target, int(launches[fullest]), wanted)
+    complete = (seen == seen[fullest]).all(axis=1)
+    columns = [list(phases).index(metric) for metric in metrics]
+    ends = np.median(np.cumsum(lasted[complete][:, columns], axis=1), axis=0).tolist()
     total = ends[-1] or 1.0
     spans = tuple(
         PhaseSpan(
-            name=name,
+            name=phase_name(metric),
             start=start,
             end=end,
             share=(end - start) / total,
             quantity=estimated(estimate),
             estimate=estimate,
         )
-        for name, start, end in zip(names, [0.0, *ends], ends, strict=False)
-        for estimate in (by_phase[name],)
+        for metric, start, end in zip(metrics, [0.0, *ends], ends, strict=False)
+        for estimate in (by_cell[workload, target, metric],)
     )
-    qualifiers = said(sample.qualifiers for launch in complete for sample in launch.values())
-    return PhaseBar(workload, target, qualifiers, len(complete), len(launches) - len(complete), spans)
+    n = int(complete.sum())
+    words = _said(phases.values(), launches[complete], is_whole=n == len(launches))
+    return PhaseBar(workload, target, words, n, len(launches) - n, spans)
+
+
+def _in_order(
+    samples: Iterable[Sample], workload: str, target: str, order: int, wanted: Collection[str]
+) -> list[str]:
+    """The phases of one launch as they followed each other, up to the last one that is wanted."""
+    found: list[str] = []
+    for sample in samples:
+        is_its = sample.order == order and sample.target == target and sample.workload == workload
+        if is_its and sample.metric in wanted and sample.metric not in found:
+            found.append(sample.metric)
+            if len(found) == len(wanted):
+                break
+    return found
+
+
+def _said(phases: Iterable[CellSamples], complete: npt.NDArray[np.int64], *, is_whole: bool) -> Said:
+    """What the samples of the complete launches say."""
+    if is_whole:
+        return said(qualifiers for cell in phases for qualifiers in cell.qualifiers)
+    orders = set(complete.tolist())
+    return said(sample.qualifiers for cell in phases for sample in cell.counted if sample.order in orders)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pybench.harness.model import Sample
-from pybench.harness.stats import counts
+from pybench.harness.stats import CellSamples, gathered
 
 MOST: Final = 20_000
 """Samples that a page holds one by one."""
@@ -41,15 +40,12 @@ def thinned(samples: Sequence[Sample], most: int = MOST) -> Thinned:
     """
     if len(samples) <= most:
         return Thinned(samples, len(samples))
-    groups: defaultdict[tuple[str, str, str, bool], list[int]] = defaultdict(list)
-    for position, sample in enumerate(samples):
-        groups[sample.workload, sample.target, sample.metric, counts(sample)].append(position)
     share = most / len(samples)
-    kept = [
-        _chosen(samples, positions, max(1, round(share * len(positions))), is_counted=key[3])
-        for key, positions in groups.items()
-    ]
-    return Thinned([samples[position] for position in np.sort(np.concatenate(kept))], len(samples))
+    kept: set[int] = set()
+    for cell in gathered(samples):
+        kept.update(map(id, _of_counted(cell, share)))
+        kept.update(map(id, _of_others(cell, share)))
+    return Thinned([sample for sample in samples if id(sample) in kept], len(samples))
 
 
 def order_statistics(ordered_count: int, places: int, tail: int) -> npt.NDArray[np.int64]:
@@ -66,12 +62,16 @@ def order_statistics(ordered_count: int, places: int, tail: int) -> npt.NDArray[
     return np.concatenate([ends[0], middle.astype(np.int64), ends[1]])
 
 
-def _chosen(
-    samples: Sequence[Sample], positions: Sequence[int], places: int, *, is_counted: bool
-) -> npt.NDArray[np.int64]:
-    all_of_them = np.asarray(positions, dtype=np.int64)
-    if not is_counted:
-        return all_of_them[order_statistics(len(all_of_them), places, 0)]
-    values = np.array([samples[position].value for position in positions], dtype=np.float64)
-    ordered = all_of_them[np.argsort(values, kind="stable")]
-    return ordered[order_statistics(len(ordered), places, max(1, int(places * TAIL_SHARE)))]
+def _of_counted(cell: CellSamples, share: float) -> Iterator[Sample]:
+    places = _places(len(cell.counted), share)
+    chosen = order_statistics(len(cell.counted), places, max(1, int(places * TAIL_SHARE)))
+    return (cell.counted[each] for each in np.argsort(cell.values, kind="stable")[chosen].tolist())
+
+
+def _of_others(cell: CellSamples, share: float) -> Iterator[Sample]:
+    chosen = order_statistics(len(cell.others), _places(len(cell.others), share), 0)
+    return (cell.others[each] for each in chosen.tolist())
+
+
+def _places(number: int, share: float) -> int:
+    return max(1, round(share * number))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from pybench.harness.model import Estimate, Sample
-from pybench.harness.stats import counts
+from pybench.harness.stats import CellSamples, different_qualifiers
 from pybench.reports.numbers import DASH, one_line, single, visible
 from pybench.reports.vocabulary import PHASE_PREFIX, metric_order, target_order
 
@@ -69,31 +70,31 @@ class Count:
     """Those in which the estimated error of any measurement was too large."""
 
 
-def launch_counts(samples: Sequence[Sample]) -> tuple[Count, ...]:
+def launch_counts(found: Sequence[CellSamples]) -> tuple[Count, ...]:
     """Launches of each (workload, target), told apart by their position in the plan."""
-    launches: set[tuple[str, str, int]] = set()
-    having: dict[str, set[tuple[str, str, int]]] = {name: set() for name in ("warmup", "ok", *_UNCOUNTED)}
-    for sample in samples:
-        launch = sample.workload, sample.target, sample.order
-        launches.add(launch)
-        if sample.warmup:
-            having["warmup"].add(launch)
-        if sample.status != "ok" or counts(sample):
-            having[sample.status].add(launch)
-    total = Counter((workload, target) for workload, target, _ in launches)
-    each = {
-        name: Counter((workload, target) for workload, target, _ in found) for name, found in having.items()
-    }
+    launches: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
+    having: dict[str, defaultdict[tuple[str, str], set[int]]]
+    having = {name: defaultdict(set) for name in ("warmup", "ok", *_UNCOUNTED)}
+    for cell in found:
+        pair = cell.workload, cell.target
+        having["ok"][pair].update(cell.orders.tolist())
+        for sample in cell.others:
+            launches[pair].add(sample.order)
+            if sample.warmup:
+                having["warmup"][pair].add(sample.order)
+            if sample.status != "ok":
+                having[sample.status][pair].add(sample.order)
+        launches[pair] |= having["ok"][pair]
     return tuple(
         Count(
-            *key,
-            launches=total[key],
-            counted=each["ok"][key],
-            warmups=each["warmup"][key],
-            failed=each["failed"][key],
-            rejected=each["rejected"][key],
+            *pair,
+            launches=len(launches[pair]),
+            counted=len(having["ok"][pair]),
+            warmups=len(having["warmup"][pair]),
+            failed=len(having["failed"][pair]),
+            rejected=len(having["rejected"][pair]),
         )
-        for key in sorted(total, key=lambda key: (key[0], target_order(key[1])))
+        for pair in sorted(launches, key=lambda pair: (pair[0], target_order(pair[1])))
     )
 
 
@@ -121,15 +122,17 @@ def failure_groups(samples: Sequence[Sample]) -> tuple[tuple[FailureGroup, ...],
     return tuple(failures[:FAILURE_GROUPS]), sum(group.launches for group in failures[FAILURE_GROUPS:])
 
 
-def channels_used(samples: Sequence[Sample], by_cell: Mapping[Cell, Estimate]) -> tuple[Channel, ...]:
+def channels_used(found: Sequence[CellSamples], by_cell: Mapping[Cell, Estimate]) -> tuple[Channel, ...]:
     """How marks reached the host, by target, channel and resolution; phases go by their metric."""
-    used: defaultdict[tuple[str, str, float, str], list[Sample]] = defaultdict(list)
-    for sample in samples:
-        if counts(sample) and not sample.metric.startswith(PHASE_PREFIX):
-            used[sample.target, sample.channel, sample.resolution, sample.unit].append(sample)
+    used: defaultdict[tuple[str, str, float, str], Counter[Cell]] = defaultdict(Counter)
+    for cell in found:
+        if cell.metric.startswith(PHASE_PREFIX):
+            continue
+        ways = Counter(map(attrgetter("channel", "resolution"), cell.counted))
+        for (channel, resolution), number in ways.items():
+            used[cell.target, channel, resolution, cell.unit][cell.key[:3]] += number
     channels = []
-    for (target, channel, resolution, unit), group in used.items():
-        cells = dict.fromkeys((sample.workload, sample.target, sample.metric) for sample in group)
+    for (target, channel, resolution, unit), cells in used.items():
         medians = [abs(by_cell[cell].median) for cell in cells if cell in by_cell and by_cell[cell].median]
         share = resolution / min(medians) if medians else 0.0
         metrics = sorted({metric for _, _, metric in cells}, key=metric_order)
@@ -139,7 +142,7 @@ def channels_used(samples: Sequence[Sample], by_cell: Mapping[Cell, Estimate]) -
                 channel=one_line(channel),
                 resolution=single(resolution, unit, 2) if resolution else "exact",
                 metrics=tuple(one_line(metric) for metric in metrics),
-                samples=len(group),
+                samples=cells.total(),
                 share=_percent(share) if share else DASH,
                 is_coarse=share > COARSE_FROM,
             )
@@ -147,12 +150,13 @@ def channels_used(samples: Sequence[Sample], by_cell: Mapping[Cell, Estimate]) -
     return tuple(sorted(channels, key=lambda each: (target_order(each.target), each.channel)))
 
 
-def images_used(samples: Sequence[Sample]) -> dict[str, tuple[str, ...]]:
+def images_used(found: Sequence[CellSamples]) -> dict[str, tuple[str, ...]]:
     """Target → content hashes of the images that its samples name."""
     images: defaultdict[str, set[str]] = defaultdict(set)
-    for sample in samples:
-        if "image" in sample.qualifiers:
-            images[sample.target].add(one_line(sample.qualifiers["image"], 80))
+    for cell in found:
+        for qualifiers in different_qualifiers(cell.samples):
+            if "image" in qualifiers:
+                images[cell.target].add(one_line(qualifiers["image"], 80))
     return {target: tuple(sorted(images[target])) for target in sorted(images, key=target_order)}
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 
-__all__ = ["is_shipped", "names", "resolve", "shipped"]
+__all__ = ["is_shipped", "names", "question", "resolve", "shipped"]
 
 _SHIPPED = re.compile(r"(?:\./)?(?:scenarios/)?(?P<name>[a-z0-9][a-z0-9_-]*)(?:\.yaml)?")
 
@@ -38,6 +39,19 @@ def shipped(name: str) -> Path:
 def is_shipped(file: Path) -> bool:
     """Whether a file is a shipped scenario, and so lies in nobody's project."""
     return file.resolve().parent == _folder().resolve()
+
+
+def question(name: str) -> str:
+    """The question that a shipped scenario answers, in one line; its file is read up to there and no further.
+
+    What is shipped is known to be valid, so the scenario language, which takes long to load, is not needed.
+    """
+    from ruamel.yaml import YAML  # noqa: PLC0415 - not needed to find a file
+    from ruamel.yaml.events import ScalarEvent  # noqa: PLC0415
+
+    events = YAML(typ="safe", pure=True).parse(shipped(name).read_text(encoding="utf-8"))
+    texts = (event.value for event in events if isinstance(event, ScalarEvent))
+    return next((" ".join(text.split()) for key, text in pairwise(texts) if key == "question"), "")
 
 
 def _folder() -> Path:

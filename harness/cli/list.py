@@ -71,21 +71,33 @@ def _lines(found: Mapping[str, Sequence[Entry]]) -> Iterator[str]:
 
 def _scenarios() -> list[Entry]:
     from pybench import scenarios  # noqa: PLC0415 - keeps the other verbs quick
-    from pybench.harness.errors import InputError  # noqa: PLC0415
-    from pybench.harness.scenario import load_scenario  # noqa: PLC0415
 
-    entries: list[Entry] = []
+    shipped = scenarios.names()
     own = sorted(PROJECT.glob("*.yaml")) if PROJECT.is_dir() else []
-    shipped = {name: scenarios.shipped(name) for name in scenarios.names()}
-    paths = {**shipped, **{str(path): path for path in own if path.stem not in shipped}}
-    for name, path in paths.items():
-        try:
-            scenario = load_scenario(path)
-            text = scenario.question or scenario.description or "it does not say which question it answers"
-        except InputError as error:
-            text = f"cannot be read: {error.message}"
-        entries.append({"name": name, "text": " ".join(text.split()), "file": str(path)})
-    return entries
+    return [
+        *(
+            {"name": name, "text": scenarios.question(name), "file": str(scenarios.shipped(name))}
+            for name in shipped
+        ),
+        *(
+            {"name": str(path), "text": _question(path), "file": str(path)}
+            for path in own
+            if path.stem not in shipped
+        ),
+    ]
+
+
+def _question(path: Path) -> str:
+    """What a scenario of the user's answers, or why it cannot be read."""
+    from pybench.harness.errors import InputError  # noqa: PLC0415 - as in `_scenarios`
+    from pybench.harness.scenario import load_scenario  # noqa: PLC0415 - loads the scenario language
+
+    try:
+        scenario = load_scenario(path)
+    except InputError as error:
+        return " ".join(f"cannot be read: {error.message}".split())
+    text = scenario.question or scenario.description or "it does not say which question it answers"
+    return " ".join(text.split())
 
 
 def _targets() -> list[Entry]:

@@ -9,16 +9,14 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from pybench.harness.looks import looks_of
-from pybench.harness.model import Estimate, Sample, parameter_label
+from pybench.harness.model import Estimate, Sample
+from pybench.harness.stats.cells import CellSamples, different_qualifiers, gathered
 from pybench.harness.stats.intervals import CONFIDENCE, Interval, Values, median_interval
 from pybench.harness.stats.sequential import repeated_interval
 
 FEWEST_FOR_P95: Final = 20
 FEWEST_FOR_P99: Final = 100
 RESAMPLES: Final = 2000
-
-CellKey = tuple[str, str, str, str, str]
-"""Workload, target, metric, unit, and the label of the parameters."""
 
 
 class Ratio(NamedTuple):
@@ -29,44 +27,17 @@ class Ratio(NamedTuple):
     high: float
 
 
-def counts(sample: Sample) -> bool:
-    """Whether a sample enters estimates: no warm-up, neither failed nor rejected, and a finite number."""
-    return (
-        sample.status == "ok"
-        and not sample.warmup
-        and sample.value is not None
-        and math.isfinite(sample.value)
-    )
-
-
-def cell_key(sample: Sample) -> CellKey:
-    """The cell that a sample belongs to."""
-    return sample.workload, sample.target, sample.metric, sample.unit, parameter_label(sample.parameters)
-
-
-def cells(samples: Iterable[Sample]) -> dict[CellKey, list[Sample]]:
-    """The samples of each cell, warm-ups and failures too; cells in the order of their first sample."""
-    grouped: dict[CellKey, list[Sample]] = {}
-    for sample in samples:
-        grouped.setdefault(cell_key(sample), []).append(sample)
-    return grouped
-
-
-def measured(samples: Iterable[Sample]) -> Values:
-    """The values that count, as an array of shape (n,)."""
-    return np.array([sample.value for sample in samples if counts(sample)], dtype=np.float64)
-
-
 def estimates(samples: Iterable[Sample]) -> list[Estimate]:
     """One estimate per cell, in the order in which the cells first appear.
 
     A cell of warm-ups only is left out; one of failures only is there, with n = 0.
     """
-    return [
-        _estimate(key, cell)
-        for key, cell in cells(samples).items()
-        if any(not sample.warmup for sample in cell)
-    ]
+    return estimates_of(gathered(samples))
+
+
+def estimates_of(found: Iterable[CellSamples]) -> list[Estimate]:
+    """As `estimates`, of samples that have been gathered already."""
+    return [_estimate(cell) for cell in found if cell.was_measured]
 
 
 def estimate(samples: Sequence[Sample]) -> Estimate:
@@ -79,23 +50,16 @@ def estimate(samples: Sequence[Sample]) -> Estimate:
     Raises:
         ValueError: there are no samples, or they belong to several cells.
     """
-    keys = list(cells(samples))
-    if len(keys) != 1:
-        raise ValueError(f"an estimate is of one cell, not of {len(keys)}")
-    return _estimate(keys[0], samples)
+    found = gathered(samples)
+    if len(found) != 1:
+        raise ValueError(f"an estimate is of one cell, not of {len(found)}")
+    return _estimate(found[0])
 
 
-def _estimate(key: CellKey, samples: Sequence[Sample]) -> Estimate:
-    workload, target, metric, unit, _ = key
-    values, failed, mappings = [], 0, {}
-    # Once through: of a million samples, each lies somewhere else in memory.
-    for sample in samples:
-        if counts(sample):
-            values.append(sample.value)
-            mappings[id(sample.qualifiers)] = sample.qualifiers
-        elif sample.status == "failed" and not sample.warmup:
-            failed += 1
-    numbers = np.array(values, dtype=np.float64)
+def _estimate(cell: CellSamples) -> Estimate:
+    workload, target, metric, unit, _ = cell.key
+    numbers, samples = cell.values, cell.samples
+    failed = sum(sample.status == "failed" and not sample.warmup for sample in cell.others)
     n = len(numbers)
     median = mean = math.nan
     interval = Interval(math.nan, math.nan, 0.0)
@@ -117,7 +81,7 @@ def _estimate(key: CellKey, samples: Sequence[Sample]) -> Estimate:
         confidence=interval.confidence,
         p95=quantile(numbers, 0.95) if n >= FEWEST_FOR_P95 else None,
         p99=quantile(numbers, 0.99) if n >= FEWEST_FOR_P99 else None,
-        qualifiers=_agreed(mappings) if n else shared_qualifiers(samples),
+        qualifiers=_agreed(cell.qualifiers) if n else shared_qualifiers(samples),
         parameters=samples[0].parameters,
     )
 
@@ -167,14 +131,13 @@ def phase_sums(samples: Iterable[Sample], metric: str = "startup") -> dict[tuple
 
 def shared_qualifiers(samples: Sequence[Sample]) -> Mapping[str, str]:
     """The qualifiers on which every sample agrees, in the first one's order."""
-    return _agreed({id(sample.qualifiers): sample.qualifiers for sample in samples})
+    return _agreed(different_qualifiers(samples))
 
 
-def _agreed(mappings: Mapping[int, Mapping[str, str]]) -> Mapping[str, str]:
-    """What is the same in all mappings, by identity: samples share them by the thousand."""
+def _agreed(mappings: Sequence[Mapping[str, str]]) -> Mapping[str, str]:
     if not mappings:
         return {}
-    first, *others = mappings.values()
+    first, *others = mappings
     return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
 

@@ -10,7 +10,8 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import sqlalchemy as sql
@@ -23,6 +24,7 @@ from pybench.harness.store.connections import WRITES, connect
 from pybench.harness.store.errors import translate
 from pybench.harness.store.insertion import insert_conditions, insert_samples
 from pybench.harness.store.owner import is_dead, this_process
+from pybench.harness.store.reading import as_samples, columns
 from pybench.harness.store.schema import prepare
 from pybench.harness.store.tags import TagsAndNotes
 
@@ -40,7 +42,6 @@ _ROWS_AT_ONCE: Final = 10_000
 
 CellName = tuple[str, str, str, str]
 """Of the cells of one metric: workload, target, unit, label of the parameters."""
-_IN_ORDER: Final = tuple(field.name for field in fields(Sample))
 _Result = TypeVar("_Result")
 
 
@@ -266,10 +267,10 @@ class Store:
         """
         run_id = self.run(run_id).id
         table = tables.sample
-        columns = [table.c[name] for name in _IN_ORDER]
-        statement = sql.select(*columns).where(table.c.run == run_id).order_by(table.c.sequence)
+        statement = sql.select(*columns()).where(table.c.run == run_id).order_by(table.c.sequence)
         with self._translated("read"), self._engine.connect() as connection:
-            return list(_as_samples(connection.execute(statement.execution_options(yield_per=_ROWS_AT_ONCE))))
+            found = connection.execute(statement.execution_options(yield_per=_ROWS_AT_ONCE))
+            return as_samples(chain.from_iterable(found.partitions()))
 
     def conditions(self, run_id: str) -> list[Conditions]:
         """The conditions of a run's steps, in the order of the plan.
@@ -391,21 +392,6 @@ def _as_run(row: Mapping[str, Any]) -> Run:
     if run.status == "running" and is_dead(row["owner"]):
         return replace(run, status="abandoned")
     return run
-
-
-def _as_samples(rows: Iterable[Sequence[Any]]) -> Iterator[Sample]:
-    """Samples that share their names: of a million there are few different ones."""
-    names: dict[Any, Any] = {}
-    shared = names.setdefault
-    for (
-        workload, target, metric, unit, value, repetition, warmup, order, channel, resolution, qualifiers,
-        status, reason, parameters, error,
-    ) in rows:  # fmt: skip
-        yield Sample(
-            shared(workload, workload), shared(target, target), shared(metric, metric), shared(unit, unit),
-            value, repetition, warmup, order, shared(channel, channel), resolution, qualifiers,
-            shared(status, status), shared(reason, reason), parameters, error,
-        )  # fmt: skip
 
 
 def _batches(ids: Iterable[str]) -> Iterator[Sequence[str]]:

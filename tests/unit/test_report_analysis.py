@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from report_runs import IMAGE, failed_sample, make_run, make_samples, value_sample
 
@@ -124,3 +126,21 @@ def test_different_images_are_noticed() -> None:
     ]
     texts = [each.text for each in findings(analyse(make_run(), samples))]
     assert any("did not all run the same image" in text for text in texts)
+
+
+def test_phases_follow_the_order_of_the_fullest_launch() -> None:
+    """Where the first launch misses a mark, the phases still come as in a launch that has them all."""
+    samples = make_samples({"vm": 5}, warmups=0)
+    first = [each for each in samples if each.order == 0 and each.metric == "startup.phase.kernel"]
+    [bar] = analyse(make_run(), [each for each in samples if each not in first]).phases
+    assert [span.name for span in bar.spans] == ["vmm", "kernel", "sandbox", "exec", "ready"]
+    assert (bar.n, bar.partial) == (4, 1)
+
+
+def test_cells_of_one_metric_in_two_units_are_one_row() -> None:
+    """What was stored in another unit by mistake makes no second row of its target."""
+    samples = [value_sample("vm", 1.0 + each, order=each) for each in range(4)]
+    samples += [replace(each, unit="B", order=9 + each.order) for each in samples]
+    report = analyse(make_run(), samples)
+    assert [(row.target, row.n) for table in report.tables for row in table.rows] == [("vm", 8)]
+    assert [count.launches for count in report.counts] == [8]

@@ -400,3 +400,9 @@ def test_targets_and_metrics_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert {"name": "teardown", "unit": "s"}.items() <= next(
         entry for entry in entries if entry["name"] == "teardown"
     ).items()
+
+
+def test_the_question_of_a_shipped_scenario_is_the_one_in_its_file() -> None:
+    """It is found without the scenario language, and is what the language reads."""
+    for name in scenarios.names():
+        assert scenarios.question(name) == " ".join(load_scenario(scenarios.shipped(name)).question.split())
