@@ -7,10 +7,10 @@ from pybench.harness.errors import InputError
 
 def declared(definition: str) -> tuple[str, ...]:
     """The claims that a scenario's text names, as far as they are texts; the rest of it may be anything."""
-    from pybench.harness.scenario.document import parse_document  # noqa: PLC0415 - the language is above
-
     if "claims" not in definition:
         return ()
+    from pybench.harness.scenario.document import parse_document  # noqa: PLC0415 - loads the whole language
+
     try:
         data = parse_document("the run's scenario", definition).data
     except InputError:
