@@ -18,7 +18,7 @@ from pybench.harness.stats import CONFIDENCE, CellSamples, Values, estimates_of,
 from pybench.reports.circumstances import Circumstance, circumstances
 from pybench.reports.curves import Curve, curve_parameter, curves, without_parameter
 from pybench.reports.isolation import Isolation, is_verdict, isolation
-from pybench.reports.numbers import DASH, TIMES, Quantity, estimated, one_line, quantity, visible
+from pybench.reports.numbers import DASH, TIMES, Quantity, estimated, one_line, quantity, single, visible
 from pybench.reports.phases import PhaseBar, phase_bars
 from pybench.reports.validity import (
     Cell,
@@ -40,12 +40,18 @@ from pybench.reports.vocabulary import (
     metric_text,
     noun,
     said,
+    shown_unit,
     target_order,
 )
 
 NO_TITLES: Mapping[str, str] = MappingProxyType({})
 """Where nothing is known of the audit's probes but what is stored."""
 _NOTHING: Values = np.empty(0)
+
+
+SECONDS_PREFIX = "calibration."
+BYTE_FIELDS = frozenset({"host.memory", "host.swap"})
+"""Fields of the fingerprint that are plain numbers of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +267,9 @@ def _tables(found: Sequence[CellSamples], by_cell: Mapping[Cell, Estimate]) -> t
         group = sorted(grouped[workload, metric], key=lambda cell: target_order(cell.target))
         baseline = next((cell.values for cell in group if cell.target == BASELINE), _NOTHING)
         rows = tuple(_row(cell, by_cell.get(cell.key[:3]), baseline) for cell in group)
-        unit = group[0].unit
-        tables.append(MetricTable(workload, metric, unit, metric_text(metric), rows, len(baseline) > 0))
+        unit = shown_unit(metric, group[0].unit)
+        words = metric_text(metric)
+        tables.append(MetricTable(workload, metric, unit, words, rows, len(baseline) > 0))
     return tuple(tables)
 
 
@@ -278,7 +285,9 @@ def _row(cell: CellSamples, estimate: Estimate | None, baseline: Values) -> Row:
         said=said(cell.qualifiers if len(values) else _qualifiers_of_failures(cell)),
         values=values,
         estimate=estimate,
-        quantity=estimated(estimate) if estimate else None,
+        quantity=estimated(replace(estimate, unit=shown_unit(cell.metric, estimate.unit)))
+        if estimate
+        else None,
         ratio=times(values, baseline) if is_ratio else None,
         failed=uncounted["failed"],
         rejected=uncounted["rejected"],
@@ -296,9 +305,18 @@ def times(values: Values, reference: Values) -> Quantity | None:
     return quantity(*ratio(values, reference), TIMES)
 
 
+def shown_field(name: str, value: str) -> str:
+    """A field of the fingerprint for people: a plain number of seconds or bytes gets its unit."""
+    unit = "s" if name.startswith(SECONDS_PREFIX) else "B" if name in BYTE_FIELDS else ""
+    try:
+        return single(float(value), unit) if unit else value
+    except ValueError:
+        return value
+
+
 def _environment(run: Run) -> dict[str, tuple[tuple[str, str], ...]]:
     groups: defaultdict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, value in run.environment.fields.items():
         group, _, rest = name.partition(".")
-        groups[one_line(group)].append((one_line(rest or group), visible(value, 600)))
+        groups[one_line(group)].append((one_line(rest or group), visible(shown_field(name, value), 600)))
     return {group: tuple(fields) for group, fields in groups.items()}

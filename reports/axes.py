@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from pybench.reports.numbers import NO_BREAK_SPACE, scale_of
+from pybench.reports.numbers import NO_BREAK_SPACE, UNSPACED, scale_of
 
 LOG_SPAN = 20.0
 """From this ratio of largest to smallest value on, a linear axis would press the small ones flat."""
@@ -85,7 +85,7 @@ def _linear_ticks(low: float, high: float) -> list[float]:
 def _tick(value: float, unit: str, reference: float) -> str:
     divisor, name = scale_of(reference, unit)
     numeral = f"{value / divisor:.6g}"
-    return plotly_text(f"{numeral} {name}".strip())
+    return plotly_text(f"{numeral}{'' if name in UNSPACED else ' '}{name}")
 
 
 def text_position(value: float, values: Sequence[float]) -> str:

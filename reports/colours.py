@@ -30,6 +30,8 @@ ORANGE = Ink("#b07400", "#e69f00", "triangle-up")
 PURPLE = Ink("#b0558d", "#cc79a7", "triangle-down")
 YELLOW = Ink("#8a7e00", "#f0e442", "cross")
 BLACK = Ink("#1d1f21", "#eceef0", "star")
+VEIL = Ink("rgba(255,255,255,0.8)", "rgba(21,23,26,0.8)", "")
+"""Paper behind a name that stands over a line."""
 
 FIXED = {
     "process": BLUE,

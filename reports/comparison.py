@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from pybench.harness.audit.results import FORMULA
 from pybench.harness.comparison.runs import Comparison, Judged, compare
 from pybench.harness.model import Run, Sample
 from pybench.harness.verdicts import UNIT
-from pybench.reports.analysis import NO_TITLES, MetricTable, Report, Row, analyse
+from pybench.reports.analysis import NO_TITLES, MetricTable, Report, Row, analyse, shown_field
 from pybench.reports.audits_together import Audits, audits_together, changes_told, leaks_told
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import Ink, inks
@@ -24,8 +25,10 @@ from pybench.reports.page import policy, scripts, templates
 from pybench.reports.vocabulary import PHASE_PREFIX, metric_order, target_order
 
 SCRIPTS = ("theme", "toggle", "plotly", "figures")
-ROW_HEIGHT = 38
+ROW_HEIGHT = 42
 FEWEST = 2
+SHORT_ID = 12
+"""Longer ids leave no room for what stands beside them."""
 _LABEL_FIELDS = ("host.name", "host.kernel", "source.branch")
 """What tells runs apart better than their ids do, where it differs."""
 
@@ -46,6 +49,8 @@ class Against:
     label: str
     sentence: str
     rows: tuple[VerdictRow, ...]
+    verdicts: Mapping[tuple[str, str], Mapping[str, str]]
+    """Of each workload and metric, the verdict on every target."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Together:
     lines: tuple[tuple[str, tuple[Row | None, ...]], ...]
     """Target, and its row on each side."""
     figure: Figure | None
+    finding: str
+    """What became of the metric, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +115,7 @@ def comparative(
         title="; ".join(dict.fromkeys(one_line(side.run.scenario, 60) for side in sides)),
         sides=tuple(sides),
         others=tuple(others),
-        metrics=tuple(_together(sides, ink, is_drawn=is_drawn)),
+        metrics=tuple(_together(sides, others, ink, is_drawn=is_drawn)),
         audits=audits_together([side.report.isolation for side in sides]),
         differences=tuple(_differences([side.run for side in sides])),
         inks=ink,
@@ -135,6 +142,7 @@ def render_comparison(
             sides=found.sides,
             others=found.others,
             metrics=found.metrics,
+            several=len({each.workload for each in found.metrics}) > 1,
             audits=found.audits,
             leaks_told=leaks_told,
             formula=FORMULA,
@@ -148,19 +156,19 @@ def render_comparison(
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """By host, kernel, branch and commit where these differ, else by id; always different."""
+    """By host, kernel and branch where these differ, else by a short id, else by number; always different."""
     fields = [
         name for name in _LABEL_FIELDS if len({run.environment.fields.get(name, "") for run in runs}) > 1
     ]
     labels = [
         ", ".join(one_line(run.environment.fields.get(name, "unnamed"), 24) for name in fields)
-        or one_line(run.id, 40)
         for run in runs
     ]
-    if len(set(labels)) == len(runs):
-        return labels
-    ids = [one_line(run.id, 40) for run in runs]
-    return ids if len(set(ids)) == len(ids) else [f"{number}: {text}" for number, text in enumerate(ids, 1)]
+    ids = [run.id for run in runs]
+    for named in (labels, ids):
+        if len(set(named)) == len(runs) and (named is labels or max(map(len, ids)) <= SHORT_ID):
+            return [one_line(each) for each in named]
+    return [f"run {number}{f' ({text})' if text else ''}" for number, text in enumerate(labels, 1)]
 
 
 def _against(side: Side, first: Side, found: Comparison) -> Against:
@@ -173,9 +181,28 @@ def _against(side: Side, first: Side, found: Comparison) -> Against:
     if first.report.isolation and side.report.isolation:
         told.append(changes_told(first.report.isolation, side.report.isolation))
     listed = "; ".join(told) or "nothing that both measured"
-    return Against(
-        side.label, tied(f"{side.label} against {first.label}: {listed}."), tuple(verdict_rows(cells))
-    )
+    label = side.label[0].upper() + side.label[1:] if side.label.startswith("run ") else side.label
+    verdicts: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for each in cells:
+        if not math.isfinite(each.change.baseline.median + each.change.candidate.median):
+            continue  # One side alone measured it.
+        workload, target, metric, _, parameters = each.change.cell
+        verdicts[f"{workload} ({parameters})" if parameters else workload, metric][target] = each.verdict
+    sentence = tied(f"{label} against {first.label}: {listed}.")
+    return Against(side.label, sentence, tuple(verdict_rows(cells)), verdicts)
+
+
+def _finding(title: str, key: tuple[str, str], others: Sequence[Against]) -> str:
+    """What became of a metric on every target, told for each of the other sides."""
+    told = []
+    for side in others:
+        by_verdict: defaultdict[str, list[str]] = defaultdict(list)
+        for target, verdict in side.verdicts.get(key, {}).items():
+            by_verdict["the same" if verdict == "same" else verdict].append(one_line(target, 24))
+        words = "; ".join(f"{word} on {', '.join(targets)}" for word, targets in by_verdict.items())
+        if words:
+            told.append(f"{side.label}: {words}" if len(others) > 1 else words)
+    return f"{title}: {' — '.join(told) or 'nothing that both measured'}."
 
 
 def _cells_told(cells: Sequence[Judged]) -> str:
@@ -192,12 +219,14 @@ def _cells_told(cells: Sequence[Judged]) -> str:
     return f"of {count(len(cells), 'cell')} {', '.join(parts) or 'nothing that both measured'}"
 
 
-def _together(sides: Sequence[Side], ink: Mapping[str, Ink], *, is_drawn: bool) -> Iterator[Together]:
+def _together(
+    sides: Sequence[Side], others: Sequence[Against], ink: Mapping[str, Ink], *, is_drawn: bool
+) -> Iterator[Together]:
     tables: dict[tuple[str, str], list[MetricTable | None]] = {}
     for position, side in enumerate(sides):
         for table in side.report.tables:
             tables.setdefault((table.workload, table.metric), [None] * len(sides))[position] = table
-    for (workload, _), of_sides in sorted(
+    for (workload, metric), of_sides in sorted(
         tables.items(), key=lambda item: (item[0][0], metric_order(item[0][1]))
     ):
         known = next(table for table in of_sides if table is not None)
@@ -206,7 +235,8 @@ def _together(sides: Sequence[Side], ink: Mapping[str, Ink], *, is_drawn: bool) 
             (target, tuple(table.row(target) if table else None for table in of_sides)) for target in targets
         )
         figure = _figure(sides, known, lines, ink) if is_drawn else None
-        yield Together(one_line(workload), known.text.title, known.text.definition, lines, figure)
+        finding = _finding(known.text.title, (workload, metric), others)
+        yield Together(one_line(workload), known.text.title, known.text.definition, lines, figure, finding)
 
 
 def _figure(
@@ -270,8 +300,10 @@ def _figure(
 
 
 def _axis_text(target: str, side: Side, row: Row) -> str:
-    caveats = f" ({one_line('; '.join(row.said.caveats), 26)})" if row.said.caveats else ""
-    return f"<b>{plotly_text(one_line(target, 22))}</b>{plotly_text(caveats)} {plotly_text(side.label)}"
+    caveats = plotly_text(f" ({one_line('; '.join(row.said.caveats), 18)})") if row.said.caveats else ""
+    return "<br>".join(
+        (f"<b>{plotly_text(one_line(target, 22))}</b>{caveats}", plotly_text(one_line(side.label, 26)))
+    )
 
 
 def _differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
@@ -281,6 +313,8 @@ def _differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
     for name in names:
         values = [run.environment.fields.get(name) for run in runs]
         if len(set(values)) > 1:
-            texts = tuple(DASH if value is None else visible(value, 400) for value in values)
+            texts = tuple(
+                DASH if value is None else visible(shown_field(name, value), 400) for value in values
+            )
             found.append((one_line(name), texts))
     return found

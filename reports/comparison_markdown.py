@@ -52,7 +52,7 @@ def _metrics(found: Comparative) -> Iterator[str]:
     if found.metrics:
         yield from ("", "## Metric by metric")
     for each in found.metrics:
-        yield from ("", f"### {escaped(f'{each.workload}: {each.title}')}", "")
+        yield from ("", f"### {escaped(f'{each.workload}: {each.finding}')}", "")
         rows = [(target, *map(_median, of_sides)) for target, of_sides in each.lines]
         yield from table_lines(("Target", *(side.label for side in found.sides)), rows)
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 
+from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import Ratio, ratio
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
-from pybench.reports.colours import GREY, Ink
+from pybench.reports.colours import GREY, VEIL, Ink
 from pybench.reports.curves import Curve, CurveLine, curve_finding
 from pybench.reports.figures import Figure, drawing_of
 from pybench.reports.numbers import TIMES, count, one_line, single, slug
 from pybench.reports.vocabulary import BASELINE
 
 HEIGHT = 340
+DRAWN_HEIGHT = HEIGHT - 74
+"""Of a curve between the margins, in CSS pixels."""
+NAME_HEIGHT, NAME_ABOVE = 18, 7
 ROW_HEIGHT = 52
 
 
@@ -25,9 +31,10 @@ def curve_figure(curve: Curve, inks: Mapping[str, Ink]) -> Figure:
     values = [end for line in curve.lines for point in line.measured for end in (point.low, point.high)]
     for line in curve.lines:
         _draw_line(figure, line, inks[line.target])
-    name = curve.family.parameter
+    name, axis = curve.family.parameter, value_axis(values, curve.unit, from_zero=True)
+    _name_lines(figure, curve.lines, axis)
     figure.update_xaxes(title=plotly_text(name), tickvals=list(curve.values)[:24], showgrid=False)
-    figure.update_yaxes(**value_axis(values, curve.unit, from_zero=True), showgrid=True, automargin=True)
+    figure.update_yaxes(**axis, showgrid=True, automargin=True)
     figure.update_layout(margin={"b": 64})
     return Figure(
         id=slug("curve", curve.metric, curve.workload),
@@ -54,8 +61,7 @@ def _draw_line(figure: go.Figure, line: CurveLine, ink: Ink) -> None:
     name = plotly_text(one_line(_words(line), 34))
     figure.add_scatter(
         x=[point.at for point in points], y=[point.median for point in points],
-        mode="lines+markers+text", text=[*[""] * (len(points) - 1), name], textposition="top left",
-        cliponaxis=False, line={"color": ink.light, "width": 2},
+        mode="lines+markers", cliponaxis=False, line={"color": ink.light, "width": 2},
         marker={"symbol": ink.marker, "size": 8, "color": ink.light},
         error_y={
             "type": "data", "symmetric": False, "thickness": 1.5, "width": 4, "color": ink.light,
@@ -65,6 +71,23 @@ def _draw_line(figure: go.Figure, line: CurveLine, ink: Ink) -> None:
         customdata=[plotly_text(f"{point.text} ({point.interval}), n = {point.n}") for point in points],
         hovertemplate=f"{name}, %{{x}}: %{{customdata}}<extra></extra>",
     )  # fmt: skip
+
+
+def _name_lines(figure: go.Figure, lines: Sequence[CurveLine], axis: Mapping[str, Any]) -> None:
+    """Each line's name above its last point, moved up where it would stand on another name."""
+    low, high = axis.get("range", (0.0, 1.0))
+    ends = sorted(
+        ((line.measured[-1], line) for line in lines if line.measured), key=lambda end: end[0].median
+    )
+    taken = -math.inf
+    for point, line in ends:
+        place = math.log10(point.median) if axis.get("type") == "log" else point.median
+        height = (place - low) / (high - low) * DRAWN_HEIGHT
+        taken = max(height + NAME_ABOVE, taken + NAME_HEIGHT)
+        figure.add_annotation(
+            x=point.at, y=place, text=plotly_text(one_line(_words(line), 34)), showarrow=False,
+            xanchor="right", yanchor="bottom", yshift=taken - height, borderpad=0, bgcolor=VEIL.light,
+        )  # fmt: skip
 
 
 def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> Figure | None:
@@ -101,12 +124,10 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
     figure.update_xaxes(**value_axis(extent, TIMES), title="as a multiple of the bare process")
     figure.update_layout(margin={"b": 64})
     height = 90 + ROW_HEIGHT * len(lines)
-    table, row, value, _ = min(found, key=lambda each: each[2].value)
     return Figure(
         id=slug("overhead", tables[0].metric, tables[0].workload),
         workload=tables[0].workload,
-        title=f"Furthest below the bare process: {table.text.title} of {row.noun}, "
-        f"{single(value.value, TIMES)} of it.",
+        title=_overhead_finding([(table, row, value) for table, row, value, _ in found]),
         label=f"{count(len(lines), 'metric')} as multiples of the bare process",
         caption="Mark: ratio of medians to the bare process, dotted at 1. Bar: its 95 % interval. Of rates, "
         f"more is better; of times, less.{scale_words(extent)}",
@@ -121,6 +142,22 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
         drawing=drawing_of(figure, height),
         height=height,
     )  # fmt: skip
+
+
+def _overhead_finding(found: Sequence[tuple[MetricTable, Row, Ratio]]) -> str:
+    """What costs most: the lowest of rates and the highest of times, whichever is further from 1."""
+
+    def behind(each: tuple[MetricTable, Row, Ratio]) -> float:
+        table, row, value = each
+        is_rate = worse_direction((row.workload, row.target, table.metric, table.unit, "")) < 0
+        return 1 / value.value if is_rate else value.value
+
+    worst = max(found, key=behind)
+    table, row, value = worst
+    where = f"{table.text.title} of {row.noun}, {single(value.value, TIMES, 2)} of it."
+    if behind(worst) <= 1:
+        return f"Nothing is behind the bare process; nearest is {where}"
+    return f"Furthest behind the bare process: {where}"
 
 
 def _draw_ratio(  # noqa: PLR0917 - what is drawn, where, and how

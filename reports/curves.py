@@ -11,7 +11,7 @@ from statistics import median
 from pybench.harness.model import ParameterValue, Sample, parameter_label
 from pybench.harness.stats import counts, median_interval
 from pybench.reports.families import Family, family_of
-from pybench.reports.numbers import DASH, Quantity, one_line, quantity, single, tied
+from pybench.reports.numbers import DASH, TIMES, Quantity, one_line, quantity, single, tied
 from pybench.reports.vocabulary import (
     CONTAINER,
     VM,
@@ -21,6 +21,7 @@ from pybench.reports.vocabulary import (
     metric_text,
     noun,
     said,
+    shown_unit,
     target_order,
 )
 
@@ -137,11 +138,21 @@ def curve_finding(curve: Curve) -> str:
 
 
 def slowdown(curve: Curve, line: CurveLine, point: Point) -> str:
-    """How many times the first value's median, for a parameter that names things; the first is its rest."""
+    """How many times the first value's median, where the parameter names things and the first is its rest.
+
+    Nothing for what is such a multiple itself.
+    """
     first = line.at(curve.values[0])
-    if curve.is_numeric or first is None or point is first or first.median <= 0 or not point.quantity:
+    if (
+        curve.is_numeric
+        or curve.unit == TIMES
+        or first is None
+        or point is first
+        or first.median <= 0
+        or not point.quantity
+    ):
         return ""
-    return single(point.median / first.median, "×", 2)
+    return single(point.median / first.median, TIMES, 2)
 
 
 def _highest(lines: Sequence[CurveLine], value: ParameterValue) -> float:
@@ -158,7 +169,8 @@ def _curve(workload: str, metric: str, members: Sequence[tuple[Sample, Parameter
         by_target[sample.target][value].append(sample)
     lines = tuple(_line(target, by_target[target], values) for target in sorted(by_target, key=target_order))
     first = members[0][0]
-    return Curve(workload, metric, first.unit, metric_text(metric), family_of(metric), values, lines)
+    unit = shown_unit(metric, first.unit)
+    return Curve(workload, metric, unit, metric_text(metric), family_of(metric), values, lines)
 
 
 def _line(
@@ -177,9 +189,10 @@ def _point(at: ParameterValue, samples: Sequence[Sample]) -> Point:
         return Point(at, 0, failed, None, math.nan, math.nan, math.nan)
     interval = median_interval(values)
     middle = median(values)
-    rounded = quantity(middle, interval.low, interval.high, samples[0].unit)
+    unit = shown_unit(samples[0].metric, samples[0].unit)
+    rounded = quantity(middle, interval.low, interval.high, unit)
     if len(values) == 1:
-        rounded = quantity(middle, middle * 0.99, middle * 1.01, samples[0].unit)
+        rounded = quantity(middle, middle * 0.99, middle * 1.01, unit)
     return Point(
         at,
         len(values),

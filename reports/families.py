@@ -48,8 +48,8 @@ FAMILIES = (
 )  # fmt: skip
 OTHERS = Family("others", "Others", "Other measurements", ())
 """Whatever begins otherwise."""
-SUPPORTING = (".low", ".high", ".fit")
-"""Endings of metrics that only say how sure another one is; they are in the table of samples."""
+SUPPORTING = (".low", ".high", ".fit", ".leak-index")
+"""Endings of metrics that only say how sure another one is, or that another section shows."""
 
 
 @lru_cache(maxsize=1024)

@@ -20,7 +20,7 @@ from pybench.harness.model import Estimate
 from pybench.harness.stats import Values
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import percent_ticks, plotly_text, scale_words, text_position, value_axis
-from pybench.reports.colours import BLACK, Ink
+from pybench.reports.colours import BLACK, VEIL, Ink
 from pybench.reports.embedding import script_safe_json
 from pybench.reports.findings import finding, phase_finding, spread_finding
 from pybench.reports.numbers import count, one_line, single, slug
@@ -62,7 +62,7 @@ def themes(inks: Mapping[str, Ink]) -> dict[str, Any]:
     return {
         "light": _template(text=TEXT.light, muted="#5c6066", grid="#e6e7e9", line="#b9bdc2"),
         "dark": _template(text=TEXT.dark, muted="#a3a7ad", grid="#2c3036", line="#4d535b"),
-        "colours": {ink.light: ink.dark for ink in (*inks.values(), TEXT)},
+        "colours": {ink.light: ink.dark for ink in (*inks.values(), TEXT, VEIL)},
     }
 
 
@@ -306,7 +306,7 @@ def _template(*, text: str, muted: str, grid: str, line: str) -> dict[str, Any]:
         "layout": {
             "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
             "font": {"color": text, "family": "system-ui, sans-serif", "size": 13},
-            "xaxis": {**axis, "showline": True}, "yaxis": axis,
+            "xaxis": {**axis, "showline": True, "tickangle": 0}, "yaxis": axis,
             "hoverlabel": {"font": {"family": "system-ui, sans-serif"}},
         }
     }  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from pybench.harness.verdicts import INDEX
 from pybench.reports.analysis import MetricTable, Report, Row, times
 from pybench.reports.families import family_of
 from pybench.reports.isolation import isolation_sentence
@@ -50,18 +51,27 @@ def findings(report: Report) -> list[Finding]:
             *_status(report),
         ]
     found: list[Finding] = []
-    for workload in report.workloads:
+    for workload in sorted(report.workloads, key=lambda each: _telling(report.headline(each))):
         prefix = f"Workload {one_line(workload)}: " if len(report.workloads) > 1 else ""
         table = report.headline(workload)
         if table is None:
             section = "failures" if report.failed else "validity"
             found.append(Finding("answer", prefix + _nothing_measured(report, workload), section))
             continue
+        if table.metric == INDEX and report.isolation:
+            continue  # The probes themselves say more.
         found.append(Finding("answer", prefix + answer(table), family_of(table.metric).id))
         found.extend(Finding("finding", prefix + text, section) for text, section in _support(report, table))
     if report.isolation:
-        found.append(Finding("finding", isolation_sentence(report.isolation), "isolation"))
+        kind: Kind = "finding" if found else "answer"
+        found.append(Finding(kind, isolation_sentence(report.isolation), "isolation"))
     return sorted([*found, *_status(report), *_cautions(report)], key=lambda each: _KINDS.index(each.kind))
+
+
+def _telling(table: MetricTable | None) -> int:
+    """The place of a workload among the answers: what decides most stands first."""
+    metric = table.metric if table else ""
+    return HEADLINES.index(metric) if metric in HEADLINES else len(HEADLINES)
 
 
 def answer(table: MetricTable) -> str:
@@ -126,6 +136,7 @@ def spread_finding(table: MetricTable) -> str:
     )
 
 
+_ARTICLES = ("a ", "the ", "no ", "each ", "one ", "what ", "of ")
 _KINDS: tuple[Kind, ...] = ("answer", "finding", "caution")
 
 
@@ -171,7 +182,7 @@ def _support(report: Report, headline: MetricTable) -> Iterator[tuple[str, str]]
     """What an architect asks next: what a container costs, where the time goes, memory, teardown."""
     container = headline.row(CONTAINER)
     for reference in (headline.row(BASELINE), headline.row(LIMIT)):
-        if container and reference and chosen_pair(headline) != (reference, container):
+        if container and reference and _targets(chosen_pair(headline)) != {reference.target, CONTAINER}:
             yield (
                 _sentence(_compared(headline, reference, container, is_cost=True)),
                 family_of(headline.metric).id,
@@ -186,6 +197,10 @@ def _support(report: Report, headline: MetricTable) -> Iterator[tuple[str, str]]
     for table in tables:
         if table.metric == TEARDOWN:
             yield _sentence(_clause(table)), "comparison"
+
+
+def _targets(pair: tuple[Row, Row] | None) -> set[str]:
+    return {row.target for row in pair or ()}
 
 
 def _status(report: Report) -> Iterator[Finding]:
@@ -312,4 +327,4 @@ def _sentence(clause: str) -> str:
 
 def _capital(text: str) -> str:
     """With a capital, unless a name begins the sentence: names are written as they are."""
-    return text[:1].upper() + text[1:] if text.startswith(("a ", "the ", "no ", "each ")) else text
+    return text[:1].upper() + text[1:] if text.startswith(_ARTICLES) else text

@@ -59,16 +59,16 @@ LOAD_TEXTS: dict[str, Texts] = {
     "density.memory.each": (
         "Memory of each further instance",
         "The slope of a line through the memory of all instances over their number.",
-        "each further instance on {high} takes {ratio} the memory of one on {low}",
-        "each further instance on {high} takes {ratio} the memory of one on {low}",
-        "each further instance on {target} takes {value}",
+        "each further instance of {high} takes {ratio} the memory of one of {low}",
+        "each further instance of {high} takes {ratio} the memory of one of {low}",
+        "each further instance of {target} takes {value}",
     ),
     "density.predicted.memory": (
         "Instances that fit into memory",
         "How many the line reaches before the host’s memory, without the reserve, is used up.",
-        "{ratio} as many instances fit on {high} as on {low}",
-        "{ratio} as many instances fit on {high} as on {low}",
-        "{value} instances fit on {target}",
+        "{ratio} as many instances of {high} fit as of {low}",
+        "{ratio} as many instances of {high} fit as of {low}",
+        "{value} instances of {target} fit",
     ),
     "density.start.each": _size(
         "Added to a start by each instance alive",
@@ -78,16 +78,16 @@ LOAD_TEXTS: dict[str, Texts] = {
     "density.predicted.start": (
         "Instances up to the limit of a start",
         "How many may be alive until the line reaches the longest acceptable start.",
-        "{ratio} as many instances may be alive on {high} as on {low}",
-        "{ratio} as many instances may be alive on {high} as on {low}",
-        "{value} instances may be alive on {target}",
+        "{ratio} as many instances of {high} may be alive as of {low}",
+        "{ratio} as many instances of {high} may be alive as of {low}",
+        "{value} instances of {target} may be alive",
     ),
     "density.instances": (
         "Instances alive at the end of the ramp",
         "How many were alive at once.",
-        "{ratio} as many instances were alive on {high} as on {low}",
-        "{ratio} as many instances were alive on {high} as on {low}",
-        "{value} instances were alive on {target}",
+        "{ratio} as many instances of {high} were alive as of {low}",
+        "{ratio} as many instances of {high} were alive as of {low}",
+        "{value} instances of {target} were alive",
     ),
     "density.memory": _size(
         "Memory of all instances",
@@ -128,9 +128,9 @@ LOAD_TEXTS: dict[str, Texts] = {
     "interference.worst": (
         "Slowdown beside the worst neighbour",
         "The largest of the slowdowns beside all neighbours.",
-        "the worst neighbour slows requests {ratio} as much on {high} as on {low}",
-        "the worst neighbour slows requests {ratio} as much on {high} as on {low}",
-        "the worst neighbour multiplies the 95th percentile of requests on {target} by {value}",
+        "the worst neighbour slows requests to {high} {ratio} as much as those to {low}",
+        "the worst neighbour slows requests to {high} {ratio} as much as those to {low}",
+        "the worst neighbour multiplies the 95th percentile of requests to {target} by {value}",
     ),
     "interference.slowdown": _size(
         "Slowdown beside a neighbour",

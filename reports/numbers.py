@@ -15,7 +15,9 @@ DASH = "—"
 NO_BREAK_SPACE = "\u00a0"
 TIMES = "×"
 _WHOLE_PERCENT_FROM = 10
-UNSPACED = frozenset({TIMES, ""})
+COUNT = ""
+"""The unit of what is counted."""
+UNSPACED = frozenset({TIMES, COUNT})
 _BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -75,9 +77,12 @@ def quantity(value: float, low: float, high: float, unit: str) -> Quantity:
     digits of the half-width lie between 100 and 354, two of its digits are kept, else one. Of the value
     between two digits (one would turn 1.4 into 1) and three are kept, of a ratio four: 1.002 would not
     show otherwise. An interval without width says nothing about precision; two digits are kept then.
+    What is counted in whole numbers stays whole.
     """
     divisor, name = scale_of(value, unit)
     decimals = _decimals(value / divisor, (high - low) / divisor / 2, 4 if unit == TIMES else MOST_DIGITS)
+    if unit == COUNT and all(number.is_integer() for number in map(float, (value, low, high))):
+        decimals = min(decimals, 0)
     return Quantity(
         value=_numeral(value / divisor, decimals),
         low=_numeral(low / divisor, decimals),

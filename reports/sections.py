@@ -11,7 +11,7 @@ from pybench.harness.audit.model import SEVERITIES, Outcome
 from pybench.harness.audit.results import FORMULA
 from pybench.harness.model import Sample
 from pybench.harness.standing import Standing
-from pybench.reports.analysis import MetricTable, Report
+from pybench.reports.analysis import MetricTable, Report, shown_field
 from pybench.reports.claims import judged_claims, lines_of, tally
 from pybench.reports.colours import Ink
 from pybench.reports.curve_figures import curve_figure, overhead_figure
@@ -21,7 +21,7 @@ from pybench.reports.decision import decision, ranking
 from pybench.reports.embedding import script_safe_json
 from pybench.reports.families import FAMILIES, OTHERS, SUPPORTING, Family, family_of
 from pybench.reports.figures import Figure, comparison_figure, distribution_figure, phase_figure
-from pybench.reports.findings import FEWEST_FOR_INTERVAL, findings
+from pybench.reports.findings import FEWEST_FOR_INTERVAL, Finding, findings
 from pybench.reports.frontier import frontier_figure
 from pybench.reports.history import history
 from pybench.reports.isolation import isolation_sentence
@@ -77,7 +77,10 @@ def sections(material: Material) -> list[Section]:
 
 
 def _answer(material: Material) -> Iterator[Section]:
-    yield Section("answer", "Answer", "The answer", {"findings": findings(material.report)})
+    judged = judged_claims(material.report.run, material.samples)
+    told = [Finding("answer", f"{tally(judged)}.", "claims")] if judged else []
+    content = {"findings": [*told, *findings(material.report)]}
+    yield Section("answer", "Answer", "The answer", content)
 
 
 def _claims(material: Material) -> Iterator[Section]:
@@ -178,7 +181,10 @@ def _drawn_curve(material: Material, curve: Curve) -> Figure | None:
 def _drawn_table(
     material: Material, family: Family, table: MetricTable, headlines: Sequence[MetricTable | None]
 ) -> Figure | None:
-    wanted = family.drawing == "each" or (family.drawing == "headline" and table in headlines)
+    # One target alone has nothing to stand beside, and zeros no place on an axis: the table says it all.
+    compares = len(table.measured) > 1 and any(value for row in table.measured for value in row.values)
+    wanted = table in headlines or (family.drawing == "each" and compares)
+    wanted = wanted and family.drawing != "overhead"
     return (
         comparison_figure(table, material.inks) if material.is_drawn and table.measured and wanted else None
     )
@@ -230,8 +236,8 @@ def _environment(material: Material) -> Iterator[Section]:
     differences = [
         (
             one_line(name),
-            visible(theirs.get(name, ""), 600) or "not told",
-            visible(ours.get(name, ""), 600) or "not told",
+            visible(shown_field(name, theirs.get(name, "")), 600) or "not told",
+            visible(shown_field(name, ours.get(name, "")), 600) or "not told",
             name in material.standing.forbidding,
         )
         for name in sorted({*ours, *theirs})

@@ -42,6 +42,13 @@ class Trend:
         return f"{one_line(target, 30)}: {metric_text(metric).title} ({of})"
 
     @property
+    def cell_of(self) -> str:
+        """Its target with workload and parameters, for where the metric is said elsewhere."""
+        workload, target, _, _, parameters = self.cell
+        of = one_line(", ".join(each for each in (workload, parameters) if each), 30)
+        return f"{one_line(target, 30)} ({of})" if of else one_line(target, 30)
+
+    @property
     def change(self) -> str:
         """The last change of its level in words, or that none is shown."""
         if not self.points:
@@ -89,9 +96,10 @@ def trend_figure(
     shown: Sequence[Trend], inks: Mapping[str, Ink], started: Mapping[str, str], name: str
 ) -> Figure:
     """One panel for each cell, with the level before and after each change, and the limit."""
+    of_one_metric = len({trend.cell[2] for trend in shown}) == 1
     figure = make_subplots(
         rows=len(shown), cols=1, vertical_spacing=min(0.42 / max(1, len(shown) - 1), 0.3),
-        subplot_titles=[plotly_text(trend.label) for trend in shown],
+        subplot_titles=[plotly_text(trend.cell_of if of_one_metric else trend.label) for trend in shown],
     )  # fmt: skip
     for row, trend in enumerate(shown, 1):
         _panel(figure, trend, inks, started, row)

@@ -9,7 +9,7 @@ from operator import attrgetter
 
 from pybench.harness.model import Estimate, Sample
 from pybench.harness.stats import CellSamples, different_qualifiers
-from pybench.reports.numbers import DASH, one_line, single, visible
+from pybench.reports.numbers import DASH, one_line, single, tied, visible
 from pybench.reports.vocabulary import PHASE_PREFIX, metric_order, target_order
 
 FAILURE_GROUPS = 40
@@ -18,6 +18,7 @@ FAILURE_GROUPS = 40
 COARSE_FROM = 0.05
 """A channel whose resolution exceeds this share of a median is called coarse."""
 NEGLIGIBLE = 0.0001
+TWO_DIGITS_FROM = 0.1
 
 _UNCOUNTED = ("failed", "rejected")
 
@@ -161,4 +162,7 @@ def images_used(found: Sequence[CellSamples]) -> dict[str, tuple[str, ...]]:
 
 
 def _percent(share: float) -> str:
-    return f"{float(f'{share * 100:.1g}'):g} %" if share >= NEGLIGIBLE else f"< {NEGLIGIBLE * 100:g} %"
+    if share < NEGLIGIBLE:
+        return tied(f"< {NEGLIGIBLE * 100:g} %")
+    digits = 2 if share >= TWO_DIGITS_FROM else 1
+    return tied(f"{float(f'{share * 100:.{digits}g}'):g} %")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pybench.reports.load_texts import LOAD_TEXTS
-from pybench.reports.numbers import one_line
+from pybench.reports.numbers import TIMES, one_line
 from pybench.reports.work_texts import WORK_TEXTS
 
 BASELINE = "process"
@@ -31,6 +31,9 @@ HEADLINES = (
     "memory.settled.pss",
 )
 """The metrics that may give the answer, the most telling first."""
+
+MULTIPLES = frozenset({"interference.worst", "interference.slowdown"})
+"""Metrics that tell how many times something became, which units of the model cannot say."""
 
 TARGET_ORDER = (
     "process", "floor", "chroot", "container", "bwrap", "crun", "runc", "nspawn", "lxc", "podman", "docker",
@@ -307,6 +310,11 @@ def metric_order(name: str) -> tuple[int, str]:
     """Sorting key: the known metrics as they are listed here, then the others by name."""
     known = tuple(METRICS)
     return (known.index(name) if name in known else len(known), name)
+
+
+def shown_unit(metric: str, unit: str) -> str:
+    """The unit that a metric is shown in: `×` for a multiple, which is stored as a number without a unit."""
+    return TIMES if metric in MULTIPLES else unit
 
 
 def metric_text(name: str) -> MetricText:

@@ -23,11 +23,27 @@
     return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, recoloured(each, colours)]));
   }
 
+  // Labels of an axis stay level: on a narrow page every other one, or fewer, from the last one back.
+  const LETTER = 7.5, BETWEEN = 12, BESIDE = 140;
+
+  function thin(layout, width) {
+    for (const name of Object.keys(layout).filter((each) => each.startsWith("xaxis"))) {
+      const { tickvals, ticktext } = layout[name];
+      if (!tickvals || !ticktext) continue;
+      const widest = Math.max(...ticktext.map((each) => each.length)) * LETTER + BETWEEN;
+      const every = Math.ceil((tickvals.length * widest) / Math.max(width - BESIDE, widest));
+      const kept = (_, index) => (tickvals.length - 1 - index) % every === 0;
+      layout[name].tickvals = tickvals.filter(kept);
+      layout[name].ticktext = ticktext.filter(kept);
+    }
+  }
+
   function draw(node, dark, width) {
     if (!drawings.has(node)) drawings.set(node, JSON.parse(node.nextElementSibling.textContent));
     const drawing = recoloured(drawings.get(node), dark ? themes.colours : {});
     const layout = Object.assign(drawing.layout, { template: dark ? themes.dark : themes.light });
     if (width) layout.width = width;
+    thin(layout, width || node.clientWidth);
     Plotly.react(node, drawing.data, layout, settings);
   }
 

@@ -18,6 +18,7 @@ from load_runs import load_samples
 from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sample
 from waiting import wait_until
 
+from pybench.harness.comparison.nights import Night
 from pybench.harness.gate import GateSettings, Measured, gate
 from pybench.harness.standing import Standing
 from pybench.harness.stats import measured
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
     from pybench.harness.model import Sample
 
+LETTER_HEIGHT = 30
+"""CSS pixels that a level label stays below."""
 NOTHING_INTERESTING = re.compile(r"^(data:|blob:)")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
@@ -184,6 +187,30 @@ def test_phone_scrolls_one_way(open_report: Open, screenshots: Path) -> None:
     assert overflow(opened.page) <= 0
     assert opened.problems == []
     opened.page.screenshot(path=screenshots / "report-phone.png", full_page=True)
+
+
+def test_labels_of_axes_stay_level_on_a_phone(open_report: Open) -> None:
+    """No label of an axis is turned, and none stands on the next one."""
+    page = open_report(make_run(), make_samples(), **PHONE).page
+    boxes = page.eval_on_selector_all(
+        ".drawing",
+        """nodes => nodes.map(node => [...node.querySelectorAll('.xtick text')].map(text => {
+            const { left, right, height } = text.getBoundingClientRect();
+            return [left, right, height];
+        }))""",
+    )
+    assert any(boxes)
+    assert all(height < LETTER_HEIGHT for labels in boxes for _, _, height in labels)
+    for labels in boxes:
+        ordered = sorted(labels)
+        assert all(first[1] <= second[0] for first, second in pairwise(ordered))
+
+
+def test_the_decision_fits_a_phone(open_report: Open) -> None:
+    """Weights and all targets of the decision are in sight at 390 pixels, without scrolling."""
+    page = open_report(make_run(), make_samples(), **PHONE).page
+    table = page.locator(".scroll:has(#decision-table)")
+    assert table.evaluate("node => node.scrollWidth - node.clientWidth") <= 0
 
 
 def test_prints(open_report: Open, screenshots: Path) -> None:
@@ -348,7 +375,7 @@ def test_history_is_beside_its_limit(open_report: Open, screenshots: Path) -> No
     runs = [night_run(number) for number in range(14)]
     cells = {("ready", "container", metric, unit, ""): (metric, unit) for metric, unit in BASE}
     series = {
-        cell: [(run.id, float(np.median(measured(s for s in night if s.metric == metric))))
+        cell: [Night.of(run.id, np.asarray(measured(s for s in night if s.metric == metric)))
                for run, night in zip(runs, nights, strict=True)]
         for cell, (metric, _) in cells.items()
     }  # fmt: skip

@@ -46,6 +46,27 @@ def test_every_run_is_held_against_the_first() -> None:
     assert text.count("night-03") >= 3
 
 
+def test_runs_with_long_ids_are_numbered() -> None:
+    """Where only their ids tell runs apart, and these are long, they are called by their places."""
+    samples = make_samples({"process": 20, "container": 20})
+    run = make_run()
+    text = text_of([(run, samples), (replace(run, id=f"{run.id}-2"), samples)])
+    assert "Run 2 against run 1: of" in text
+    assert f"run 1 {run.id} " in text
+    assert f"run 2 {run.id}-2 " in text
+
+
+def test_every_metric_has_its_finding() -> None:
+    """Above a metric stands what became of it, and nothing of a target that one run alone measured."""
+    text = text_of(
+        [
+            (make_run(id="both"), make_samples({"process": 20, "vm": 8})),
+            (make_run(id="one"), make_samples({"process": 20})),
+        ]
+    )
+    assert re.search(r"Start until ready: (the same|inconclusive) on process\. ", text)
+
+
 def test_a_side_without_a_target_has_a_dash() -> None:
     """What only one run measured is shown for it alone."""
     text = text_of(

@@ -11,6 +11,7 @@ from report_runs import HOSTILE, make_run, make_samples
 
 from pybench.harness.model import Sample
 from pybench.reports.analysis import analyse
+from pybench.reports.curves import slowdown
 from pybench.reports.html import render
 from pybench.reports.markdown import render_markdown
 from pybench.reports.predictions import predictions
@@ -69,11 +70,37 @@ def test_neighbours_are_a_matrix_against_none() -> None:
     assert re.search(r"process 1\.0\d+ ms .{0,60}3\.0\d+ ms \( 3\.0× \)", text.replace("(3.0×)", "( 3.0× )"))
 
 
+def test_a_slowdown_is_no_multiple_of_another() -> None:
+    """What is a multiple already is shown as one, and is not divided by that beside the first neighbour."""
+    report = analyse(make_run(), list(interference_samples()))
+    (curve,) = [each for each in report.curves if each.metric == "interference.slowdown"]
+    point = next(line for line in curve.lines if line.target == "process").points[0]
+    assert point.text == "3.0×"
+    assert all(not slowdown(curve, line, each) for line in curve.lines for each in line.points)
+
+
+def test_what_costs_most_goes_by_what_is_better() -> None:
+    """Of rates the lowest stands furthest behind the bare process, of times the highest."""
+    samples = [
+        *throughput_samples(),
+        *(
+            replace(
+                each, metric="latency.disk.fsync.p99", unit="s", value=0.2 if each.target == "vm" else 1.0
+            )
+            for each in throughput_samples()
+            if each.metric == "throughput.cpu"
+        ),
+    ]
+    assert re.search(
+        r"Furthest behind the bare process: .{5,60}, 0\.11× of it", text_of(render(make_run(), samples))
+    )
+
+
 def test_throughput_is_a_multiple_of_the_bare_process() -> None:
     """One figure has every kind of work as a ratio; its table has the intervals."""
     text = text_of(render(make_run(), list(throughput_samples())))
     assert re.search(
-        r"Furthest below the bare process: .{5,60} of the VM \(TCG emulation\), 0\.11\d?× of it", text
+        r"Furthest behind the bare process: .{5,60} of the VM \(TCG emulation\), 0\.11× of it", text
     )
     assert "as multiples of the bare process" in text
 
@@ -81,7 +108,7 @@ def test_throughput_is_a_multiple_of_the_bare_process() -> None:
 def test_without_a_bare_process_there_is_no_overhead() -> None:
     """Nothing is held against a reference that was not measured."""
     samples = [each for each in throughput_samples() if each.target != "process"]
-    assert "Furthest below" not in text_of(render(make_run(), samples))
+    assert "Furthest behind" not in text_of(render(make_run(), samples))
 
 
 def test_other_parameters_stay_apart() -> None:

@@ -8,7 +8,7 @@ from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sa
 
 from pybench.harness.model import RunStatus, Sample
 from pybench.reports.analysis import analyse
-from pybench.reports.findings import findings
+from pybench.reports.findings import finding, findings
 
 
 def told(samples: list[Sample], kind: str, status: RunStatus = "done") -> list[str]:
@@ -143,6 +143,23 @@ def test_unknown_metrics_and_targets_are_spoken_of_by_name() -> None:
     [answer] = told(samples, "answer")
     assert answer.startswith("On this host my.{metric} of {docker} is ")
     assert "that of podman-5" in answer
+
+
+def test_what_decides_most_is_answered_first() -> None:
+    """The workload whose start was measured stands before one that only has a metric of little weight."""
+    other = replace(value_sample("process", 1.0, metric="layers.cache"), workload="a")
+    answers = told([other, *make_samples()], "answer")
+    assert [answer.split(":")[0] for answer in answers] == ["Workload hello", "Workload a"]
+
+
+def test_counts_are_whole_and_sentences_begin_with_a_capital() -> None:
+    """Eight instances are 8, not 8.0, also where a sentence begins with what was measured."""
+    samples = [value_sample(target, 8.0, metric="density.instances") for target in ("container", "vm")]
+    table = analyse(make_run(), [replace(each, unit="") for each in samples]).tables[0]
+    assert finding(table).replace("\u00a0", " ").count(" 8 against 8;") == 1
+    metric = "density.start.each"
+    slopes = [value_sample("container", 0.1, metric=metric), value_sample("vm", 3.0, metric=metric)]
+    assert finding(analyse(make_run(), slopes).tables[0]).startswith("What each instance adds")
 
 
 def test_samples_that_were_mostly_rejected_limit_the_answer() -> None:
