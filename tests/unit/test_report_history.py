@@ -8,6 +8,7 @@ import pytest
 from audit_samples import ISOLATED, LEAK, verdict
 from gate_runs import night_run, night_samples
 
+from pybench.harness.comparison.nights import Night
 from pybench.harness.gate import Finding, GateResult, GateSettings, Kind, Measured, gate
 from pybench.harness.standing import NO_PAST, Standing
 from pybench.reports.colours import inks
@@ -62,4 +63,4 @@ def test_worse_cells_stand_first_with_their_limit() -> None:
 def test_nothing_is_told_where_nothing_is_known() -> None:
     """Without a baseline and without a second run there is no section."""
     assert history(NO_PAST, INKS) is None
-    assert history(Standing(series={CELL: [("one", 1.0)]}), INKS) is None
+    assert history(Standing(series={CELL: [Night("one", 1.0, 0.1)]}), INKS) is None
