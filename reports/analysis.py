@@ -158,6 +158,8 @@ class Report:
     """What an audit found, which is no quantity and in no table of metrics."""
     circumstances: tuple[Circumstance, ...] = ()
     """What the host and the harness did meanwhile, and what the samples say as series."""
+    cells: Sequence[CellSamples] | None = None
+    """Those of the very samples that were given; None where some of these have parameters or are verdicts."""
 
     @property
     def workloads(self) -> tuple[str, ...]:
@@ -202,6 +204,7 @@ def analyse(
         with_series: whether to tell what the samples say as series, which takes the longest.
         probes: titles of the audit's probes by id, as far as they are known.
     """
+    given = samples
     audited = isolation(samples, probes)
     if audited is not None:
         samples = [sample for sample in samples if not is_verdict(sample)]
@@ -226,6 +229,7 @@ def analyse(
         environment=_environment(run),
         curves=curves(curved),
         isolation=audited,
+        cells=of_plain if len(plain) == len(given) and not any(each.parameters for each in given) else None,
         circumstances=circumstances(
             run, plain, conditions, with_series=with_series, of_curves=curved, found=of_plain
         ),

@@ -97,7 +97,7 @@ def page_of(
     ink = inks(report.targets)
     shown = labelled(samples)
     found = sections(Material(report, shown, ink, standing, is_drawn))
-    held = thinned(shown)
+    held = thinned(shown, cells=report.cells)
     names = [
         name for name in SCRIPTS if name not in _LIBRARY or (is_drawn and (site is None or name != "plotly"))
     ]

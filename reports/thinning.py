@@ -31,18 +31,25 @@ class Thinned:
         return len(self.samples) == self.total
 
 
-def thinned(samples: Sequence[Sample], most: int = MOST) -> Thinned:
+def thinned(
+    samples: Sequence[Sample], most: int = MOST, cells: Sequence[CellSamples] | None = None
+) -> Thinned:
     """All samples, or of too many a choice; every cell keeps its share of the places.
 
     Of those that count in a cell, both ends stay whole and between them every k-th in order of size, so that
     quantiles and tails read the same. What does not count (warm-ups, failures, rejections) is a group of
     its own in each cell, of which evenly spaced ones stay.
+
+    Args:
+        samples: all that there are.
+        most: about so many are kept.
+        cells: those of these very samples, where they have been gathered already.
     """
     if len(samples) <= most:
         return Thinned(samples, len(samples))
     share = most / len(samples)
     kept: set[int] = set()
-    for cell in gathered(samples):
+    for cell in gathered(samples) if cells is None else cells:
         kept.update(map(id, _of_counted(cell, share)))
         kept.update(map(id, _of_others(cell, share)))
     return Thinned([sample for sample in samples if id(sample) in kept], len(samples))
