@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from pybench.harness.comparison.nights import Night, Series
 from pybench.harness.environment import Mismatch, mismatches
 from pybench.harness.errors import InputError
@@ -126,12 +124,12 @@ def series(  # noqa: PLR0917 - what each of them is stands in its type
         for run_id in before:
             for (workload, target, unit, label), numbers in values.get(run_id, {}).items():
                 cell = (workload, target, metric, unit, label)
-                found.setdefault(cell, []).append(Night.of(run_id, np.array(numbers)))
+                found.setdefault(cell, []).append(Night.of(run_id, numbers))
     if not found:
         return {}
     own = {cell: measured(each) for cell, each in cells(samples).items()}
     return {
-        cell: [*nights, Night.of(candidate.id, own[cell])]
+        cell: [*nights, Night.of(candidate.id, own[cell].tolist())]
         for cell, nights in found.items()
         if cell in own and len(own[cell])
     }
