@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from audit_samples import audit_samples
 from axe_playwright_python.sync_playwright import Axe
@@ -375,7 +374,7 @@ def test_history_is_beside_its_limit(open_report: Open, screenshots: Path) -> No
     runs = [night_run(number) for number in range(14)]
     cells = {("ready", "container", metric, unit, ""): (metric, unit) for metric, unit in BASE}
     series = {
-        cell: [Night.of(run.id, np.asarray(measured(s for s in night if s.metric == metric)))
+        cell: [Night.of(run.id, measured(s for s in night if s.metric == metric).tolist())
                for run, night in zip(runs, nights, strict=True)]
         for cell, (metric, _) in cells.items()
     }  # fmt: skip
