@@ -38,13 +38,13 @@
     }
   }
 
-  function draw(node, dark, width) {
+  function draw(node, dark, width, withData = true) {
     if (!drawings.has(node)) drawings.set(node, JSON.parse(node.nextElementSibling.textContent));
     const drawing = recoloured(drawings.get(node), dark ? themes.colours : {});
     const layout = Object.assign(drawing.layout, { template: dark ? themes.dark : themes.light });
     if (width) layout.width = width;
     thin(layout, width || node.clientWidth);
-    Plotly.react(node, drawing.data, layout, settings);
+    Plotly.react(node, withData ? drawing.data : [], layout, settings);
   }
 
   const figures = [...document.querySelectorAll(".drawing")];
@@ -53,14 +53,14 @@
     for (const node of figures) draw(node, isDark());
   }
 
-  // One figure per task: the page stays responsive while a long report is drawn.
-  function drawInTurn(remaining) {
+  // One figure in two tasks, axes and data: the page stays responsive while a long report is drawn.
+  function drawInTurn(remaining, withData = false) {
     if (remaining.length === 0) {
       root.dataset.drawn = "true";
       return;
     }
-    draw(remaining[0], isDark());
-    setTimeout(drawInTurn, 0, remaining.slice(1));
+    draw(remaining[0], isDark(), undefined, withData);
+    setTimeout(drawInTurn, 0, withData ? remaining.slice(1) : remaining, !withData);
   }
 
   // ---- Printing -------------------------------------------------------------------------------
