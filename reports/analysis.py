@@ -204,8 +204,8 @@ def analyse(
         with_series: whether to tell what the samples say as series, which takes the longest.
         probes: titles of the audit's probes by id, as far as they are known.
     """
-    given = samples
     audited = isolation(samples, probes)
+    as_given = audited is None and not any(sample.parameters for sample in samples)
     if audited is not None:
         samples = [sample for sample in samples if not is_verdict(sample)]
     curved = [sample for sample in samples if sample.parameters and curve_parameter(sample)]
@@ -229,7 +229,7 @@ def analyse(
         environment=_environment(run),
         curves=curves(curved),
         isolation=audited,
-        cells=of_plain if len(plain) == len(given) and not any(each.parameters for each in given) else None,
+        cells=of_plain if as_given else None,
         circumstances=circumstances(
             run, plain, conditions, with_series=with_series, of_curves=curved, found=of_plain
         ),
