@@ -78,7 +78,7 @@ def host_network() -> dict[str, object]:
     }
     return {
         "links": {name for name in names.values() if not is_anothers(name)},
-        "networks": {each for each in networks if each[0] is not None and not is_anothers(each[0])},
+        "networks": {each for each in networks if each[0] is None or not is_anothers(each[0])},
         "filters": {each for each in filters if not is_anothers(each[1])},
         "namespaces": sum(
             target.startswith("net:") for target in map(_target, Path("/proc/self/fd").iterdir())
