@@ -162,6 +162,8 @@ class Schedule:
     cpus: tuple[int, ...] = ()
     """Processors that the run is held to; empty: all."""
     priority: Literal["normal", "high"] = "normal"
+    cpu_latency: float | None = None
+    """Seconds that an idle processor may take to wake up, at most; None leaves it to the host."""
     on_failure: Literal["continue", "stop"] = "continue"
     give_up_after: int = 10
     """Failures of one combination in a row, after which its other launches are left out."""

@@ -1,9 +1,10 @@
-"""What a scenario asks of the host for its run: processors, priority, cold caches; put back afterwards."""
+"""What a scenario asks of the host for its run: processors, priority, latency, cold caches; put back afterwards."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 HIGH_PRIORITY: Final = -10
 """Nice value; children inherit it, so harness and instances rise together above the host's other work."""
 DROP_CACHES: Final = Path("/proc/sys/vm/drop_caches")
+CPU_LATENCY: Final = Path("/dev/cpu_dma_latency")
+"""Takes a request in microseconds as a 32-bit number."""
+IDLE_DRIVER: Final = Path("/sys/devices/system/cpu/cpuidle/current_driver")
 PAGES_AND_SLAB: Final = "3"
 """Page cache, directory entries and inodes (sysctl/vm.rst)."""
 
@@ -40,6 +44,8 @@ def tuned(schedule: Schedule) -> Iterator[dict[str, str]]:
             qualifiers["cpus"] = ",".join(map(str, sorted(schedule.cpus)))
         if schedule.priority == "high":
             qualifiers["priority"] = "high" if _raise_priority(undo) else "refused"
+        if schedule.cpu_latency is not None:
+            qualifiers["cpu-latency"] = _bound_cpu_latency(schedule.cpu_latency, undo)
         yield qualifiers
 
 
@@ -129,6 +135,32 @@ def _lower_priority(value: int) -> None:
     for thread in _threads():
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, thread, value)
+
+
+def _bound_cpu_latency(seconds: float, undo: contextlib.ExitStack) -> str:
+    """Have idle processors wake up within this time; returns what became of that, for the qualifier.
+
+    A processor that sleeps deeply wakes up late, and in a virtual machine each sleep is an exit to a host that may
+    have given the processor to somebody else meanwhile. The request holds while the file is open, however
+    this process ends, and the least one of all processes counts (Documentation/power/pm_qos_interface.rst).
+    """
+    try:
+        request = CPU_LATENCY.open("wb", buffering=0)
+    except OSError:
+        return "refused"
+    undo.enter_context(request)
+    microseconds = round(seconds * 1e6)
+    request.write(struct.pack("=i", microseconds))
+    return f"{microseconds} us" if _has_idle_states() else "without effect"
+
+
+def _has_idle_states() -> bool:
+    """Whether the kernel chooses between ways to be idle; without a driver for them the request changes nothing."""
+    try:
+        driver = IDLE_DRIVER.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return False
+    return driver not in {"", "none"}
 
 
 def _threads() -> list[int]:

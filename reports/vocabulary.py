@@ -293,6 +293,9 @@ _QUALIFIER_TEXTS = {
     ("pretended", "yes"): "pretended, not measured",
     ("sysinfo", "host"): "sysinfo(2) tells the host’s figures",
     ("sysinfo", "refused"): "sysinfo(2) refused",
+    ("cpu-latency", "0 us"): "idle processors kept awake",
+    ("cpu-latency", "refused"): "wake-up of idle processors not bounded: refused",
+    ("cpu-latency", "without effect"): "wake-up of idle processors not bounded: without effect on this kernel",
 }
 UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind", "looks", "spread"})
 """Recorded with every sample and listed under validity, but not beside each number."""

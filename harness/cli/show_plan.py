@@ -146,3 +146,5 @@ def _rules(schedule: Schedule) -> Iterator[str]:
         yield f"held to processors {', '.join(map(str, schedule.cpus))}"
     if schedule.priority == "high":
         yield "runs at a high scheduling priority, where permitted"
+    if schedule.cpu_latency is not None:
+        yield f"lets idle processors take {format_seconds(schedule.cpu_latency)} to wake up, where permitted"

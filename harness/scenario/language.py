@@ -230,6 +230,8 @@ class ScheduleModel(LanguageModel):
     """Processors that harness and instances are held to; empty means all."""
     priority: Literal["normal", "high"] = "normal"
     """`high`: a scheduling priority above the host's other work, where permitted."""
+    cpu_latency: Annotated[Duration, Field(le=1)] | None = None
+    """Longest time an idle processor may take to wake up; `0s` keeps processors awake; needs root."""
     on_failure: Literal["continue", "stop"] = "continue"
     """What a failed launch does to the run."""
     give_up_after: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10

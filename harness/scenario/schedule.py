@@ -105,6 +105,7 @@ def _schedule(model: ScheduleModel) -> Schedule:
         caches=model.caches,
         cpus=tuple(model.cpus),
         priority=model.priority,
+        cpu_latency=model.cpu_latency,
         on_failure=model.on_failure,
         give_up_after=model.give_up_after,
     )

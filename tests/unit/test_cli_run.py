@@ -249,7 +249,7 @@ def test_a_dry_run_tells_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
     """What ends it, what it waits for, and what it does to the host."""
     schedule = (
         "schedule={warmups_at_most: 9, stop: {precision: 5%, at_least: 6, time: 2min}, caches: cold, "
-        "settle: {running: 2, pressure: 20%}, cpus: [0], priority: high}"
+        "settle: {running: 2, pressure: 20%}, cpus: [0], priority: high, cpu_latency: 20us}"
     )
     assert command_line(["run", "scenarios/mine.yaml", "--dry-run", "--set", schedule]) == 0
     out = capsys.readouterr().out
@@ -261,6 +261,7 @@ def test_a_dry_run_tells_every_rule(capsys: pytest.CaptureFixture[str]) -> None:
         "drops the host's page cache",
         "held to processors 0",
         "high scheduling priority",
+        "idle processors take 20.0 µs to wake up",
     ):
         assert rule in out
 

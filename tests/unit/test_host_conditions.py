@@ -113,6 +113,25 @@ def test_a_processor_that_is_not_there_is_told() -> None:
     assert str(min(os.sched_getaffinity(0))) in caught.value.hint
 
 
+def test_processors_are_kept_awake_where_permitted() -> None:
+    """The kernel has the request while it holds and not afterwards, or the qualifier says why not."""
+
+    def asked() -> int:
+        with tuning.CPU_LATENCY.open("rb") as least:
+            return int.from_bytes(least.read(4), sys.byteorder, signed=True)
+
+    with tuning.tuned(Schedule(cpu_latency=7e-6)) as qualifiers:
+        said = qualifiers["cpu-latency"]
+        during = 7 if said == "refused" else asked()
+    if said == "refused":
+        assert not os.access(tuning.CPU_LATENCY, os.W_OK)
+        return
+    assert said in {"7 us", "without effect"}
+    assert during <= 7
+    if during == 7:  # nobody else asks for less
+        assert asked() != 7
+
+
 def test_priority_is_raised_where_permitted() -> None:
     """The qualifier says which it was, and it is put back."""
     before = os.getpriority(os.PRIO_PROCESS, 0)

@@ -193,12 +193,13 @@ def test_the_whole_schedule_is_read(path: Path) -> None:
         + "schedule:\n  warmups: 1\n  warmups_at_most: 6\n"
         + "  stop: {precision: 5%, metric: memory.host.pss, at_least: 8, time: 2min}\n"
         + "  settle: {running: 3, pressure: 0.2, temperature: 80, timeout: 1s, in_all: 1min, pause: 20ms}\n"
-        + "  caches: cold\n  cpus: [1, 0]\n  priority: high\n  on_failure: stop\n  give_up_after: 2\n"
+        + "  caches: cold\n  cpus: [1, 0]\n  priority: high\n  cpu_latency: 20us\n  on_failure: stop\n  give_up_after: 2\n"
     )
     schedule = load_scenario(path).schedule
     assert schedule.stop == Stop(0.05, "memory.host.pss", 8, 120.0)
     assert schedule.settle == Settle(3, 0.2, 80.0, 1.0, 60.0, 0.02)
     assert (schedule.caches, schedule.cpus, schedule.priority) == ("cold", (1, 0), "high")
+    assert schedule.cpu_latency == pytest.approx(2e-5)
     assert (schedule.on_failure, schedule.give_up_after, schedule.warmups_at_most) == ("stop", 2, 6)
 
 
