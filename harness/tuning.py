@@ -1,4 +1,4 @@
-"""What a scenario asks of the host for its run: processors, priority, latency, cold caches; put back afterwards."""
+"""What a scenario asks of the host for its run, and puts back: processors, priority, latency, cold caches."""
 
 from __future__ import annotations
 
@@ -140,9 +140,10 @@ def _lower_priority(value: int) -> None:
 def _bound_cpu_latency(seconds: float, undo: contextlib.ExitStack) -> str:
     """Have idle processors wake up within this time; returns what became of that, for the qualifier.
 
-    A processor that sleeps deeply wakes up late, and in a virtual machine each sleep is an exit to a host that may
-    have given the processor to somebody else meanwhile. The request holds while the file is open, however
-    this process ends, and the least one of all processes counts (Documentation/power/pm_qos_interface.rst).
+    A processor that sleeps deeply wakes up late, and in a virtual machine each sleep is an exit to a host
+    that may have given the processor to somebody else meanwhile. The request holds while the file is open,
+    however this process ends, and the least one of all processes counts
+    (Documentation/power/pm_qos_interface.rst).
     """
     try:
         request = CPU_LATENCY.open("wb", buffering=0)
@@ -155,7 +156,7 @@ def _bound_cpu_latency(seconds: float, undo: contextlib.ExitStack) -> str:
 
 
 def _has_idle_states() -> bool:
-    """Whether the kernel chooses between ways to be idle; without a driver for them the request changes nothing."""
+    """Whether the kernel chooses between ways to be idle; without a driver for them a request is void."""
     try:
         driver = IDLE_DRIVER.read_text(encoding="ascii").strip()
     except (OSError, ValueError):

@@ -295,7 +295,7 @@ _QUALIFIER_TEXTS = {
     ("sysinfo", "refused"): "sysinfo(2) refused",
     ("cpu-latency", "0 us"): "idle processors kept awake",
     ("cpu-latency", "refused"): "wake-up of idle processors not bounded: refused",
-    ("cpu-latency", "without effect"): "wake-up of idle processors not bounded: without effect on this kernel",
+    ("cpu-latency", "without effect"): "wake-up of idle processors not bounded: this kernel cannot",
 }
 UNSPOKEN_QUALIFIERS = frozenset({"image", "readiness", "kind", "looks", "spread"})
 """Recorded with every sample and listed under validity, but not beside each number."""

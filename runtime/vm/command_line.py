@@ -23,8 +23,8 @@ ARGUMENTS: Final = (
     # Patching the lock prefixes away for one processor is 0.1 s of an emulated start, since each patch
     # throws translated code away; leaving them costs next to nothing.
     "noreplace-smp",
-    # Whether the timer's interrupt arrives is tried for four ticks otherwise. A kernel that finds itself on
-    # KVM leaves that out by itself (paravirt_ops_setup in arch/x86/kernel/kvm.c); an emulated one has to be told.
+    # Whether the timer's interrupt arrives is tried for four ticks otherwise. On KVM a kernel leaves that out
+    # by itself (paravirt_ops_setup in arch/x86/kernel/kvm.c); an emulated one has to be told.
     "no_timer_check",
 )
 

@@ -193,7 +193,8 @@ def test_the_whole_schedule_is_read(path: Path) -> None:
         + "schedule:\n  warmups: 1\n  warmups_at_most: 6\n"
         + "  stop: {precision: 5%, metric: memory.host.pss, at_least: 8, time: 2min}\n"
         + "  settle: {running: 3, pressure: 0.2, temperature: 80, timeout: 1s, in_all: 1min, pause: 20ms}\n"
-        + "  caches: cold\n  cpus: [1, 0]\n  priority: high\n  cpu_latency: 20us\n  on_failure: stop\n  give_up_after: 2\n"
+        + "  caches: cold\n  cpus: [1, 0]\n  priority: high\n  cpu_latency: 20us\n"
+        + "  on_failure: stop\n  give_up_after: 2\n"
     )
     schedule = load_scenario(path).schedule
     assert schedule.stop == Stop(0.05, "memory.host.pss", 8, 120.0)
