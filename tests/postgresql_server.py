@@ -9,8 +9,9 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote
@@ -105,6 +106,23 @@ class PostgresqlServer:
         assert not [pid for pid in family if psutil.pid_exists(pid)]
         self._process = None
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let none of its processes do anything meanwhile; the kernel still takes what they are sent."""
+        assert self._process is not None
+        # The first of them stops before it could make another.
+        parent = psutil.Process(self._process.pid)
+        stopped: list[psutil.Process] = []
+        try:
+            _stop(parent, stopped)
+            for child in parent.children(recursive=True):
+                _stop(child, stopped)
+            yield
+        finally:
+            for process in stopped:
+                with suppress(psutil.NoSuchProcess):
+                    process.send_signal(signal.SIGCONT)
+
     def new_database(self) -> str:
         """The URL of a new, empty database."""
         self._databases += 1
@@ -145,6 +163,17 @@ def postgresql_server(*, durable: bool = False) -> Iterator[PostgresqlServer]:
             yield server
         finally:
             server.stop()
+
+
+def _stop(process: psutil.Process, stopped: list[psutil.Process]) -> None:
+    """Stop a process, unless it has ended, and wait until it has stopped."""
+    with suppress(psutil.NoSuchProcess):
+        process.send_signal(signal.SIGSTOP)
+        stopped.append(process)
+        deadline = time.monotonic() + PATIENCE
+        while process.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
 
 def _drain(stream: IO[str]) -> None:

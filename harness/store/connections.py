@@ -17,8 +17,14 @@ from pybench.harness.errors import HostError, InputError
 
 BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another writer, or for the server, before giving up."""
+SILENCE: Final = 1.5 * BUSY_TIMEOUT
+"""Seconds without a word from a server after which no step is stored there: it may wait for a lock first."""
+LONG_SILENCE: Final = 12 * BUSY_TIMEOUT
+"""The same where a server may have a million samples to move before it answers."""
 WRITES: Final = "pybench_writes"
 """Execution option of a transaction that writes."""
+SHORT: Final = "pybench_short"
+"""Execution option of a transaction that any server which is alive answers soon."""
 _EXTRA: Final = "pip install 'pybench-harness[postgresql]'"
 
 
@@ -124,7 +130,27 @@ def _server_engine(url: sql.URL) -> sql.Engine:
             connection.execute(f"SET lock_timeout = '{BUSY_TIMEOUT:g}s'")
             connection.commit()
 
+    if is_postgresql and url.get_driver_name() == "psycopg":
+        _give_up_when_silent(engine)
     return engine
+
+
+def _give_up_when_silent(engine: sql.Engine) -> None:
+    """Let no exchange with the server wait for ever."""
+    from pybench.harness.store.answering import AnsweringConnection  # noqa: PLC0415 - its driver is optional
+
+    @event.listens_for(engine, "do_connect")
+    def connect_answering(
+        _dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]
+    ) -> AnsweringConnection:
+        connection = AnsweringConnection.connect(*arguments, **options)
+        connection.patience = SILENCE
+        return connection
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sql.Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        driver.patience = SILENCE if connection.get_execution_options().get(SHORT) else LONG_SILENCE
 
 
 def _check_file(path: Path, *, create: bool) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from pybench.harness.errors import InputError
 from pybench.harness.model import Conditions, Environment, Run, RunStatus, Sample, parameter_label
 from pybench.harness.store import tables
-from pybench.harness.store.connections import WRITES, connect
+from pybench.harness.store.connections import SHORT, WRITES, connect
 from pybench.harness.store.errors import translate
 from pybench.harness.store.insertion import insert_conditions, insert_samples
 from pybench.harness.store.owner import is_dead, this_process
@@ -86,6 +86,7 @@ class Store:
     def __init__(self, engine: sql.Engine, place: str) -> None:
         self._engine = engine
         self._writing = engine.execution_options(**{WRITES: True})
+        self._recording = engine.execution_options(**{WRITES: True, SHORT: True})
         self._next_sequence: dict[str, int] = {}
         self.place = place
         """The file or the URL (without a password), for messages."""
@@ -138,7 +139,7 @@ class Store:
 
     def begin_run(self, run: Run) -> None:
         """Record that a run has begun, owned by this process."""
-        self._write("record a run in", lambda connection: connection.execute(_insert_run(run)))
+        self._record("record a run in", lambda connection: connection.execute(_insert_run(run)))
         self._next_sequence[run.id] = 0
 
     def add_samples(
@@ -162,14 +163,14 @@ class Store:
             insert_conditions(connection, run_id, [conditions] if conditions else [])
             return first
 
-        first = self._write("add samples to", insert)
+        first = self._record("add samples to", insert)
         self._next_sequence[run_id] = first + len(samples)
 
     def finish_run(self, run_id: str, status: RunStatus, finished: str) -> None:
         """Record how and when a run ended."""
         table = tables.run
         statement = table.update().where(table.c.id == run_id).values(status=status, finished=finished)
-        self._write("finish a run in", lambda connection: connection.execute(statement))
+        self._record("finish a run in", lambda connection: connection.execute(statement))
 
     def put_run(self, run: Run, samples: Sequence[Sample], conditions: Sequence[Conditions] = ()) -> int:
         """Store what another store holds, or the part of it that is not here yet, in one transaction.
@@ -330,6 +331,11 @@ class Store:
 
     def _write(self, action: str, work: Callable[[sql.Connection], _Result]) -> _Result:
         with self._translated(action), self._writing.begin() as connection:
+            return work(connection)
+
+    def _record(self, action: str, work: Callable[[sql.Connection], _Result]) -> _Result:
+        """Write what a run that goes on has to wait for."""
+        with self._translated(action), self._recording.begin() as connection:
             return work(connection)
 
     def _read(self, statement: sql.Select[Any]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from postgresql_server import PostgresqlServer, postgresql_server, programs
 from store_behaviour import FAILED, RUN, SAMPLE, StoreBehaviour
 
+from pybench.harness.cli.main import run as command_line
 from pybench.harness.errors import HostError, InputError, PybenchError
 from pybench.harness.execution import open_recorder
 from pybench.harness.export.archive import read_archive
@@ -151,6 +153,52 @@ def test_a_server_that_goes_away_loses_nothing(
         assert target.samples(RUN.id) == samples
         assert target.run(RUN.id).status == "done"
         assert left.runs() == []
+
+
+@contextmanager
+def frozen(server: PostgresqlServer) -> Iterator[None]:
+    """Nobody answers meanwhile, and a second of that is enough; before it the usual patience holds."""
+    with server.frozen(), pytest.MonkeyPatch.context() as patch:
+        for name in ("BUSY_TIMEOUT", "SILENCE", "LONG_SILENCE"):
+            patch.setattr(connections, name, 1.0)
+        yield
+
+
+def test_a_server_that_freezes_loses_nothing(server: PostgresqlServer, database: str, tmp_path: Path) -> None:
+    """One that takes what it is sent and never answers is given up, and `sync` delivers once it goes on."""
+    # By COPY, and more than a socket takes unread.
+    step = [replace(SAMPLE, order=number, reason="r" * 200) for number in range(5000)]
+    losses: list[PybenchError] = []
+    spool = tmp_path / "spool.sqlite"
+    with SpooledStore(Store.open(database), Store.open(spool), losses.append) as store:
+        store.begin_run(RUN)
+        store.add_samples(RUN.id, [SAMPLE])
+        with frozen(server):
+            store.add_samples(RUN.id, step)
+            store.add_samples(RUN.id, [FAILED])
+            store.finish_run(RUN.id, "done", "2025-11-23T22:01:00.000Z")
+    (loss,) = losses
+    assert isinstance(loss, UnreachableError)
+    assert "no answer for 1 s" in loss.message
+    with Store.open(spool) as left, Store.open(database) as target:
+        assert target.samples(RUN.id) == [SAMPLE]
+        assert deliver_all(left, target, lambda _: None) == 0
+        assert target.samples(RUN.id) == [SAMPLE, *step, FAILED]
+        assert target.run(RUN.id).status == "done"
+        assert left.runs() == []
+
+
+def test_whoever_reads_from_a_frozen_server_is_told(
+    server: PostgresqlServer, database: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A verb ends as where there is no server; so does what had been connected before."""
+    with Store.open(database) as store, frozen(server):
+        with pytest.raises(UnreachableError, match="no answer for 1 s"):
+            store.runs()
+        assert command_line(["history", "--store", database]) == HostError.exit_code
+    assert "the server cannot be reached" in capsys.readouterr().err
+    with Store.open(database) as store:
+        assert store.runs() == []
 
 
 def test_a_commit_whose_answer_was_lost_is_not_stored_twice(database: str, tmp_path: Path) -> None:
