@@ -149,7 +149,9 @@ def _processors(conditions: Sequence[Conditions]) -> Iterator[Circumstance]:
         if pressure := _values(conditions, names.PRESSURE):
             finding += f"; some task waited for one {_percent(median(pressure))} of the time"
         if running := _values(conditions, names.RUNNING):
-            finding += f"; {median(running):g} other tasks runnable before a launch, at most {max(running):g}"
+            finding += (
+                f"; other tasks runnable before a launch: {median(running):g}, at most {max(running):g}"
+            )
         yield Circumstance("load", finding, median(busy) > BUSY_FROM)
     if heat := _values(conditions, names.TEMPERATURE):
         yield Circumstance("temperature", f"{min(heat):.0f}–{max(heat):.0f} °C")

@@ -24,7 +24,7 @@ from pybench.reports.numbers import DASH, count, one_line, slug, tied, visible
 from pybench.reports.page import policy, scripts, templates
 from pybench.reports.vocabulary import PHASE_PREFIX, metric_order, target_order
 
-SCRIPTS = ("theme", "toggle", "plotly", "figures")
+SCRIPTS = ("theme", "toggle", "scrolling", "plotly", "figures")
 ROW_HEIGHT = 42
 FEWEST = 2
 SHORT_ID = 12

@@ -18,7 +18,7 @@ from pybench.reports.page import SITE_SOURCES, policy, scripts, templates, write
 from pybench.reports.sections import Material, sections
 from pybench.reports.thinning import thinned
 
-SCRIPTS = ("theme", "toggle", "plotly", "figures", "samples", "decision")
+SCRIPTS = ("theme", "toggle", "scrolling", "plotly", "figures", "samples", "decision")
 _LIBRARY = frozenset({"plotly", "figures"})
 
 

@@ -14,6 +14,7 @@ from pybench.reports.page import write_whole
 
 VARIABLE: Final = "PYBENCH_CHROMIUM"
 PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+INSTALLING: Final = "apt-get install chromium"
 TIMEOUT: Final = 180.0
 """Seconds that printing may take."""
 DRAWING: Final = 60_000
@@ -31,12 +32,12 @@ def find_chromium() -> str:
     for name in (named,) if named else PROGRAMS:
         if found := shutil.which(name):
             return found
-    raise HostError(
-        f"{VARIABLE}={named}: there is no such program"
-        if named
-        else "a PDF needs Chromium, which is missing",
-        "apt-get install chromium",
-    )
+    if named:
+        raise HostError(
+            f"{VARIABLE}={named}: there is no such program",
+            f"name one that is installed, or unset {VARIABLE}; {INSTALLING} installs one",
+        )
+    raise HostError("a PDF needs Chromium, which is missing", INSTALLING)
 
 
 def write_pdf(path: Path, page: str) -> Path:

@@ -56,7 +56,7 @@ def index_page(entries: Sequence[Entry], pages: Mapping[str, str]) -> str:
     for name, page in pages.items():
         own = [entry for entry in entries if entry.scenario == name]
         summaries.append(Summary(one_line(name, 80), page, len(own), own[-1]))
-    admitted = scripts("theme", "toggle")
+    admitted = scripts("theme", "toggle", "scrolling")
     return (
         templates()
         .get_template("index.html")
@@ -81,7 +81,7 @@ def scenario_page(name: str, entries: Sequence[Entry], *, plotly: str, home: str
         plotly: where the library is, relative to the page.
         home: where the index is, relative to the page.
     """
-    admitted = scripts("theme", "toggle", "figures")
+    admitted = scripts("theme", "toggle", "scrolling", "figures")
     targets = {cell[1] for entry in entries for cell, _ in entry.medians}
     groups = list(_groups(entries))
     return (

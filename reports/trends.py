@@ -96,6 +96,7 @@ def trend_figure(
     shown: Sequence[Trend], inks: Mapping[str, Ink], started: Mapping[str, str], name: str
 ) -> Figure:
     """One panel for each cell, with the level before and after each change, and the limit."""
+    titles = ", ".join(dict.fromkeys(metric_text(trend.cell[2]).title for trend in shown))
     of_one_metric = len({trend.cell[2] for trend in shown}) == 1
     figure = make_subplots(
         rows=len(shown), cols=1, vertical_spacing=min(0.42 / max(1, len(shown) - 1), 0.3),
@@ -110,7 +111,7 @@ def trend_figure(
         id=slug("trend", name),
         workload="",
         title=trend_finding(shown),
-        label=f"Medians of {count(len(shown), 'cell')} over runs",
+        label=f"{titles}: medians of {count(len(shown), 'cell')} over runs",
         caption=(
             "One mark per run: its median. A line steps where the level of the runs changed (least absolute "
             "deviation, then Mann–Whitney at 1 %). Dotted: what the last run may not exceed. Every panel has "

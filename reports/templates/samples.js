@@ -39,6 +39,7 @@
     const search = byId("samples-search");
     const selects = [...document.querySelectorAll("#samples select")];
     const headers = [...byId("samples-table").tHead.rows[0].cells];
+    const heads = new Map(headers.map((each) => [each.dataset.column, each.textContent.trim().toLowerCase()]));
     let sorting = { column: "order", ascending: true };
     let page = 0;
     let found = [];
@@ -89,7 +90,8 @@
       }
       const last = Math.min(found.length, (page + 1) * PAGE);
       const range = found.length ? `Samples ${page * PAGE + 1} to ${last}` : "No sample";
-      byId("samples-status").textContent = `${range} of ${found.length} found, ${number} in all.`;
+      const order = `sorted by ${heads.get(sorting.column)}, ${sorting.ascending ? "ascending" : "descending"}`;
+      byId("samples-status").textContent = `${range} of ${found.length} found, ${number} in all; ${order}.`;
       byId("samples-previous").disabled = page === 0;
       byId("samples-next").disabled = last >= found.length;
     }
@@ -131,6 +133,10 @@
     byId("samples-next").addEventListener("click", () => turn(1));
     byId("samples-download").addEventListener("click", () => download(found, Object.keys(columns), at));
     addEventListener("hashchange", follow);
+    document.addEventListener("click", (event) => {
+      // The address does not change where the same link is followed again.
+      if (event.target.closest("a.drill")?.hash === location.hash) follow();
+    });
     update();
     follow();
     document.documentElement.dataset.unpacked = "true";
