@@ -7,7 +7,8 @@ Importing this package is cheap; what a build needs is imported when something i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Literal
 
 from pybench.runtime.errors import InputError
 from pybench.vm_images import cache, inputs
@@ -19,17 +20,24 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Image",
+    "RecipeState",
     "build",
     "check",
+    "damaged",
     "find",
-    "is_current",
     "list_images",
+    "outdated",
+    "recipe_state",
     "recipes",
     "remove",
     "remove_leftovers",
     "sources",
     "verify",
 ]
+
+
+RecipeState = Literal["current", "changed since", "gone"]
+"""What became of the recipe, or the imported image, that an image was built from."""
 
 
 def recipes() -> list[str]:
@@ -130,21 +138,46 @@ def _built(names: Sequence[str]) -> list[Path]:
 
 
 def list_images() -> list[Image]:
-    """Every intact-looking image in the cache, those of earlier recipes included, by name."""
-    images = []
+    """Every intact-looking image in the cache, those of earlier recipes included, by name, newest first."""
+    images = [image for _, image in _read_built() if image is not None]
+    images.sort(key=lambda image: image.created, reverse=True)
+    return sorted(images, key=lambda image: image.name)
+
+
+def damaged() -> list[tuple[str, Path]]:
+    """Name and folder of every build that `find` would refuse; what looks intact `check` looks into."""
+    return [(image_name(folder), folder) for folder, image in _read_built() if image is None]
+
+
+def outdated() -> list[str]:
+    """The names of all images of which there are builds from an earlier state of their recipe."""
+    names = []
+    with cache.storage_errors():
+        folders = cache.image_folders()
+    for name in sorted({image_name(folder) for folder in folders}):
+        # What has no recipe here may be another project's, which is current there.
+        with contextlib.suppress(InputError):
+            current = cache.image_folder(name, inputs.find_inputs(name).hash)
+            if any(image_name(folder) == name and folder != current for folder in folders):
+                names.append(name)
+    return names
+
+
+def recipe_state(image: Image) -> RecipeState:
+    """Whether the image was built from what its recipe, or the imported image, says now."""
+    try:
+        current = image.input_hash == inputs.find_inputs(image.name).hash
+    except InputError:
+        return "gone"
+    return "current" if current else "changed since"
+
+
+def _read_built() -> list[tuple[Path, Image | None]]:
+    found: list[tuple[Path, Image | None]] = []
     with cache.storage_errors():
         for folder in cache.image_folders():
             try:
-                images.append(read_image(folder))
+                found.append((folder, read_image(folder)))
             except InputError:
-                # A damaged one is not usable, and `build` replaces it.
-                continue
-    return images
-
-
-def is_current(image: Image) -> bool:
-    """Whether the image was built from what its recipe says now."""
-    try:
-        return image.input_hash == inputs.find_inputs(image.name).hash
-    except InputError:
-        return False
+                found.append((folder, None))
+    return found

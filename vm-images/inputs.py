@@ -26,6 +26,8 @@ RECIPES_VARIABLE: Final = "PYBENCH_RECIPES"
 RECIPE_FILE: Final = "image.yaml"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _KERNELS: Final = "kernels"
+_KEEPERS: Final = ("__init__.py", "cache.py")
+"""What finds and keeps built images, and has no part in what they become."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,9 @@ def _hash(files: list[tuple[str, Path]], salt: str) -> str:
     runtime = _package_folder("pybench.runtime.vm")
     sources, headers = guest_sources()
     files = files + [(f"guest/{path.name}", path) for path in (*sources, *headers)]
-    files += [(f"builder/{path.name}", path) for path in sorted(builder.glob("*.py"))]
+    files += [
+        (f"builder/{path.name}", path) for path in sorted(builder.glob("*.py")) if path.name not in _KEEPERS
+    ]
     files.append(("builder/initramfs.py", runtime / "initramfs.py"))
     with cache.storage_errors():
         present = [(label, path) for label, path in files if path.is_file() and "__pycache__" not in label]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PARTIAL: Final = ".partial-"
 _DOWNLOAD_TIMEOUT: Final = 900.0
 _UPDATE_HINT: Final = "check the network and the package lists: apt-get update"
+_UNKNOWN_HINT: Final = "check the name in the recipe, and the package lists: apt-get update"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def require_package(name: str, version: str = "") -> Package:
     """
     package = find_package(name, version)
     if package is None:
-        raise HostError(f"apt knows no archive that offers the package {name}", _UPDATE_HINT)
+        raise HostError(f"apt knows no archive that offers the package {name}", _UNKNOWN_HINT)
     return package
 
 
@@ -130,7 +131,7 @@ def find_alternative(names: list[str], key: str) -> Package:
     for name in names:
         if package := find_package(name):
             return package
-    raise HostError(f"apt knows no archive that offers {' or '.join(names)} ({key})", _UPDATE_HINT)
+    raise HostError(f"apt knows no archive that offers {' or '.join(names)} ({key})", _UNKNOWN_HINT)
 
 
 def _apt_reason(output: str) -> str:

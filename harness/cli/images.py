@@ -14,7 +14,7 @@ from pybench.runtime.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pybench.vm_images import Image
+    from pybench.vm_images import Image, RecipeState
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -100,18 +100,30 @@ def export(
 
 
 @app.command("list", epilog="Example: pybench images list --format json")
-def list_(format_: FormatOption = Format.TEXT) -> None:
-    """Show the images in the cache: hash, size, form, kernel, date."""
+def list_(
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also the older builds of each image, which are counted otherwise.")
+    ] = False,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Show the images in the cache: hash, size, form, kernel, date.
+
+    As text, of each image what its recipe gives now, else the newest build; as data, every build.
+    """
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
-    images = [(image, vm_images.is_current(image)) for image in vm_images.list_images()]
+    images = [(image, vm_images.recipe_state(image)) for image in vm_images.list_images()]
+    for name, folder in vm_images.damaged():
+        note(f"Damaged: {folder}: pybench images build {name}, or pybench images rm {name}")
     if format_ is Format.TEXT:
-        _tell_images(images)
+        shown = images if all_ else _latest(images)
+        _tell_images(shown)
+        _tell_older([image for image, _ in images if image.folder not in {row.folder for row, _ in shown}])
         others = [name for name in vm_images.sources() if name not in {image.name for image, _ in images}]
         if others:
             note(f"Can be built: {', '.join(others)}")
         return
-    records = [_as_record(image, current) for image, current in images]
+    records = [_as_record(image, state == "current") for image, state in images]
     rows = [{name: record[name] for name in _LISTED} for record in records]
     print_data(format_, document=records, records=rows, lines=list)
 
@@ -139,7 +151,12 @@ def show(
 
 @app.command(epilog="Example: pybench images rm debian")
 def rm(
-    names: Annotated[list[str], typer.Argument(help="Images that are built or imported.", metavar="NAME...")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Images that are built or imported; with --old all by default.", metavar="[NAME...]"
+        ),
+    ] = None,
     old: Annotated[
         bool, typer.Option("--old", help="Only what was built from an earlier state of the recipe.")
     ] = False,
@@ -148,6 +165,14 @@ def rm(
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
     from pybench.runtime.container import image as oci  # noqa: PLC0415
 
+    if not names and not old:
+        raise InputError(
+            "no image is named", "pybench images rm NAME, or pybench images rm --old for earlier builds"
+        )
+    if not names:
+        names = vm_images.outdated()
+        if not names:
+            typer.echo("nothing was built from an earlier state of its recipe")
     store = oci.ImageStore()
     for name in names:
         imported = not old and name in store.names()
@@ -225,7 +250,23 @@ def _as_record(image: Image, current: bool) -> dict[str, object]:
     }
 
 
-def _tell_images(images: Sequence[tuple[Image, bool]]) -> None:
+def _latest(images: Sequence[tuple[Image, RecipeState]]) -> list[tuple[Image, RecipeState]]:
+    """Of each name the current build, else the newest; `images` are by name, newest first."""
+    latest: dict[str, tuple[Image, RecipeState]] = {}
+    for image, state in images:
+        if image.name not in latest or state == "current":
+            latest[image.name] = image, state
+    return list(latest.values())
+
+
+def _tell_older(older: Sequence[Image]) -> None:
+    if older:
+        builds = "1 older build" if len(older) == 1 else f"{len(older)} older builds"
+        size = _mebibytes(sum(image.size for image in older))
+        note(f"Not shown: {builds}, {size}; --all shows all, pybench images rm --old removes them.")
+
+
+def _tell_images(images: Sequence[tuple[Image, RecipeState]]) -> None:
     from rich.table import Table  # noqa: PLC0415 - slow to import
 
     if not images:
@@ -234,7 +275,7 @@ def _tell_images(images: Sequence[tuple[Image, bool]]) -> None:
     table = Table(box=None, pad_edge=False)
     for heading in ("image", "hash", "size", "form", "kernel", "built", "recipe"):
         table.add_column(heading, justify="right" if heading == "size" else "left", overflow="fold")
-    for image, current in images:
+    for image, state in images:
         table.add_row(
             image.name,
             image.content_hash[:_HASH_DIGITS],
@@ -242,6 +283,6 @@ def _tell_images(images: Sequence[tuple[Image, bool]]) -> None:
             image.form or "directory",
             image.kernel_release or "-",
             image.created[:10],
-            "current" if current else "changed since",
+            state,
         )
     console().print(table)

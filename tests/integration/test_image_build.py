@@ -515,12 +515,40 @@ def test_the_command_line_removes(own_image: vm_images.Image) -> None:
     """`rm --old` removes builds of earlier recipes alone, `rm` all; a second time there is nothing."""
     runner = CliRunner()
     earlier = own_image.folder.with_name("minimal-0123456789abcdef")
-    shutil.copytree(own_image.folder, earlier, symlinks=True)
-    assert runner.invoke(app, ["rm", "--old", "minimal"]).stdout == f"removed {earlier}\n"
+    assert "no image is named" in str(runner.invoke(app, ["rm"]).exception)
+    for names in (["minimal"], []):
+        shutil.copytree(own_image.folder, earlier, symlinks=True)
+        assert runner.invoke(app, ["rm", "--old", *names]).stdout == f"removed {earlier}\n"
+    assert "nothing was built from an earlier" in runner.invoke(app, ["rm", "--old"]).stdout
     assert vm_images.find("minimal") == own_image
     assert runner.invoke(app, ["rm", "minimal"]).stdout == f"removed {own_image.folder}\n"
     assert [path.name for path in cache.images_directory().iterdir()] == [".minimal.lock"]
     assert "no image called minimal is built" in str(runner.invoke(app, ["rm", "minimal"]).exception)
+
+
+def test_the_list_has_one_row_for_each_image(own_image: vm_images.Image) -> None:
+    """Older builds are counted, and shown on request; the damaged and those of no recipe are told apart."""
+    runner = CliRunner()
+    for name in ("minimal-0123456789abcdef", "other-0123456789abcdef", "minimal-fedcba9876543210"):
+        folder = own_image.folder.with_name(name)
+        shutil.copytree(own_image.folder, folder, symlinks=True)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        changed = {**manifest, "name": name.rpartition("-")[0], "input_hash": name, "created": "2030-01-01"}
+        (folder / "manifest.json").write_text(json.dumps(changed))
+    (folder / "vmlinux").unlink()
+    few = runner.invoke(app, ["list"])
+    assert [line.split()[0] for line in few.stdout.splitlines()[1:]] == ["minimal", "other"]
+    assert [line.split()[-1] for line in few.stdout.splitlines()[1:]] == ["current", "gone"]
+    assert "1 older build" in few.stderr
+    assert f"Damaged: {folder}" in few.stderr
+    every = runner.invoke(app, ["list", "--all"])
+    assert [line.split()[0] for line in every.stdout.splitlines()[1:]] == ["minimal", "minimal", "other"]
+    assert "older" not in every.stderr
+    removed = runner.invoke(app, ["rm", "--old"]).stdout
+    assert [Path(line.split()[1]).name for line in removed.splitlines()] == [
+        "minimal-0123456789abcdef",
+        "minimal-fedcba9876543210",
+    ]
 
 
 @pytest.mark.usefixtures("empty_cache")
