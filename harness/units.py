@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Final
 
 DIGITS: Final = 3
@@ -25,11 +26,19 @@ _SIZES: Final = {
 _DURATIONS: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _QUANTITY: Final = re.compile(r"(?P<number>\d{1,20}(?:\.\d{1,20})?)\s*(?P<unit>[A-Za-zµ]{1,3})")
 _PERCENTAGE: Final = re.compile(r"(\d{1,6}(?:\.\d{1,10})?)\s*%")
-_SECONDS_PREFIXES: Final = ((1e-9, "ns"), (1e-6, "µs"), (1e-3, "ms"), (1.0, "s"))
-_BYTES_PREFIXES: Final = (
-    *((1, "B"), (2**10, "KiB"), (2**20, "MiB")),
-    *((2**30, "GiB"), (2**40, "TiB"), (2**50, "PiB")),
+_BYTES: Final = (
+    *((2.0**50, "PiB"), (2.0**40, "TiB"), (2.0**30, "GiB")),
+    *((2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B")),
 )
+SCALES: Final[Mapping[str, tuple[tuple[float, str], ...]]] = {
+    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+    "B": _BYTES,
+    "B/s": tuple((size, f"{name}/s") for size, name in _BYTES),
+    "1/s": ((1e12, "T/s"), (1e9, "G/s"), (1e6, "M/s"), (1e3, "k/s"), (1.0, "/s")),
+}
+"""Divisors, largest first, of the units that are written with prefixes; others are written as they are."""
+_WHOLE: Final = frozenset({"B", "B/s"})
+"""Units whose whole numbers stay whole."""
 _PLAIN_LIMIT: Final = 1e6
 """Numbers without a prefix of their own change to scientific notation from here."""
 
@@ -96,29 +105,24 @@ def format_seconds(value: float, digits: int = DIGITS) -> str:
         value: seconds; a value that is not finite is written as `-`.
         digits: significant digits.
     """
-    return _with_prefix(value, _SECONDS_PREFIXES, digits)
+    return _with_prefix(value, "s", digits)
 
 
 def format_bytes(value: float, digits: int = DIGITS) -> str:
     """A size with the binary prefix that leaves 1 to 1023 before the point: `4.00 MiB`, `512 B`."""
-    if math.isfinite(value) and abs(value) < _BYTES_PREFIXES[1][0] and value == int(value):
-        return f"{int(value)} B"
-    return _with_prefix(value, _BYTES_PREFIXES, digits)
+    return _with_prefix(value, "B", digits)
 
 
 def format_value(value: float, unit: str, digits: int = DIGITS) -> str:
-    """A value in any unit of the model: `s`, `B` and `B/s` with prefixes, others as they are (`12.3 1/s`)."""
-    match unit:
-        case "s":
-            return format_seconds(value, digits)
-        case "B":
-            return format_bytes(value, digits)
-        case "B/s":
-            return f"{format_bytes(value, digits)}/s" if math.isfinite(value) else "-"
-        case "":
-            return _significant(value, digits)
-        case _:
-            return f"{_significant(value, digits)} {unit}"
+    """A value in any unit of the model: those of `SCALES` with prefixes (`220 M/s`), others as they are."""
+    if unit in SCALES:
+        return _with_prefix(value, unit, digits)
+    return f"{_significant(value, digits)} {unit}" if unit else _significant(value, digits)
+
+
+def plain_name(unit: str) -> str:
+    """What a unit is called without a prefix: `/s` for `1/s`."""
+    return next((name for divisor, name in SCALES.get(unit, ()) if divisor == 1), unit)
 
 
 def format_span(seconds: float) -> str:
@@ -130,17 +134,18 @@ def format_span(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
-def _with_prefix(value: float, prefixes: tuple[tuple[float, str], ...], digits: int) -> str:
+def _with_prefix(value: float, unit: str, digits: int) -> str:
     if not math.isfinite(value):
         return "-"
     if value == 0:
-        return f"0 {prefixes[-1][1]}" if prefixes is _SECONDS_PREFIXES else "0 B"
+        return f"0 {plain_name(unit)}"
     # Rounded first: 999.96 µs must become 1.00 ms, not 1000 µs.
     rounded = float(f"{value:.{digits}g}")
-    size, prefix = next(
-        (entry for entry in reversed(prefixes) if abs(rounded) >= entry[0] * (1 - 1e-12)), prefixes[0]
-    )
-    return f"{_significant(value / size, digits)} {prefix}"
+    size, scales = max(abs(value), abs(rounded)), SCALES[unit]
+    divisor, name = next((scale for scale in scales if size >= scale[0] * (1 - 1e-12)), scales[-1])
+    if name in _WHOLE and value == int(value):
+        return f"{int(value)} {name}"
+    return f"{_significant(value / divisor, digits)} {name}"
 
 
 def _significant(value: float, digits: int) -> str:

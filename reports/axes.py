@@ -42,7 +42,7 @@ def value_axis(values: Sequence[float], unit: str, *, from_zero: bool = False) -
         return {}
     low, high = min(values), max(values)
     if is_log(values):
-        ticks = _decades(low, high, binary=unit == "B")
+        ticks = _decades(low, high, binary=unit in {"B", "B/s"})
         return {
             "type": "log",
             "range": [math.log10(low / MARGIN), math.log10(high * MARGIN)],
@@ -54,11 +54,13 @@ def value_axis(values: Sequence[float], unit: str, *, from_zero: bool = False) -
     padding = 0.08 * (high - low) or abs(high) or 1.0
     low, high = (low - padding if low else 0.0), high + padding
     divisor, _ = scale_of(max(abs(low), abs(high)), unit)
-    ticks = [tick * divisor for tick in _linear_ticks(low / divisor, high / divisor)]
+    numerals = _linear_ticks(low / divisor, high / divisor)
+    places = max((len(f"{each:.6g}".partition(".")[2]) for each in numerals), default=0)
+    ticks = [numeral * divisor for numeral in numerals]
     return {
         "range": [low, high],
         "tickvals": ticks,
-        "ticktext": [_tick(tick, unit, max(abs(low), abs(high))) for tick in ticks],
+        "ticktext": [_tick(tick, unit, max(abs(low), abs(high)), places) for tick in ticks],
     }
 
 
@@ -82,9 +84,10 @@ def _linear_ticks(low: float, high: float) -> list[float]:
     return [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def _tick(value: float, unit: str, reference: float) -> str:
+def _tick(value: float, unit: str, reference: float, places: int | None = None) -> str:
+    """A tick with its unit; ticks of one axis have as many places behind the point as each other."""
     divisor, name = scale_of(reference, unit)
-    numeral = f"{value / divisor:.6g}"
+    numeral = f"{value / divisor:.6g}" if places is None else f"{value / divisor:.{places}f}"
     return plotly_text(f"{numeral}{'' if name in UNSPACED else ' '}{name}")
 
 

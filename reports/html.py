@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pybench.harness.model import Conditions, Run, Sample
 from pybench.harness.standing import NO_PAST, Standing
+from pybench.harness.units import SCALES
 from pybench.reports.analysis import NO_TITLES, analyse, labelled
 from pybench.reports.colours import inks
 from pybench.reports.embedding import embedded_samples, script_safe_json
@@ -114,6 +115,7 @@ def page_of(
             held=len(held.samples),
             embedded=embedded_samples(held.samples),
             themes=script_safe_json(themes(ink)),
+            scales=script_safe_json(SCALES),
             scripts=admitted,
             policy=policy(admitted, *(SITE_SOURCES if site and is_drawn else ())),
             home=site.home if site else "",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pybench.harness.model import Estimate
-from pybench.harness.units import format_value
+from pybench.harness.units import SCALES, format_value, plain_name
 
 DASH = "—"
 NO_BREAK_SPACE = "\u00a0"
@@ -18,13 +18,6 @@ _WHOLE_PERCENT_FROM = 10
 COUNT = ""
 """The unit of what is counted."""
 UNSPACED = frozenset({TIMES, COUNT})
-_BYTES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
-SCALES: dict[str, tuple[tuple[float, str], ...]] = {
-    "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
-    "B": _BYTES,
-    "B/s": tuple((divisor, f"{name}/s") for divisor, name in _BYTES),
-}
-"""Divisors, largest first, of the units that are scaled for reading; other units are shown as they are."""
 
 LEAST_DIGITS, MOST_DIGITS = 2, 3
 TWO_DIGITS_BELOW = 3.545
@@ -115,7 +108,7 @@ def scale_of(value: float, unit: str) -> tuple[float, str]:
     """The divisor and the name of the unit in which a value of this size reads best."""
     scales = SCALES.get(unit)
     if scales is None or value == 0:
-        return 1.0, unit
+        return 1.0, plain_name(unit)
     for divisor, name in scales:
         # What would round up to the next unit is already shown in it: 1 s, not 1000 ms.
         if abs(value) >= divisor * 0.9995:

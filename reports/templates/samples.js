@@ -3,18 +3,16 @@
   "use strict";
 
   const PAGE = 50;
-  const SCALES = {
-    s: [[1, "s"], [1e-3, "ms"], [1e-6, "µs"], [1e-9, "ns"]],
-    B: [[2 ** 40, "TiB"], [2 ** 30, "GiB"], [2 ** 20, "MiB"], [2 ** 10, "KiB"], [1, "B"]],
-  };
   const TEXTS = ["workload", "target", "metric", "unit", "status", "channel", "remarks"];
   const LINK = /^#samples\/([^/]*)\/([^/]*)\/([^/]*)$/;
   const byId = (id) => document.getElementById(id);
+  const scalesOf = JSON.parse(byId("scales").textContent);
 
   function readable(value, unit) {
     if (value === null) return "—";
-    const scales = SCALES[unit] || [[1, unit]];
-    const [divisor, name] = scales.find(([least]) => Math.abs(value) >= least) || scales[scales.length - 1];
+    const scales = scalesOf[unit] || [[1, unit]];
+    const fits = ([least]) => (value === 0 ? least === 1 : Math.abs(value) >= least);
+    const [divisor, name] = scales.find(fits) || scales[scales.length - 1];
     return `${Number((value / divisor).toPrecision(4))}\u00a0${name}`.trim();
   }
 

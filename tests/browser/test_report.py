@@ -453,6 +453,11 @@ def test_curves_and_matrices_are_drawn(open_report: Open, screenshots: Path, wid
     for section in ("density", "throughput"):
         assert page.locator(f"#{section} .main-svg").count() >= 1
     assert page.locator("#interference .matrix").count() == 2
+    assert "G/s" in page.inner_text("#throughput")
+    assert "1/s" not in page.inner_text("main")
+    page.fill("#samples-search", "throughput.cpu process")
+    wait_until(page, "document.querySelector('#samples-status').textContent.includes('of 6 found')")
+    assert {text.partition("\u00a0")[2] for text in column(page, 5)} <= {"M/s", "G/s"}
     violations = Axe().run(page).response["violations"]
     assert [each["id"] for each in violations if each["impact"] in {"serious", "critical"}] == []
     page.screenshot(path=screenshots / f"report-load-{width}.png", full_page=True)

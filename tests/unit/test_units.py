@@ -88,12 +88,28 @@ def test_bytes_are_written(size: float, text: str) -> None:
     assert format_bytes(size) == text
 
 
-def test_other_units_are_written_as_they_are() -> None:
-    """A unit without prefixes follows its number."""
-    assert format_value(12.34, "1/s") == "12.3 1/s"
-    assert format_value(0.5, "s") == "500 ms"
-    assert format_value(2048, "B") == "2.00 KiB"
-    assert format_value(1.5, "") == "1.50"
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.5, "s", "500 ms"),
+        (2048, "B", "2.00 KiB"),
+        (512, "B/s", "512 B/s"),
+        (0, "B/s", "0 B/s"),
+        (3 * 2**30, "B/s", "3.00 GiB/s"),
+        (math.nan, "B/s", "-"),
+        (0, "1/s", "0 /s"),
+        (0.0625, "1/s", "0.0625 /s"),
+        (12.34, "1/s", "12.3 /s"),
+        (999.9, "1/s", "1.00 k/s"),
+        (86_000, "1/s", "86.0 k/s"),
+        (219_700_000, "1/s", "220 M/s"),
+        (1.5, "", "1.50"),
+        (12.34, "verdict", "12.3 verdict"),
+    ],
+)
+def test_values_are_written_with_the_prefix_of_their_unit(value: float, unit: str, text: str) -> None:
+    """Times and rates have SI prefixes, sizes binary ones; any other unit follows its number."""
+    assert format_value(value, unit) == text
 
 
 @pytest.mark.parametrize(
