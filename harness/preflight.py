@@ -33,14 +33,27 @@ def check_host(scenario: Scenario) -> None:
                 "lower it: nothing could be started",
             )
     for combination in scenario.combinations:
-        if combination.target.kind in MACHINES and (asked := _guest_memory(combination)) > total:
+        if combination.target.kind in MACHINES:
             label = f" ({combination.label})" if combination.label else ""
             who = f"one guest of {combination.target.name} for {combination.workload.name}{label}"
-            raise HostError(
-                f"{scenario.source}: {who} is to have {format_bytes(asked)}, "
-                f"and this host has {format_bytes(total)}",
+            check_guest_memory(
+                _guest_memory(combination),
+                f"{scenario.source}: {who}",
                 "lower the target's memory or the workload's limit, or leave it out with --targets",
             )
+
+
+def check_guest_memory(asked: int, who: str, hint: str) -> None:
+    """Hold the `asked` bytes of a guest against what this host has.
+
+    Raises:
+        HostError: it has less; the message begins with `who`.
+    """
+    total = psutil.virtual_memory().total
+    if asked > total:
+        raise HostError(
+            f"{who} is to have {format_bytes(asked)}, and this host has {format_bytes(total)}", hint
+        )
 
 
 def _guest_memory(combination: Combination) -> int:

@@ -146,11 +146,13 @@ def vm_shell(request: ShellRequest, settings: VmSettings, journal: Journal, prog
     """
     from pybench import vm_images  # noqa: PLC0415
     from pybench.harness.model import Readiness, Workload  # noqa: PLC0415 - only for this target
+    from pybench.harness.preflight import check_guest_memory  # noqa: PLC0415
     from pybench.harness.targets import TargetContext  # noqa: PLC0415
     from pybench.harness.targets.vm import VmTarget  # noqa: PLC0415
 
     if request.volumes:
         raise InputError("a virtual machine has no volumes", "`--volume` is for containers")
+    check_guest_memory(settings.memory, "the guest", "lower --memory")
     image = vm_images.build(request.image, progress=progress)
     _check_command((image.rootfs,), request.command, _PATH, "/")
     shell = _shell_of((image.rootfs,))
@@ -234,7 +236,7 @@ def _shell_of(layers: Sequence[Path]) -> str:
     for path in _SHELLS:
         if tree.is_file(path):
             return path
-    raise InputError("the image has no shell", "name a command: `pybench shell container IMAGE COMMAND`")
+    raise InputError("the image has no shell", "name a command of the image behind its name")
 
 
 def _check_command(layers: Sequence[Path], command: Sequence[str], path: str, directory: str) -> None:

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from pybench.runtime.container.rootfs import Volume
 
 _SIGNALLED = 128
+_FOREIGN = {
+    "container": ("memory",),
+    "vm": ("profile", "writable"),
+    "process": ("profile", "network", "writable", "memory"),
+}
+"""Target → options that mean nothing to it."""
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -50,6 +56,17 @@ def shell(
     from pybench.harness.targets import ContainerSettings, VmSettings  # noqa: PLC0415
     from pybench.runtime.journal import open_journal  # noqa: PLC0415
 
+    given = {
+        "profile": profile != "default",
+        "network": network != "none",
+        "writable": bool(writable),
+        "memory": bool(memory),
+    }
+    for name in _FOREIGN.get(target, ()):
+        if given[name]:
+            raise InputError(
+                f"--{name} means nothing to {target}", "`pybench shell --help` says whom it is for"
+            )
     try:
         with open_journal() as journal:
             request = ShellRequest(
@@ -58,12 +75,8 @@ def shell(
                 volumes=tuple(_volume(text) for text in volume or ()),
             )
             if target == "container":
-                given = {
-                    "profile": profile,
-                    "network": network,
-                    **({"writable": writable} if writable else {}),
-                }
-                settings = ContainerSettings.model_validate(given)
+                size = {"writable": writable} if writable else {}
+                settings = ContainerSettings.model_validate({"profile": profile, "network": network, **size})
                 status = container_shell(request, settings, journal, progress)
             elif target == "vm":
                 size = {"memory": memory} if memory else {}

@@ -160,6 +160,24 @@ def test_a_command_of_ones_own_and_its_end(image: Image, tmp_path: Path) -> None
     assert (tmp_path / "new").read_text(encoding="utf-8") == "made\n"
 
 
+def assert_refused(arguments: tuple[str, ...], message: str, code: int) -> None:
+    """One line with the message, one with a hint, the exit code, and nothing else."""
+    done = subprocess.run(
+        [PYBENCH, "shell", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.endswith(" …")]
+    assert message in lines[0]
+    assert lines[0].startswith("pybench: ")
+    assert lines[1].startswith("  hint: ")
+    assert len(lines) == 2
+    assert done.returncode == code
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_terminal_that_goes_away_ends_the_shell(image: Image, number: int) -> None:
     """A signal to the command ends the container, and nothing is left of it."""
@@ -216,6 +234,8 @@ def test_a_shell_as_a_bare_process_is_the_images_program_on_the_host(image: Imag
         (("container", "--writable", "much", "minimal"), "--writable"),
         (("container", "--profile", "lax", "minimal"), "--profile"),
         (("vm", "--volume", "/etc:/data", "minimal"), "a virtual machine has no volumes"),
+        (("vm", "--profile", "strict", "minimal"), "--profile means nothing to vm"),
+        (("process", "--network", "bridge", "minimal"), "--network means nothing to process"),
         (("vm", "nothing-of-that-name"), "there is no image"),
         (("vm", "minimal", "/bin/nothing"), "/bin/nothing"),
     ],
@@ -225,20 +245,13 @@ def test_what_makes_no_sense_is_one_line_and_a_hint(
 ) -> None:
     """Bad input is told in one line with a hint, and the exit code is 2."""
     del image
-    done = subprocess.run(
-        [PYBENCH, "shell", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=180,
-        check=False,
-    )
-    lines = [line for line in done.stderr.splitlines() if not line.endswith(" …")]
-    assert message in lines[0]
-    assert lines[0].startswith("pybench: ")
-    assert lines[1].startswith("  hint: ")
-    assert len(lines) == 2
-    assert done.returncode == 2
+    assert_refused(arguments, message, 2)
+
+
+def test_a_machine_larger_than_the_host_is_refused(image: Image) -> None:
+    """More memory than there is here: a limit of the host's, told before anything boots."""
+    del image
+    assert_refused(("vm", "--memory", "400TiB", "minimal"), "is to have 400 TiB, and this host has", 3)
 
 
 def test_a_shell_in_an_imported_image_is_its_users(image: Image, tmp_path: Path) -> None:
