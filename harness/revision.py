@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pybench import scenarios
-from pybench.harness.environment import commit
+from pybench.harness.environment.software import commit
 from pybench.harness.store import BRANCH
 
 if TYPE_CHECKING:

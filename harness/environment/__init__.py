@@ -9,12 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from pybench.harness.environment.host import host_fields
-from pybench.harness.environment.software import commit, software_fields
 from pybench.harness.model import Environment
-from pybench.harness.targets import MACHINES
-
-__all__ = ["MUST_MATCH", "ImageFacts", "Mismatch", "capture", "commit", "mismatches"]
 
 MUST_MATCH: Final = (
     "host.machine",
@@ -73,6 +68,11 @@ def capture(kinds: Iterable[str], images: Mapping[str, ImageFacts]) -> Environme
         kinds: the kinds of the run's targets; what only a virtual machine needs is told only if one runs.
         images: the images by name.
     """
+    # Two runs are held against each other without what it takes to look at a host.
+    from pybench.harness.environment.host import host_fields  # noqa: PLC0415
+    from pybench.harness.environment.software import software_fields  # noqa: PLC0415
+    from pybench.harness.targets import MACHINES  # noqa: PLC0415
+
     fields: dict[str, str | None] = {
         **host_fields(),
         **software_fields(with_vm=not MACHINES.isdisjoint(kinds)),
