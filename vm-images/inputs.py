@@ -179,8 +179,9 @@ def _recipe_places() -> Iterator[Path]:
 
 
 def _unknown(name: str, known: list[str]) -> InputError:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
-    return InputError(f"there is no image called {name!r}", f"known images: {', '.join(near)}")
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"did you mean {', '.join(near)}?" if near else f"known images: {', '.join(known)}"
+    return InputError(f"there is no image called {name!r}", hint)
 
 
 def _package_folder(package: str) -> Path:

@@ -121,7 +121,10 @@ def audit(
 def explain(
     probe: Annotated[str, typer.Argument(help="A probe's id.", autocompletion=completers.probes)],
 ) -> None:
-    """Tell what a probe asks, why that matters, how sandboxes handle it, and what to do about a leak."""
+    """Tell what a probe asks, why that matters, and what to do.
+
+    And how sandboxes handle it, and what is expected of each target.
+    """
     from pybench.harness.audit.catalogue import find  # noqa: PLC0415
     from pybench.harness.cli.show_audit import explanation  # noqa: PLC0415
 
@@ -162,7 +165,7 @@ def compare(
     results: ResultsOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Tell which leaks are new and which are fixed between two audits; exit with 1 if one is new."""
+    """Tell which leaks are new or fixed; exit 1 if one is new."""
     from pybench.harness.audit.record import outcomes_of  # noqa: PLC0415
     from pybench.harness.audit.results import difference  # noqa: PLC0415
     from pybench.harness.cli.show_audit import difference_lines  # noqa: PLC0415

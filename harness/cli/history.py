@@ -24,6 +24,7 @@ _COMMIT_DIGITS: Final = 9
 _SMALLEST_TREND: Final = 2
 
 app = typer.Typer(
+    add_completion=False,
     rich_markup_mode=None,
     help="List runs and their trends; tag, annotate, prune, import and deliver them.",
     epilog="Example: pybench history --scenario startup --branch main --since 2026-01-01",
@@ -108,7 +109,7 @@ def tag(
     store: StoreOption = "",
     results: ResultsOption = None,
 ) -> None:
-    """Give a run a name, such as that of the baseline that a later run is compared with."""
+    """Give a run a name, by which later runs find their baseline."""
     with open_record(store, results) as record:
         chosen = record.run(run).id
         before = record.tags.current().get(name)
@@ -122,7 +123,7 @@ def untag(
     store: StoreOption = "",
     results: ResultsOption = None,
 ) -> None:
-    """Take a tag away; the run stays, and is still known as an older baseline."""
+    """Take a tag away; the run stays, also as an older baseline."""
     with open_record(store, results) as record:
         record.tags.end(name)
     typer.echo(f"{name} names no run any more")
@@ -158,7 +159,9 @@ def prune(
     store: StoreOption = "",
     results: ResultsOption = None,
 ) -> None:
-    """Remove runs that no rule keeps; rules count within one scenario, host and branch.
+    """Remove runs that no rule keeps.
+
+    Rules count within one scenario, host and branch.
 
     Runs that have or had a tag, and those that are going on, are always kept.
     """
@@ -185,7 +188,7 @@ def import_(
     store: StoreOption = "",
     results: ResultsOption = None,
 ) -> None:
-    """Take runs from files into the record; what is there already is not stored twice.
+    """Take runs from files into the record; none is stored twice.
 
     Tags and notes come with their runs; a tag that names another run here is left to it.
     """
@@ -203,7 +206,7 @@ def import_(
 
 @app.command(epilog="Example: pybench history sync --store postgresql+psycopg://bench@db/pybench")
 def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
-    """Deliver to the server what was kept on this host while it could not be reached."""
+    """Deliver to the server what could not reach it before."""
     from pybench.harness.store import SPOOL, Delivery, Store, deliver_all  # noqa: PLC0415
 
     if not store:

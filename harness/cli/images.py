@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pybench.vm_images import Image, RecipeState
 
 app = typer.Typer(
+    add_completion=False,
     rich_markup_mode=None,
     help="Build images and see to what is built; import and export OCI images.",
     epilog="Example: pybench images build minimal",
@@ -41,7 +42,7 @@ def build(
     ] = False,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Build an image into the cache; does nothing if it is there and intact."""
+    """Build an image, unless it is in the cache and intact."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
     image = vm_images.build(name, rebuild=rebuild, progress=progress)
@@ -65,7 +66,7 @@ def import_(
     name: Annotated[str, typer.Option("--name", help="What to call it; by default what FILE calls it.")] = "",
     reference: Annotated[str, typer.Option("--reference", help="Which image, if FILE holds several.")] = "",
 ) -> None:
-    """Import an OCI image into the cache, where its layers are shared with other images."""
+    """Import an OCI image; layers are shared with other images."""
     from pybench.runtime.container import image as oci  # noqa: PLC0415 - keeps the other verbs quick
 
     _check_import_name(name)
@@ -133,7 +134,7 @@ def show(
     name: Annotated[str, typer.Argument(help="An image that is built.", autocompletion=completers.images)],
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Show everything that is known of a built image: hashes, sizes, versions, modules."""
+    """Show all that is known of a built image: hashes, sizes, modules."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
 
     record = _as_record(vm_images.find(name), current=True)

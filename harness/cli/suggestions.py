@@ -11,7 +11,7 @@ from pybench.harness.errors import InputError
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """A hint that offers the known name which is nearest, if one is near."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {near[0]}?" if near else otherwise
 
 

@@ -113,12 +113,34 @@ def test_every_verb_can_be_loaded_and_takes_the_common_options() -> None:
         assert {"--quiet", "--verbose"} <= options or verb == "shell"
 
 
+@pytest.mark.parametrize("verb", ["audit", "history", "images"])
+def test_help_tells_of_each_verb_below_in_a_whole_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: Captured, verb: str
+) -> None:
+    """In 80 columns none is cut short."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert command_line([verb, "--help"]) == 0
+    usage, *lines = capsys.readouterr().out.splitlines()
+    assert usage.startswith("Usage:")
+    assert [line for line in lines if line.endswith("...")] == []
+
+
+def test_the_package_can_be_run_as_a_module(tmp_path: Path) -> None:
+    """`python -m pybench` does what `pybench` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pybench", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Usage: pybench [OPTIONS] VERB")
+
+
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
         (["rnu"], "did you mean run?"),
         (["gaet", "--baseline", "main"], "did you mean gate?"),
-        (["zzzz"], "`pybench --help` lists the verbs"),
+        (["nosuch"], "`pybench --help` lists the verbs"),
+        (["images", "build", "debain"], "did you mean debian?"),
+        (["images", "build", "nosuch"], "known images: bench, bookworm, debian, "),
         (["run", "starup"], "did you mean startup?"),
         (["run", "startup", "--targets", "contaner", "--dry-run"], "did you mean 'container'?"),
         (["audit", "explain", "N99"], "did you mean 'N9'?"),
