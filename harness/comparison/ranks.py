@@ -80,6 +80,8 @@ def cliffs_delta(baseline: Values, candidate: Values) -> Effect:
         ValueError: a side is empty.
     """
     m, n = _sizes(baseline, candidate)
+    # Looking the values of one side up in the other is several times as quick when they come in order.
+    baseline, candidate = np.sort(baseline), np.sort(candidate)
     delta = 2 * _u(baseline, candidate) / (m * n) - 1
     if min(m, n) == 1 or abs(delta) == 1:
         # One value has no spread, and where the sides do not overlap the formula knows none either.
@@ -140,9 +142,9 @@ def _log_choose(n: int, k: int) -> float:
 
 def _u(baseline: Values, candidate: Values) -> float:
     """Pairs in which the candidate's value is the larger one; equal pairs count half."""
-    ordered = np.sort(baseline)
-    smaller = np.searchsorted(ordered, candidate, side="left").sum(dtype=np.float64)
-    not_larger = np.searchsorted(ordered, candidate, side="right").sum(dtype=np.float64)
+    ordered, looked_up = np.sort(baseline), np.sort(candidate)
+    smaller = np.searchsorted(ordered, looked_up, side="left").sum(dtype=np.float64)
+    not_larger = np.searchsorted(ordered, looked_up, side="right").sum(dtype=np.float64)
     return float(smaller + not_larger) / 2
 
 

@@ -97,13 +97,26 @@ def test_effects_are_what_counting_pairs_gives(x: Values, y: Values) -> None:
 
 
 @settings(deadline=None)
-@given(VALUES, VALUES)
-def test_a_shift_of_many_values_is_found_without_all_pairs(x: Values, y: Values) -> None:
-    """Bisection gives what all differences would."""
+@given(VALUES, VALUES, st.sampled_from([0, 5, 100]))
+def test_a_shift_of_many_values_is_found_without_all_pairs(x: Values, y: Values, few: int) -> None:
+    """A search gives what all differences would, be it down to few pairs or to such as are nearly equal."""
     plain = hodges_lehmann(x, y)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shift_module, "_MOST_PAIRS", 0)
+        patch.setattr(shift_module, "_FEW_PAIRS", few)
         assert hodges_lehmann(x, y)[:3] == pytest.approx(plain[:3], abs=1e-4)
+
+
+def test_the_shift_of_many_values_is_exact() -> None:
+    """Of more pairs than are made at once, the interval still runs between two of the differences."""
+    generator = np.random.default_rng(2)
+    x, y = generator.lognormal(0, 0.2, 3000), generator.lognormal(0.05, 0.2, 3000)
+    x[0] = 1e6
+    differences = np.sort(np.subtract.outer(y, x).ravel())
+    found = hodges_lehmann(x, y)
+    rank = int(np.searchsorted(differences, found.low))
+    assert found.value == np.median(differences)
+    assert (found.low, found.high) == (differences[rank], differences[-1 - rank])
 
 
 def test_a_large_shift_takes_no_large_memory() -> None:
