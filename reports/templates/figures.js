@@ -69,7 +69,8 @@
 
   // ---- Printing -------------------------------------------------------------------------------
 
-  const PRINT_WIDTH = 670; // A4 less the margins of the print style sheet, in CSS pixels
+  // A4 less the margins of the print style sheet, in CSS pixels, over its zoom of drawings.
+  const PRINT_WIDTH = 670 / 0.75;
   let opened = [];
 
   addEventListener("beforeprint", () => {

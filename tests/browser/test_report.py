@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 LETTER_HEIGHT = 30
 """CSS pixels that a level label stays below."""
+MOST_SHEETS = 11
+"""Of paper for a run of four targets with start-up, teardown and memory."""
 NOTHING_INTERESTING = re.compile(r"^(data:|blob:)")
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 
@@ -213,12 +215,13 @@ def test_the_decision_fits_a_phone(open_report: Open) -> None:
 
 
 def test_prints(open_report: Open, screenshots: Path) -> None:
-    """Paper gets light figures that fit it and the numbers behind them, but no controls."""
+    """Paper gets light figures that fit it and the numbers behind them, no controls, and is well filled."""
     page = open_report(make_run(), make_samples(), color_scheme="dark").page
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator("details.print:not([open])").count() == 0
-    assert max(page.eval_on_selector_all(".main-svg", "nodes => nodes.map(node => node.clientWidth)")) <= 672
+    widths = "nodes => nodes.map(node => node.getBoundingClientRect().width)"
+    assert 660 <= max(page.eval_on_selector_all(".main-svg", widths)) <= 672
     assert page.evaluate("getComputedStyle(document.querySelector('.ytick text')).fill") == "rgb(29, 31, 33)"
     assert not page.is_visible("#theme")
     assert not page.is_visible("#samples-table")
@@ -226,7 +229,16 @@ def test_prints(open_report: Open, screenshots: Path) -> None:
     assert page.locator("details.print[open]").count() == 0
     pdf = page.pdf(path=screenshots / "report.pdf", prefer_css_page_size=True)
     assert pdf.startswith(b"%PDF")
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) >= 3
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= MOST_SHEETS
+
+
+def test_verdicts_are_on_paper(open_report: Open) -> None:
+    """What stands for a folded verdict is printed, its mark to open it is not."""
+    page = open_report(make_run(), [*make_samples(), *audit_samples()]).page
+    page.emulate_media(media="print")
+    assert page.locator("#probe-M4 summary").nth(1).inner_text() == "leak"
+    assert page.locator("#probe-M4 summary").nth(1).is_visible()
+    assert not page.locator("details.print > summary").first.is_visible()
 
 
 def test_useful_without_script(open_report: Open) -> None:
