@@ -16,7 +16,7 @@ from pybench.harness.comparison.nights import Series
 from pybench.harness.comparison.runs import SHIFT, Judged, judge, worse_direction
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
-from pybench.harness.verdicts import INDEX, Accepted, is_verdict, worsened
+from pybench.harness.verdicts import INDEX, Accepted, Held, held, is_verdict, worsened
 
 Outcome = Literal["pass", "regression", "inconclusive"]
 Kind = Literal["regression", "maximum", "drift", "failures", "change point", "leak", "missing", "unsupported"]
@@ -85,6 +85,8 @@ class GateResult:
     """Of the starts that regressed."""
     waived: tuple[Finding, ...] = ()
     """New leaks that are accepted."""
+    verdicts: int = 0
+    """How many verdicts of the audit were held against the baseline's."""
 
     @property
     def blind(self) -> tuple[Judged, ...]:
@@ -130,29 +132,32 @@ def gate(
         ]
         known |= {found.cell for found in findings if found.kind == "drift"}
     findings += _level_changes(series or {}, known, settings)
-    verdicts, waived = _verdicts(baseline, candidate, settings)
-    findings += verdicts
+    verdicts = held(baseline.samples, candidate.samples, settings.gates)
+    worse, waived = _worse_verdicts(verdicts, baseline.run, settings)
+    findings += worse
     guilty = {start_of(found.cell) for found in findings if found.kind in {"regression", "drift"}}
     parts = attributions(
         [sample for sample in baseline.samples if start_of(cell_key(sample)) in guilty],
         [sample for sample in candidate.samples if start_of(cell_key(sample)) in guilty],
     )
-    return GateResult(_outcome(findings), tuple(findings), now, drift, tuple(parts), tuple(waived))
+    return GateResult(
+        _outcome(findings), tuple(findings), now, drift, tuple(parts), tuple(waived), len(verdicts)
+    )
 
 
-def _verdicts(
-    baseline: Measured, candidate: Measured, settings: GateSettings
+def _worse_verdicts(
+    verdicts: Sequence[Held], baseline: str, settings: GateSettings
 ) -> tuple[list[Finding], list[Finding]]:
     """What the audit found anew, and what of it is accepted."""
     accepted = {(each.metric, each.target): each.said for each in settings.accepted}
     findings, waived = [], []
-    for each in worsened(baseline.samples, candidate.samples, settings.gates):
+    for each in worsened(verdicts):
         kind: Kind = "leak" if each.is_leak else "missing"
         said = accepted.get((each.cell[2], each.cell[1])) if each.is_leak else None
         if said is None:
-            findings.append(Finding(kind, each.cell, baseline.run, said=each.reason))
+            findings.append(Finding(kind, each.cell, baseline, said=each.reason))
         else:
-            waived.append(Finding(kind, each.cell, baseline.run, said=f"{each.reason} ({said})"))
+            waived.append(Finding(kind, each.cell, baseline, said=f"{each.reason} ({said})"))
     return findings, waived
 
 

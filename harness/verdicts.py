@@ -54,20 +54,34 @@ def has_verdicts(samples: Iterable[Sample]) -> bool:
     return any(sample.metric.startswith(PREFIX) and sample.unit == UNIT for sample in samples)
 
 
-def worsened(
-    before: Iterable[Sample], after: Iterable[Sample], gates: Callable[[str], bool]
-) -> Iterator[Worsened]:
-    """What leaks now and did not before, and what was answered before and is not now.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one probe said on one target, before and now."""
+
+    cell: CellKey
+    before: Sample
+    after: Sample
+
+
+def held(before: Iterable[Sample], after: Iterable[Sample], gates: Callable[[str], bool]) -> list[Held]:
+    """The verdicts that can be held against earlier ones.
 
     A probe that only one of the two audits has is left out: that it leaks is no news of this change.
     """
     earlier, later = _latest(before), _latest(after)
-    for cell, sample in later.items():
-        if cell not in earlier or not gates(cell[2]):
-            continue
-        was, now = _outcome(earlier[cell]), _outcome(sample)
+    return [
+        Held(cell, earlier[cell], sample)
+        for cell, sample in later.items()
+        if cell in earlier and gates(cell[2])
+    ]
+
+
+def worsened(verdicts: Iterable[Held]) -> Iterator[Worsened]:
+    """What leaks now and did not before, and what was answered before and is not now."""
+    for each in verdicts:
+        was, now = _outcome(each.before), _outcome(each.after)
         if was != now and now in {LEAK, ERROR}:
-            yield Worsened(cell, now == LEAK, sample.reason.split("\n", 1)[0])
+            yield Worsened(each.cell, now == LEAK, each.after.reason.split("\n", 1)[0])
 
 
 def _latest(samples: Iterable[Sample]) -> dict[CellKey, Sample]:

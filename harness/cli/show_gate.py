@@ -38,8 +38,7 @@ def judgement_lines(judgement: Judgement) -> list[str]:
 
 def result_lines(result: GateResult, baseline: str, candidate: str) -> list[str]:
     """The outcome, each finding, its phases, and what the gate could not have seen."""
-    gated = count(len(result.cells), "cell")
-    lines = [f"{_SAYING[result.outcome]} ({candidate} against {baseline}, {gated})"]
+    lines = [f"{_SAYING[result.outcome]} ({candidate} against {baseline}, {_held(result)})"]
     lines += [f"  {finding_line(each)}" for each in result.findings]
     lines += [f"  accepted {finding_line(each)}" for each in result.waived]
     lines += [
@@ -69,6 +68,12 @@ def result_lines(result: GateResult, baseline: str, candidate: str) -> list[str]
         if len(result.blind) > _MOST_BLIND:
             lines.append(f"  and {len(result.blind) - _MOST_BLIND} more")
     return lines
+
+
+def _held(result: GateResult) -> str:
+    """How much was held against the baseline."""
+    said = [count(len(result.cells), "cell")] if result.cells or not result.verdicts else []
+    return ", ".join([*said, count(result.verdicts, "verdict")] if result.verdicts else said)
 
 
 def refusal_lines(baseline: str, candidate: str, differences: Iterable[Mismatch]) -> list[str]:

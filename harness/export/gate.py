@@ -37,6 +37,7 @@ def gate_document(result: GateResult, baseline: str, candidate: str) -> dict[str
         "waived": [_finding(each) for each in result.waived],
         "blind": [list(each.change.cell) for each in result.blind],
         "cells": [cell_document(each) for each in result.cells],
+        "verdicts": result.verdicts,
     }
 
 
@@ -55,6 +56,7 @@ def refusal_document(baseline: str, candidate: str, differences: Iterable[Mismat
         "waived": [],
         "blind": [],
         "cells": [],
+        "verdicts": 0,
     }
 
 

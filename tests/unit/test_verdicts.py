@@ -124,5 +124,7 @@ def test_audits_in_the_record_are_gated(capsys: pytest.CaptureFixture[str]) -> N
     assert command_line(["gate", "night-02", "--baseline", "night-01"]) == 0
     assert command_line(["gate", "night-03", "--baseline", "main"]) == 1
     out = capsys.readouterr().out
+    assert "(night-02 against night-01, 2 verdicts)" in out
     assert "leak: audit container isolation.P2: a process of the host can be signalled\n" in out
     assert command_line(["gate", "night-03", "--baseline", "main", "--metric", "isolation.P1"]) == 0
+    assert ", 1 verdict)" in capsys.readouterr().out
