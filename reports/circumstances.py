@@ -30,6 +30,7 @@ CORRELATED_FROM: Final = 1.96
 NOTEWORTHY_CORRELATION: Final = 0.3
 LISTED: Final = 2
 """Metrics of a target that are named one by one where samples of them were rejected."""
+_WHOLE_FROM: Final = 0.995
 _CALIBRATION: Final = "calibration."
 
 
@@ -225,4 +226,5 @@ def _listed(parts: Sequence[str], otherwise: str) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share * 100:.2g} %" if share < 1 else f"{share * 100:.0f} %"
+    # Two digits of 99.6 % would be 1e+02.
+    return f"{share * 100:.2g} %" if share < _WHOLE_FROM else f"{share * 100:.0f} %"

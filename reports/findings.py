@@ -217,8 +217,10 @@ def _status(report: Report) -> Iterator[Finding]:
 def _cautions(report: Report) -> Iterator[Finding]:
     if report.failed:
         total = sum(each.launches for each in report.counts)
+        several = len(report.workloads) > 1
         by_target = ", ".join(
             f"{each.failed} of {each.launches} on {one_line(each.target, 40)}"
+            + (f" for {one_line(each.workload, 40)}" if several else "")
             for each in report.counts
             if each.failed
         )

@@ -425,45 +425,6 @@ def test_entering_a_namespace_ends_with_the_block() -> None:
         os.close(namespace)
 
 
-def test_a_bridge_needs_privilege(journal: Journal) -> None:
-    """Where links may not be made, the error says what it takes, and nothing is left."""
-    script = textwrap.dedent(
-        """
-        import ctypes, sys
-        from pathlib import Path
-        import pyroute2
-        from pybench.runtime.container.network.bridge import Bridge
-        from pybench.runtime.errors import HostError
-        from pybench.runtime.journal import open_journal
-
-        CAP_NET_ADMIN = 12
-        libc = ctypes.CDLL(None, use_errno=True)
-        class Header(ctypes.Structure):
-            _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
-        sets = (ctypes.c_uint32 * 6)()
-        header = Header(0x20080522, 0)
-        libc.capget(ctypes.byref(header), sets)
-        for index in range(3):
-            sets[index] &= ~(1 << CAP_NET_ADMIN)
-        assert libc.capset(ctypes.byref(header), sets) == 0
-        with open_journal(Path(sys.argv[1])) as journal:
-            try:
-                with Bridge(journal):
-                    print("made")
-            except HostError as error:
-                print(error.message, "|", error.hint, "|", len(journal.entries))
-        """
-    )
-    directory = journal.path.parent
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(directory)], capture_output=True, text=True, check=True, timeout=60
-    )
-    message, hint, entries = done.stdout.strip().split(" | ")
-    assert "cannot make the bridge pyb" in message
-    assert "CAP_NET_ADMIN" in hint
-    assert entries == "0"
-
-
 def test_without_nftables_it_says_so(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,12 @@ def test_a_quiet_run_has_nothing_to_weigh() -> None:
     assert not any(each.is_concern for each in found.values())
 
 
+def test_a_share_of_nearly_all_is_told_in_whole_percent() -> None:
+    """Two digits of 99.7 % are not written as a power of ten."""
+    found = by_subject(calibrated(), make_samples({"process": 2}), steps(2, busy=[0.997, 0.997]))
+    assert found["load"].finding.startswith("processors 100 % busy")
+
+
 def test_a_restless_host_is_told() -> None:
     """Steal, another clock, load, a page cache that grows, and launches on a host that did not settle."""
     conditions = steps(

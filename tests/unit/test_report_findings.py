@@ -98,9 +98,12 @@ def test_interrupted_run_says_so() -> None:
 
 
 def test_failed_launches_are_counted_per_target() -> None:
-    """Failures are counted in launches, not in samples, and by target."""
+    """Failures are counted in launches, not in samples, by target, and by workload if there are several."""
     samples = [*make_samples(), failed_sample("vm", "no", order=900), failed_sample("vm", "no", order=901)]
     assert told(samples, "caution")[0].startswith("2 of 138 launches failed (2 of 15 on vm)")
+    samples.append(failed_sample("vm", "no", order=902, workload="other"))
+    by_workload = "(2 of 15 on vm for hello, 1 of 1 on vm for other)"
+    assert told(samples, "caution")[0].startswith(f"3 of 139 launches failed {by_workload}")
 
 
 def test_degraded_isolation_is_said_in_the_answer() -> None:

@@ -178,7 +178,7 @@ def install(members: Members) -> dict[str, str]:
         The families that this host cannot have, with the reason; empty if the filter is complete.
     """
     missing: dict[str, str] = {}
-    for family, rules in (("inet", host_rules), ("bridge", port_rules)):
+    for family, rules in zip(FAMILIES, (host_rules, port_rules), strict=True):
         try:
             _apply(rules(members))
         except FirewallError as error:
