@@ -41,7 +41,7 @@ def baseline_run(record: Store, name: str, candidate: Run) -> Run:
     if found.id == candidate.id:
         raise InputError(
             f"the baseline {name!r} is the candidate itself",
-            f"`pybench history tag RUN {name}` gives the name to an earlier run",
+            "name an earlier run, or give one a tag: `pybench history` lists them",
         )
     if found.scenario != candidate.scenario:
         raise InputError(

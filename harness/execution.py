@@ -166,7 +166,8 @@ def open_recorder(place: Path | str, results: Path, tell: Tell) -> Store | Spool
 
     server, spool = Store.open(place), Store.open(results / SPOOL)
     if waiting := sum(run.status != "running" for run in spool.runs()):
-        tell(f"kept here while the server was away: {waiting} runs; `pybench history sync` delivers them")
+        runs = "1 run" if waiting == 1 else f"{waiting} runs"
+        tell(f"kept here while the server was away: {runs}; `pybench history sync` delivers them")
     return SpooledStore(server, spool, tell_loss)
 
 

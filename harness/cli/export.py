@@ -46,6 +46,7 @@ def export(
 ) -> None:
     """Write runs to a file that other tools read and `pybench history import` reads back without loss."""
     from pybench.harness.export.archive import ArchivedRun, write_archive  # noqa: PLC0415
+    from pybench.reports.numbers import count  # noqa: PLC0415
 
     with open_record(store, results) as record:
         chosen = {run.id: run for run in map(record.run, runs)}
@@ -63,8 +64,8 @@ def export(
         _write_for_pytest(output, archived)
     else:
         write_archive(output, archived)
-    count = sum(len(each.samples) for each in archived)
-    typer.echo(f"{len(archived)} runs with {count:,} samples in {output}")
+    samples = sum(len(each.samples) for each in archived)
+    typer.echo(f"{count(len(archived), 'run')} with {count(samples, 'sample')} in {output}")
 
 
 def _write_for_pytest(path: Path, archived: Sequence[ArchivedRun]) -> None:

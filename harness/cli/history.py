@@ -166,6 +166,7 @@ def prune(
     Runs that have or had a tag, and those that are going on, are always kept.
     """
     from pybench.harness.history import Policy, runs_to_prune  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.reports.numbers import count  # noqa: PLC0415
 
     if not (keep_last or keep_days or keep_weekly or keep_monthly):
         raise InputError("nothing says which runs to keep", "give at least one --keep option")
@@ -179,7 +180,8 @@ def prune(
             typer.echo(f"{'removed' if yes else 'would remove'} {run.id}, started {run.started}")
         if yes and doomed:
             record.compact()
-    typer.echo(f"{len(doomed)} of {len(runs)} runs" + ("" if yes or not doomed else "; --yes removes them"))
+    further = "; --yes removes them" if doomed and not yes else ""
+    typer.echo(f"{len(doomed)} of {count(len(runs), 'run')}{further}")
 
 
 @app.command("import", epilog="Example: pybench history import startup.parquet")
@@ -193,13 +195,14 @@ def import_(
     Tags and notes come with their runs; a tag that names another run here is left to it.
     """
     from pybench.harness.export.archive import read_archive  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.reports.numbers import count  # noqa: PLC0415
 
     archives = [read_archive(path) for path in files]
     with open_or_make_record(store, results) as record:
         for archived in (each for archive in archives for each in archive):
             added = record.put_run(archived.run, archived.samples, archived.conditions)
             elsewhere = record.tags.take_over(archived.tags, archived.notes)
-            typer.echo(f"{archived.run.id}: {added} samples added")
+            typer.echo(f"{archived.run.id}: {count(added, 'sample')} added")
             for name, run_id in elsewhere.items():
                 typer.echo(f"  {name} is {run_id} here, and stays that")
 
@@ -208,6 +211,7 @@ def import_(
 def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
     """Deliver to the server what could not reach it before."""
     from pybench.harness.store import SPOOL, Delivery, Store, deliver_all  # noqa: PLC0415
+    from pybench.reports.numbers import count  # noqa: PLC0415
 
     if not store:
         raise InputError("no server to deliver to", "give --store URL, or set PYBENCH_STORE")
@@ -217,11 +221,12 @@ def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
         return
 
     def tell(delivery: Delivery) -> None:
-        typer.echo(f"{delivery.run}: {delivery.samples} samples delivered")
+        typer.echo(f"{delivery.run}: {count(delivery.samples, 'sample')} delivered")
 
     with Store.open(spool, create=False) as local, Store.open(store) as server:
         left = deliver_all(local, server, tell)
-    typer.echo(f"{left} runs are still going on" if left else "nothing waits to be delivered any more")
+    going_on = count(left, "run is still going on", "runs are still going on")
+    typer.echo(going_on if left else "nothing waits to be delivered any more")
 
 
 def _group(run: Run) -> tuple[str, ...]:
@@ -345,7 +350,7 @@ def _drawing(drawn: Sequence[Mapping[str, Any]], metric: str) -> list[str]:
         if len(known) < _SMALLEST_TREND:
             continue
         first, last = known[0], known[-1]
-        change = f"{last / first - 1:+.1%}".replace("%", " %") if first > 0 else ""
+        change = f"{last / first - 1:+.1%}".replace("%", " %").replace("-", "−") if first > 0 else ""
         ends = f"{single(first, trend['unit'])} → {single(last, trend['unit'])}"
         names = (one_line(trend[key], 30) for key in ("scenario", "workload", "target", "parameters"))
         rows.append((*names, trend["line"], ends, change))

@@ -67,7 +67,8 @@ def import_(
     reference: Annotated[str, typer.Option("--reference", help="Which image, if FILE holds several.")] = "",
 ) -> None:
     """Import an OCI image; layers are shared with other images."""
-    from pybench.runtime.container import image as oci  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.reports.numbers import count  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.runtime.container import image as oci  # noqa: PLC0415
 
     _check_import_name(name)
     store = oci.ImageStore(progress=progress)
@@ -78,7 +79,7 @@ def import_(
         store.remove(image.name)
         raise
     size = sum(layer.size for layer in image.layers)
-    typer.echo(f"{image.name}, {len(image.layers)} layers, {_mebibytes(size)}, in {image.folder}")
+    typer.echo(f"{image.name}, {count(len(image.layers), 'layer')}, {_mebibytes(size)}, in {image.folder}")
 
 
 @app.command("export", epilog="Example: pybench images export minimal minimal.tar")
@@ -164,6 +165,7 @@ def rm(
 ) -> None:
     """Remove images from the cache; of imported ones the import as well."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
+    from pybench.reports.numbers import count  # noqa: PLC0415
     from pybench.runtime.container import image as oci  # noqa: PLC0415
 
     if not names and not old:
@@ -186,7 +188,9 @@ def rm(
         if imported:
             store.remove(name)
             layers = store.collect()
-            typer.echo(f"removed the imported image {name} and {len(layers)} layers that only it had")
+            typer.echo(
+                f"removed the imported image {name} and {count(len(layers), 'layer')} that only it had"
+            )
 
 
 @app.command(epilog="Example: pybench images verify")

@@ -144,8 +144,10 @@ def _site(folder: Path, store: str, results: Path | None, baseline: str) -> str:
             return standing(record, run, samples, baseline)
 
         built = build_site(folder, record, judge, titles_for)
+    from pybench.reports.numbers import count  # noqa: PLC0415 - keeps `--help` quick
+
     removed = f", {built.removed} removed" if built.removed else ""
-    return f"{built.index}: {built.drawn} runs drawn, {built.kept} up to date{removed}"
+    return f"{built.index}: {count(built.drawn, 'run')} drawn, {built.kept} up to date{removed}"
 
 
 def _past(found: Sides, chosen: ArchivedRun, baseline: str) -> Standing:

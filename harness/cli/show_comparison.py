@@ -67,7 +67,7 @@ def _row(judged: Judged) -> tuple[str, ...]:
         relative(change, change.shift.value),
         f"{relative(change, change.shift.low)} … {relative(change, change.shift.high)}",
         f"{judged.adjusted_p:.2g}",
-        f"{change.effect.value:+.2f}",
+        f"{change.effect.value:+.2f}".replace("-", "−"),
         DASH if judged.detectable is None else relative(change, judged.detectable).lstrip("+"),
         verdict,
     )

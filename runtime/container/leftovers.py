@@ -128,7 +128,7 @@ def end_session(details: Mapping[str, str | int]) -> str:
     if not pids:
         return ""
     kill_processes(pids)
-    return f"killed {len(pids)} processes of session {session}"
+    return f"killed {len(pids)} {'process' if len(pids) == 1 else 'processes'} of session {session}"
 
 
 def start_ticks(pid: int) -> int | None:

@@ -91,7 +91,7 @@ def test_only_what_is_new_is_written_again(project: Path, capsys: Captured) -> N
         store_night(store, 14)
     capsys.readouterr()
     assert command_line(["report", "--site", "site"]) == 0
-    assert capsys.readouterr().out == "site/index.html: 1 runs drawn, 14 up to date\n"
+    assert capsys.readouterr().out == "site/index.html: 1 run drawn, 14 up to date\n"
     changed = {path.relative_to(project) for path, time in files(project).items() if before.get(path) != time}
     assert {path.parts[0] for path in changed} == {"index.html", "site.json", "scenarios", "runs"}
     assert len([path for path in changed if path.parts[0] == "runs"]) == 1
@@ -113,7 +113,7 @@ def test_a_tag_and_a_note_are_news(project: Path, capsys: Captured) -> None:
     assert command_line(["history", "note", "night-02", "new <kernel>"]) == 0
     capsys.readouterr()
     assert command_line(["report", "--site", "site"]) == 0
-    assert "1 runs drawn" in capsys.readouterr().out
+    assert "1 run drawn" in capsys.readouterr().out
     page = (project / "index.html").read_text(encoding="utf-8")
     assert "new &lt;kernel&gt;" in page
     assert ">main<" in page.replace("<bdi>", "").replace("</bdi>", "")
