@@ -119,6 +119,8 @@ class VmSettings(TargetSettings):
     """`auto` takes KVM when a test boot of the image succeeds under it."""
     memory: MemorySize = 256 * 2**20
     """The guest's memory in bytes, when the workload declares no larger limit."""
+    machine: Literal["q35", "microvm"] = "q35"
+    """`microvm`: QEMU's machine without PCI; disks and networks take the driver virtio_mmio in the image."""
     network: Literal["none", "user", "bridge"] = "none"
     """`bridge`: an address of its own on a bridge, siblings isolated; `user`: QEMU's own, outwards only."""
     siblings: bool = False

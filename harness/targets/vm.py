@@ -19,7 +19,7 @@ from pybench.runtime.container.network.bridge import Bridge
 from pybench.runtime.processor_time import read_processor_time
 from pybench.runtime.scratch import make_disk, scratch_directory
 from pybench.runtime.vm.acceleration import decide
-from pybench.runtime.vm.command_line import COMMAND_LINE
+from pybench.runtime.vm.command_line import command_line
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.domain import MEBIBYTE, Disk
 from pybench.runtime.vm.drivers import has_driver, has_init
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from pybench.runtime.vm.network import GuestNetwork
     from pybench.runtime.workload_files import WorkloadFile
 
-MACHINE: Final = "q35"
 _KERNEL_ROOM: Final = 32 * MEBIBYTE
 """What a stock kernel takes beside its own image before the first process runs: page structures, slabs."""
 _CPU_PERIOD: Final = 100_000
@@ -208,6 +207,7 @@ class VmTarget:
             HostError: libvirt or QEMU is missing, or KVM is demanded and does not boot the image.
         """
         check_command(image.rootfs, workload.command)
+        self._check_machine(workload, image)
         self._check_network(image)
         check_disk(workload, image)
         self._disk_size = workload.disk
@@ -225,13 +225,13 @@ class VmTarget:
         self._spec = MachineSpec(
             kernel=image.kernel,
             initramfs=self._initramfs,
-            command_line=COMMAND_LINE,
+            command_line=command_line(verdict.acceleration, self._settings.machine),
             memory=self._memory(workload, image),
             vcpus=max(1, math.ceil(workload.resources.cpus or 1)),
             acceleration=verdict.acceleration,
             processor=verdict.processor,
-            machine=MACHINE,
-            virtio_port=has_driver("virtio_console", image.kernel, image.initramfs),
+            machine=self._settings.machine,
+            virtio_port=self._reaches(image) and has_driver("virtio_console", image.kernel, image.initramfs),
             bare_metal=not has_init(image.initramfs),
             marking=guest.marking,
             line=workload.readiness.text if workload.readiness.level == "line" else None,
@@ -241,7 +241,7 @@ class VmTarget:
         self.qualifiers = {
             "accel": verdict.acceleration,
             "start": self.start,
-            "machine": MACHINE,
+            "machine": self._settings.machine,
             "net": self._settings.network,
             "ksm": merging_state(),
             "balloon": "none",
@@ -315,6 +315,33 @@ class VmTarget:
         return make_disk(
             resources.enter_context(scratch_directory(self._journal, self._directory)), self._disk_size
         )
+
+    def _reaches(self, image: ImageFiles) -> bool:
+        """Whether the guest has the driver for the machine's bus of devices; PCI is in every kernel."""
+        machine = self._settings.machine
+        return machine != "microvm" or has_driver("virtio_mmio", image.kernel, image.initramfs)
+
+    def _check_machine(self, workload: Workload, image: ImageFiles) -> None:
+        """Refuse of `microvm` what its guests do not find, without ACPI to tell them and without PCI."""
+        if self._settings.machine == "q35":
+            return
+        if not has_init(image.initramfs):
+            raise InputError(
+                f"the bare-metal guest of image {image.name} knows no such machine", "machine: q35"
+            )
+        if (workload.resources.cpus or 1) > 1:
+            raise InputError("a guest finds one processor alone on the machine microvm", "machine: q35")
+        wanted = {
+            "its disk": image.disk is not None,
+            "the workload's disk": workload.disk is not None,
+            "a network": self._settings.network != "none",
+        }
+        devices = [name for name, needed in wanted.items() if needed]
+        if devices and not self._reaches(image):
+            raise InputError(
+                f"the guest of image {image.name} does not reach {devices[0]} on the machine microvm",
+                "machine: q35, or an image whose kernel has virtio_mmio, such as minimal-tiny",
+            )
 
     def _check_network(self, image: ImageFiles) -> None:
         if self._settings.network != "none" and not has_driver("virtio_net", image.kernel, image.initramfs):

@@ -1,12 +1,19 @@
 """The guest kernel's command line: what each argument is for.
 
-The same on KVM and under emulation, so that a verdict on acceleration holds for what is measured.
+The same on KVM and under emulation, so that a verdict on acceleration holds for what is measured; beside it
+an emulated guest is told only what KVM tells by itself.
 Nothing here weakens the guest: no mitigation, check of memory or protection is switched off.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from pybench.runtime.vm.counter import counter_frequency
+from pybench.runtime.vm.domain import MICROVM
+
+if TYPE_CHECKING:
+    from pybench.runtime.vm.domain import Acceleration
 
 ARGUMENTS: Final = (
     # Kernel messages go to the first serial line, where a panic is seen; `quiet` keeps the rest off it,
@@ -29,3 +36,20 @@ ARGUMENTS: Final = (
 )
 
 COMMAND_LINE: Final = " ".join(ARGUMENTS)
+"""What an image's kernel is always told."""
+
+
+def command_line(acceleration: Acceleration, machine: str) -> str:
+    """All that a guest's kernel is told on this host.
+
+    Emulated, how fast its counter runs, as far as the host knows, and that it can be trusted as on the host;
+    KVM tells its guests by itself (kvmclock). The kernel goes on to refine the figure where the machine has
+    a clock to do so, but does not give the counter up for an emulation that was held up.
+    """
+    arguments = [COMMAND_LINE]
+    if machine == MICROVM:
+        # A reset is asked of the keyboard controller first, which this machine lacks: seconds of waiting.
+        arguments.append("reboot=triple")
+    if acceleration == "tcg" and (frequency := counter_frequency()) is not None:
+        arguments += [f"tsc_early_khz={frequency}", "tsc=reliable"]
+    return " ".join(arguments)

@@ -24,6 +24,9 @@ _SOCKET_PATH_MAXIMUM: Final = 107  # unix(7): sun_path holds 108 bytes, the last
 _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 _Q35: Final = ("q35", "pc-q35-")
 """How the names of QEMU's machine q35 and of its versions begin."""
+MICROVM: Final = "microvm"
+"""QEMU's machine without PCI: its virtio devices are reached through memory (virtio-mmio)."""
+_MMIO: Final = "virtio-mmio"
 _FIRST_DISK_SLOT: Final = 0x10
 _MOST_DISKS: Final = 8
 _DOMAIN_TYPES: Final[dict[Acceleration, str]] = {"kvm": "kvm", "tcg": "qemu"}
@@ -36,9 +39,11 @@ class Disk:
     path: Path
     writable: bool = False
 
-    def add_to(self, devices: Xml.Element, number: int) -> None:
+    def add_to(self, devices: Xml.Element, number: int, *, pci: bool = True) -> None:
         """Describe it among the machine's devices, as the one of that number from 0."""
-        disk = Xml.SubElement(devices, "disk", type="file", device="disk", model="virtio-non-transitional")
+        disk = Xml.SubElement(devices, "disk", type="file", device="disk")
+        if pci:
+            disk.set("model", "virtio-non-transitional")
         # A shared image's pages are in the host's cache once, however many guests there are. What one guest
         # writes goes to the host's disk itself, or the guest's disk would be the host's memory.
         cache = "none" if self.writable else "writeback"
@@ -47,6 +52,9 @@ class Disk:
         Xml.SubElement(disk, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
         if not self.writable:
             Xml.SubElement(disk, "readonly")
+        if not pci:
+            Xml.SubElement(disk, "address", type=_MMIO)
+            return
         # On the root bus: a port of its own for it is one more bridge that the guest's kernel has to probe.
         slot = f"0x{_FIRST_DISK_SLOT + number:02x}"
         Xml.SubElement(disk, "address", type="pci", domain="0x0000", bus="0x00", slot=slot, function="0x0")
@@ -60,13 +68,16 @@ class Interface:
     hardware_address: str
     tap: str = ""
 
-    def add_to(self, devices: Xml.Element) -> None:
+    def add_to(self, devices: Xml.Element, *, pci: bool = True) -> None:
         """Describe it among the machine's devices."""
         interface = Xml.SubElement(devices, "interface", type=self.kind)
         Xml.SubElement(interface, "mac", address=self.hardware_address)
         if self.tap:
             Xml.SubElement(interface, "target", dev=self.tap, managed="no")
         Xml.SubElement(interface, "model", type="virtio")
+        if not pci:
+            Xml.SubElement(interface, "address", type=_MMIO)
+            return
         # Nobody boots from it: without its ROM the firmware has nothing to look into.
         Xml.SubElement(interface, "rom", enabled="no")
 
@@ -101,6 +112,10 @@ class Domain:
     interface: Interface | None = None
     savable: bool = False
     processors: tuple[int, ...] = ()
+
+    @property
+    def _has_pci(self) -> bool:
+        return self.machine != MICROVM
 
     def xml(self) -> str:
         """Describe the machine to libvirt.
@@ -146,9 +161,11 @@ class Domain:
 
     def _processor(self, domain: Xml.Element) -> None:
         features = Xml.SubElement(domain, "features")
-        Xml.SubElement(features, "acpi")  # how the guest switches itself off
+        if self._has_pci:
+            Xml.SubElement(features, "acpi")  # how the guest switches itself off
         Xml.SubElement(features, "apic")
-        Xml.SubElement(features, "vmport", state="off")  # VMware's, and a mouse that comes with it
+        if self._has_pci:
+            Xml.SubElement(features, "vmport", state="off")  # VMware's, and a mouse that comes with it
         # Emulated, the least model is also the fastest: QEMU translates what the guest's kernel uses.
         if self.acceleration == "kvm" and self.processor == "host":
             # QEMU refuses to save a processor whose counter it cannot carry over (invtsc).
@@ -164,14 +181,17 @@ class Domain:
         Xml.SubElement(devices, "controller", type="usb", model="none")
         Xml.SubElement(devices, "memballoon", model="none")
         for number, disk in enumerate(self.disks):
-            disk.add_to(devices, number)
+            disk.add_to(devices, number, pci=self._has_pci)
         for port, path in enumerate(self.serials):
             serial = Xml.SubElement(devices, "serial", type="unix")
             Xml.SubElement(serial, "source", mode="connect", path=str(path))
             Xml.SubElement(serial, "target", type="isa-serial", port=str(port))
         if self.interface is not None:
-            self.interface.add_to(devices)
+            self.interface.add_to(devices, pci=self._has_pci)
         if self.port is not None:
+            if not self._has_pci:
+                controller = Xml.SubElement(devices, "controller", type="virtio-serial", index="0")
+                Xml.SubElement(controller, "address", type=_MMIO)
             channel = Xml.SubElement(devices, "channel", type="unix")
             Xml.SubElement(channel, "source", mode="connect", path=str(self.port))
             Xml.SubElement(channel, "target", type="virtio", name=self.port_name)

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TRACES: Final = {
-    # The class in sysfs that the driver makes; the message of its probe; the beginning of its messages.
+    # The class in sysfs that the driver makes; its own name; the beginning of its messages.
     "virtio_console": b"virtio-ports\0",
     "virtio_net": b"virtio_net\0",
+    "virtio_blk": b"virtio_blk\0",
+    "virtio_mmio": b"virtio-mmio\0",
     "overlay": b"overlayfs: ",
 }
 """Driver → a text that is in a kernel with the driver built in, and in no other."""

@@ -205,6 +205,21 @@ def test_devices_of_the_chipset_are_left_out_where_it_has_them(machine: str, arg
     assert [argument.get("value") for argument in line.findall("qemu:arg", QEMU)] == arguments
 
 
+def test_a_machine_without_pci_reaches_its_devices_through_memory() -> None:
+    """Disk, network and port of `microvm`; ACPI and VMware's port are not even mentioned."""
+    domain = describe(
+        machine="microvm",
+        disks=(Disk(Path("/images/root.erofs")),),
+        interface=Interface("user", "52:54:00:00:00:01"),
+        port=Path("/run/port"),
+        port_name="commands",
+    )
+    devices = ("disk", "interface", "controller[@type='virtio-serial']")
+    found = [domain.find(f"devices/{device}/address") for device in devices]
+    assert [None if each is None else each.attrib for each in found] == [{"type": "virtio-mmio"}] * 3
+    assert [feature.tag for feature in domain.findall("features/*")] == ["apic"]
+
+
 def test_emulator_allocates_by_malloc() -> None:
     """QEMU's library is told not to use the allocator of its own that old versions have."""
     (variable,) = describe().findall("qemu:commandline/qemu:env", QEMU)

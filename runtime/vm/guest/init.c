@@ -90,8 +90,9 @@ static _Noreturn void power_off(void)
     tcdrain(output);
     tcdrain(marks);
     sync();
-    reboot(RB_POWER_OFF);
-    /* Without ACPI the kernel cannot switch off, but it can always reset; the domain ends on either. */
+    /* Without ACPI the kernel cannot switch off and would halt; but it can always reset, and the domain ends on either. */
+    if (access("/sys/firmware/acpi", F_OK) == 0)
+        reboot(RB_POWER_OFF);
     reboot(RB_AUTOBOOT);
     for (;;)
         pause();
