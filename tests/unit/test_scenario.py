@@ -73,6 +73,7 @@ def test_a_scenario_is_read(path: Path) -> None:
                 "accel": "tcg",
                 "memory": 256 * 2**20,
                 "network": "none",
+                "machine": "q35",
                 "siblings": False,
                 "libvirt_uri": "",
             },
