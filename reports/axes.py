@@ -91,15 +91,21 @@ def _tick(value: float, unit: str, reference: float, places: int | None = None) 
     return plotly_text(f"{numeral}{'' if name in UNSPACED else ' '}{name}")
 
 
-def text_position(value: float, values: Sequence[float]) -> str:
-    """Above the mark, and near an end of the axis to its inner side, where there is room on a phone too."""
+def text_position(value: float, values: Sequence[float], near: float = 0.12) -> str:
+    """Above the mark, and near an end of the axis to its inner side, where there is room on a phone too.
+
+    Args:
+        value: where the mark is.
+        values: all that the axis shows.
+        near: the share of the axis that counts as near an end; by 0.5 all text is on the side with more room.
+    """
     low, high = min(values), max(values)
     if high == low:
         return "top center"
     place = (
         math.log(value / low) / math.log(high / low) if is_log(values) else value / high if high > 0 else 0.5
     )
-    return "top right" if place < 0.12 else "top left" if place > 0.88 else "top center"  # noqa: PLR2004
+    return "top right" if place < near else "top left" if place > 1 - near else "top center"
 
 
 def plotly_text(text: str) -> str:

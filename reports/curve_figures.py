@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import plotly.graph_objects as go
@@ -14,7 +15,7 @@ from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import GREY, VEIL, Ink
 from pybench.reports.curves import Curve, CurveLine, curve_finding
-from pybench.reports.figures import Figure, drawing_of
+from pybench.reports.figures import Figure, drawing_of, target_words
 from pybench.reports.numbers import TIMES, count, one_line, single, slug
 from pybench.reports.vocabulary import BASELINE
 
@@ -22,7 +23,10 @@ HEIGHT = 340
 DRAWN_HEIGHT = HEIGHT - 74
 """Of a curve between the margins, in CSS pixels."""
 NAME_HEIGHT, NAME_ABOVE = 18, 7
-ROW_HEIGHT = 52
+MARK_HEIGHT, BETWEEN_METRICS = 26, 0.6
+"""Of one mark with its label, in CSS pixels, and the room between two metrics in such marks."""
+METRIC_LETTERS = 20
+"""In a line of a metric's name beside the axis: a phone has no room for more."""
 
 
 def curve_figure(curve: Curve, inks: Mapping[str, Ink]) -> Figure:
@@ -100,30 +104,28 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
     lines = [(table, rows) for table, rows in lines if rows]
     if not lines:
         return None
-    figure = go.Figure()
-    heights = list(range(len(lines), 0, -1))
-    extent, found = [1.0], []
-    for (table, rows), y in zip(lines, heights, strict=True):
-        reference = table.row(BASELINE)
-        for place, row in enumerate(rows):
-            if reference is None or reference.values.min() <= 0 or row.values.min() <= 0:
-                continue
-            value = ratio(row.values, reference.values)
-            extent += [value.low, value.value, value.high]
-            height = y + 0.2 * (len(rows) - 1 - 2 * place)
-            found.append((table, row, value, height))
+    found, middles, bottom = _placed(lines)
     if not found:
         return None
+    figure = go.Figure()
+    extent = [1.0, *(end for _, _, value, _ in found for end in value)]
+    named: set[str] = set()
     for _, row, value, height in found:
-        _draw_ratio(figure, row, value, height, inks[row.target], text_position(value.value, extent))
+        label, near = single(value.value, TIMES, 2), 0.12
+        if row.target not in named:
+            # Named where it stands first; colour and mark tell it from then on, with no name upon another.
+            label, near = f"{label} {one_line(target_words(row), 34)}", 0.5
+            named.add(row.target)
+        position = text_position(value.value, extent, near)
+        _draw_ratio(figure, row, value, height, inks[row.target], label, position)
     figure.add_vline(x=1, line={"color": GREY.light, "width": 1.5, "dash": "dot"})
-    labels = [plotly_text(one_line(table.text.title, 44)) for table, _ in lines]
     figure.update_yaxes(
-        tickvals=heights, ticktext=labels, range=[0.4, len(lines) + 0.6], automargin=True, showgrid=False
-    )
+        tickvals=middles, ticktext=[_wrapped(table.text.title) for table, _ in lines],
+        range=[bottom + BETWEEN_METRICS + 0.5, 1], automargin=True, showgrid=False,
+    )  # fmt: skip
     figure.update_xaxes(**value_axis(extent, TIMES), title="as a multiple of the bare process")
     figure.update_layout(margin={"b": 64})
-    height = 90 + ROW_HEIGHT * len(lines)
+    height = 90 + round(MARK_HEIGHT * -bottom)
     return Figure(
         id=slug("overhead", tables[0].metric, tables[0].workload),
         workload=tables[0].workload,
@@ -144,6 +146,22 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
     )  # fmt: skip
 
 
+def _placed(
+    lines: Sequence[tuple[MetricTable, Sequence[Row]]],
+) -> tuple[list[tuple[MetricTable, Row, Ratio, float]], list[float], float]:
+    """Each ratio with its height, the middle of each metric, and the lower end; the top is 0."""
+    found, middles, y = [], [], 0.0
+    for table, rows in lines:
+        reference = table.row(BASELINE)
+        middles.append(y - (len(rows) - 1) / 2)
+        for row in rows:
+            if reference and reference.values.min() > 0 and row.values.min() > 0:
+                found.append((table, row, ratio(row.values, reference.values), y))
+            y -= 1
+        y -= BETWEEN_METRICS
+    return found, middles, y
+
+
 def _overhead_finding(found: Sequence[tuple[MetricTable, Row, Ratio]]) -> str:
     """What costs most: the lowest of rates and the highest of times, whichever is further from 1."""
 
@@ -161,12 +179,12 @@ def _overhead_finding(found: Sequence[tuple[MetricTable, Row, Ratio]]) -> str:
 
 
 def _draw_ratio(  # noqa: PLR0917 - what is drawn, where, and how
-    figure: go.Figure, row: Row, value: Ratio, y: float, ink: Ink, position: str
+    figure: go.Figure, row: Row, value: Ratio, y: float, ink: Ink, label: str, position: str
 ) -> None:
     middle, low, high = value
     figure.add_scatter(
         x=[middle], y=[y], mode="markers+text", textposition=position, cliponaxis=False,
-        text=[plotly_text(f"{one_line(row.noun, 26)} {single(middle, TIMES, 2)}")],
+        text=[plotly_text(label)],
         textfont={"size": 11},
         marker={"symbol": ink.marker, "size": 10, "color": ink.light},
         error_x={
@@ -175,6 +193,10 @@ def _draw_ratio(  # noqa: PLR0917 - what is drawn, where, and how
         },
         hovertemplate=f"{plotly_text(row.noun)}: {single(middle, TIMES)}<extra></extra>",
     )  # fmt: skip
+
+
+def _wrapped(title: str) -> str:
+    return "<br>".join(plotly_text(line) for line in wrap(one_line(title, 44), METRIC_LETTERS))
 
 
 def _words(line: CurveLine) -> str:

@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 
 from pybench.harness.model import Estimate
 from pybench.harness.stats import Values
+from pybench.harness.units import SCALES, plain_name
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import percent_ticks, plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import BLACK, VEIL, Ink
@@ -166,13 +167,14 @@ def distribution_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
 def _strip_and_curve(figure: go.Figure, row: Row, y: int, unit: str, ink: Ink) -> None:
     """One target of a distribution: its samples in the upper panel, their share in the lower one."""
     values = _drawn(row.values)
-    label, unit_text = plotly_text(row.label), plotly_text(unit)
+    label = plotly_text(row.label)
+    shown = f"%{{x:.4s}}{plain_name(unit)}" if unit in SCALES else f"%{{x:.4g}} {plotly_text(unit)}"
     figure.add_scatter(
         x=values,
         y=y + _jitter(len(values)),
         mode="markers",
         marker={"symbol": ink.marker, "size": 6, "color": ink.light, "opacity": 0.55},
-        hovertemplate=f"{label}: %{{x:.4g}} {unit_text}<extra></extra>",
+        hovertemplate=f"{label}: {shown}<extra></extra>",
         row=1,
         col=1,
     )
@@ -183,7 +185,7 @@ def _strip_and_curve(figure: go.Figure, row: Row, y: int, unit: str, ink: Ink) -
         y=np.concatenate([[0.0], shares]),
         mode="lines",
         line={"color": ink.light, "width": 2, "shape": "hv"},
-        hovertemplate=f"{label}: %{{y:.0%}} ≤ %{{x:.4g}} {unit_text}<extra></extra>",
+        hovertemplate=f"{label}: %{{y:.0%}} ≤ {shown}<extra></extra>",
         row=2,
         col=1,
     )

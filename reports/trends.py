@@ -19,6 +19,8 @@ from pybench.reports.vocabulary import metric_text, noun
 
 PANEL_HEIGHT = 132
 MOST_DATES = 5
+MOST_LEVELS = 3
+"""Ticks of one panel's axis of values."""
 DATE = len("2026-01-31")
 FEWEST = 2
 
@@ -150,15 +152,23 @@ def _panel(
             line={"color": GREY.light, "width": 1.5, "dash": "dot"}, row=row, col=1,
         )  # fmt: skip
     axis = value_axis(values, unit)
-    axis["tickvals"], axis["ticktext"] = axis["tickvals"][-3:], axis["ticktext"][-3:]
+    every = -(-len(axis["tickvals"]) // MOST_LEVELS)
+    axis |= {name: axis[name][::every] for name in ("tickvals", "ticktext")}
     figure.update_yaxes(**axis, automargin=True, showgrid=True, row=row, col=1)
     step = max(1, -(-len(x) // MOST_DATES))
     shown = x[::step]
     figure.update_xaxes(
-        range=[-0.7, len(x) - 0.3], tickvals=shown, showgrid=False,
-        ticktext=[plotly_text(one_line(started.get(trend.runs[each], "")[:DATE])) for each in shown],
-        row=row, col=1,
+        range=[-0.7, len(x) - 0.3], tickvals=shown, showgrid=False, row=row, col=1,
+        ticktext=_dates([one_line(started.get(trend.runs[each], "")) for each in shown]),
     )  # fmt: skip
+
+
+def _dates(instants: Sequence[str]) -> list[str]:
+    """The day of each, or where two have the same one, day and time without the year."""
+    days = [plotly_text(each[:DATE]) for each in instants]
+    if len(set(days)) == len(days):
+        return days
+    return [plotly_text(f"{each[DATE - 5 : DATE]} {each[DATE + 1 : DATE + 6]}") for each in instants]
 
 
 def _levels(trend: Trend) -> Iterator[tuple[int, int, float]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.claims.evidence import is_emulated, told
 from pybench.harness.claims.model import Claim, Finding, judged_by, undecided
+from pybench.harness.units import format_value
 
 if TYPE_CHECKING:
     from pybench.harness.claims.evidence import Evidence
@@ -29,11 +30,16 @@ def starts_far_faster(evidence: Evidence) -> Finding:
         return undecided("it takes the start of a container and of a virtual machine (`measure: [startup]`)")
     factor = machine.median / container.median
     least = machine.ci_low / container.ci_high
-    said = f"the machine takes {factor:.3g} times as long, at least {least:.3g} times"
+    said = f"the machine takes {_times(factor)} as long, at least {_times(least)}"
     limits = (EMULATION,) if is_emulated(machine) else ()
     if 1 < least < FAR_FASTER:
         limits = (*limits, f"it is faster, but not {FAR_FASTER:g} times")
     return judged_by(least > 1, (told(container), told(machine), said), limits)
+
+
+def _times(factor: float) -> str:
+    """E.g. `1020 times`: to three digits, and never as a power of ten below a million."""
+    return f"{format_value(float(f'{factor:.3g}'), '')} times"
 
 
 def kernel_is_the_reason(evidence: Evidence) -> Finding:
@@ -54,7 +60,7 @@ def takes_less_memory(evidence: Evidence) -> Finding:
     container, machine = (evidence.figure("memory.host.pss", kind) for kind in ("container", "vm"))
     if container is None or machine is None:
         return undecided("it takes the memory of a container and of a virtual machine (`measure: [memory]`)")
-    said = f"the machine takes {machine.median / container.median:.3g} times as much"
+    said = f"the machine takes {_times(machine.median / container.median)} as much"
     return judged_by(machine.ci_low > container.ci_high, (told(container), told(machine), said))
 
 

@@ -62,6 +62,15 @@ def test_a_container_starts_faster_by_how_much(machine: float, accel: str, expec
     assert verdict("starts-far-faster", found) is expected
 
 
+def test_a_factor_of_thousands_is_written_out() -> None:
+    """A factor has three digits of its own and is no power of ten."""
+    found = samples("startup.ready", "container", [0.001] * 20) + samples(
+        "startup.ready", "vm", [7.6584] * 20
+    )
+    (judged,) = judge(["starts-far-faster"], found)
+    assert judged.finding.evidence[2] == "the machine takes 7660 times as long, at least 7660 times"
+
+
 @pytest.mark.parametrize(("kernel", "expected"), [(0.8, Verdict.CONFIRMED), (0.2, Verdict.REFUTED)])
 def test_a_kernel_is_the_reason_if_most_time_goes_there(kernel: float, expected: Verdict) -> None:
     """The share of the phases in which the guest boots decides."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 
@@ -103,6 +104,19 @@ def test_throughput_is_a_multiple_of_the_bare_process() -> None:
         r"Furthest behind the bare process: .{5,60} of the VM \(TCG emulation\), 0\.11× of it", text
     )
     assert "as multiples of the bare process" in text
+
+
+def test_a_target_is_named_once_among_multiples() -> None:
+    """The first multiple of a target carries its name with the emulation, the others their number alone."""
+    page = render(make_run(), list(throughput_samples()))
+    (drawing,) = re.findall(
+        r'id="overhead-[^"]*">.*?<script type="application/json">(.*?)</script>', page, re.S
+    )
+    texts = [trace["text"][0] for trace in json.loads(drawing)["data"]]
+    assert len(texts) == 4
+    assert [text for text in texts if "vm" in text] == [texts[1]]
+    assert re.fullmatch(r"0\.1\d× vm \(TCG emulation\)", texts[1])
+    assert all(re.fullmatch(r"[\d.]+×", text) for text in texts[2:])
 
 
 def test_without_a_bare_process_there_is_no_overhead() -> None:
