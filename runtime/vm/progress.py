@@ -16,6 +16,14 @@ from pybench.runtime.vm.domain import Acceleration, Disk, Interface, Processor
 if TYPE_CHECKING:
     from pathlib import Path
 
+_LACKING: Final = {
+    "mount /.pybench/lower: No such device": "its kernel does not know the file system of the image's disk",
+    "mount /.pybench/lower: No such file or directory": "its kernel has no driver for the image's disk: "
+    "virtio_pci, virtio_blk",
+    "mount /.pybench/merged: No such device": "its kernel has no overlayfs, to write above the image's disk",
+}
+"""What init says where a kernel of the user's own lacks what its options did not tell → what it means."""
+
 CLOCK_RESOLUTION: Final = time.get_clock_info("monotonic").resolution
 
 
@@ -121,7 +129,8 @@ class Progress:
     def ended(self) -> str:
         """Why it will not become ready, by init's own words; empty while it may."""
         if self.failure:
-            return f"the guest's init failed: {self.failure}"
+            meaning = _LACKING.get(self.failure)
+            return f"the guest's init failed: {self.failure}" + (f" ({meaning})" if meaning else "")
         if self.exit_status:
             return f"the workload ended before it was ready ({_describe(self.exit_status)})"
         return ""
