@@ -144,6 +144,12 @@ class Result:
     """Why there is no judgement."""
 
 
+def failed_result(name: str, error: PybenchError) -> Result:
+    """Of a part of the night that could not be carried out."""
+    said = f"{error.message}; {error.hint}" if error.hint else error.message
+    return Result(name, error.exit_code, said=said)
+
+
 def read_night(path: Path) -> Night:
     """Read a file, and every scenario and file of limits that it names, before anything is measured.
 
@@ -198,8 +204,7 @@ class Carrier:
             try:
                 result = self._measured(entry)
             except PybenchError as error:
-                said = f"{error.message}; {error.hint}" if error.hint else error.message
-                result = Result(entry.scenario.name, error.exit_code, said=said)
+                result = failed_result(entry.scenario.name, error)
             yield result
             if result.code == INTERRUPTED:
                 return

@@ -33,7 +33,7 @@ def nightly(
     """
     from pybench.harness.cli.show_nightly import document, result_lines, word  # noqa: PLC0415
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
-    from pybench.harness.nightly import Carrier, read_night, worst  # noqa: PLC0415
+    from pybench.harness.nightly import Carrier, failed_result, read_night, worst  # noqa: PLC0415
 
     night = read_night(file)
     _check_outputs(night)
@@ -42,8 +42,16 @@ def nightly(
         results.append(result)
         for line in result_lines(result):
             note(line)
+    site = ""
+    if night.model.outputs.site:
+        try:
+            site = _site(night, store, night.folder / night.model.outputs.site)
+        except PybenchError as error:
+            # A record that has gone away takes the site with it, and not what the gates have found.
+            results.append(failed_result("site", error))
+            note("\n".join(result_lines(results[-1])))
     code = worst([result.code for result in results])
-    paths = _written(night, store, results, code)
+    paths = [*_written(night, results, code), *([f"site         {site}"] if site else [])]
     told = document(results, code)
     records = [{name: each[name] for name in each if name != "judgement"} for each in told["scenarios"]]
     summary = f"nightly: {', '.join(f'{each.scenario} {word(each)}' for each in results)}"
@@ -64,8 +72,8 @@ def _self_test() -> Result:
     return Result("gate self-test", REGRESSION if missed else PASS, said=said)
 
 
-def _written(night: Night, store: str, results: Sequence[Result], code: int) -> list[str]:
-    """Write what is wanted; returns where it is."""
+def _written(night: Night, results: Sequence[Result], code: int) -> list[str]:
+    """Write the files that are wanted; returns where they are."""
     from pybench.harness.cli.show_nightly import junit, markdown, openmetrics  # noqa: PLC0415
 
     outputs, told = night.model.outputs, []
@@ -78,8 +86,6 @@ def _written(night: Night, store: str, results: Sequence[Result], code: int) -> 
         told.append(f"markdown     {_write(path, before + markdown(results, code).encode())}")
     if outputs.openmetrics:
         told.append(f"openmetrics  {_write(night.folder / outputs.openmetrics, openmetrics(results, code))}")
-    if outputs.site:
-        told.append(f"site         {_site(night, store, night.folder / outputs.site)}")
     return told
 
 
@@ -105,14 +111,17 @@ def _check_outputs(night: Night) -> None:
     """Fail before anything is measured rather than after.
 
     Raises:
-        InputError: a file could not be written.
+        InputError: a file could not be written, or the site's folder holds something else.
     """
     from pybench.harness.export.json import check_writable  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.reports.site_state import read_state  # noqa: PLC0415
 
     outputs = night.model.outputs
     for name in (outputs.junit, outputs.markdown, outputs.openmetrics):
         if name is not None:
             check_writable(night.folder / name)
+    if outputs.site is not None:
+        read_state(night.folder / outputs.site)
 
 
 def _write(path: Path, content: bytes) -> Path:

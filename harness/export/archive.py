@@ -100,6 +100,8 @@ def read_archive(path: Path) -> list[ArchivedRun]:
         InputError: the file is missing, of no known format, damaged, or lacks its second file.
     """
     read, _ = _format(path, writing=False)
+    if not path.exists():
+        raise InputError(f"{path}: there is no such file", "name a file that `pybench export` wrote")
     try:
         return read(path)
     except PybenchError:

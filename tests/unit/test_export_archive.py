@@ -153,7 +153,7 @@ def test_tags_and_notes_are_checked(
 
 def test_files_that_are_not_there_are_told(tmp_path: Path) -> None:
     """A missing file, a missing second file, an unknown ending and an unwritable folder."""
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match="there is no such file"):
         read_archive(tmp_path / "absent.parquet")
     write_archive(tmp_path / "out.csv", RUNS)
     (tmp_path / "out.csv.runs.jsonl").unlink()

@@ -20,6 +20,7 @@ from pybench.harness.cli.overview import VERBS
 from pybench.harness.cli.show_nightly import junit, markdown, openmetrics
 from pybench.harness.nightly import WORST_LAST, Result, read_night, worst
 from pybench.harness.store import RunFilter, Store
+from pybench.reports.site_state import write_state
 
 Captured = pytest.CaptureFixture[str]
 EXAMPLES = Path(__file__).parents[2] / "docs" / "nightly"
@@ -195,6 +196,25 @@ def test_one_that_cannot_be_run_keeps_nobody_from_it(project: Path, capsys: Capt
     suite = next(iter(JUnitXml.fromfile(str(project / "junit.xml"))))
     assert suite.errors == 1
     assert "mian" in next(iter(suite)).result[0].message
+
+
+@pytest.mark.usefixtures("project")
+def test_a_site_that_cannot_be_drawn_hides_nothing(capsys: Captured) -> None:
+    """What the gates say is told and written all the same; a folder of something else is refused at once."""
+    Path("nightly.yaml").write_text(NIGHT.replace("{junit", "{site: site, junit"), encoding="utf-8")
+    site = Path("site")
+    site.mkdir()
+    (site / "runs").write_text("no folder", encoding="utf-8")
+    assert command_line(["nightly", "nightly.yaml"]) == 2
+    assert "no site of ours" in capsys.readouterr().err
+    assert not Path("results").exists()
+    write_state(site, [])
+    assert command_line(["nightly", "nightly.yaml"]) == 2
+    captured = capsys.readouterr()
+    assert "nightly: pretended no baseline yet, other no baseline yet, site bad input" in captured.out
+    assert "site: cannot make the site" in captured.err
+    suites = {suite.name: suite.errors for suite in JUnitXml.fromfile("junit.xml")}
+    assert suites == {"pretended": 0, "other": 0, "site": 1}
 
 
 def test_the_self_test_is_part_of_a_night(project: Path, capsys: Captured) -> None:
