@@ -9,13 +9,10 @@ FOLDERS = {
     "scenarios": "scenarios",
     "vm_images": "vm-images",
 }
-MODULE = "harness/cli/module"
-"""What `python -m pybench` runs. Without an `__init__.py`, so that `pybench` stays a namespace."""
 
 setup(
-    package_dir={"pybench": MODULE} | {f"pybench.{name}": folder for name, folder in FOLDERS.items()},
-    packages=["pybench"]
-    + [
+    package_dir={f"pybench.{name}": folder for name, folder in FOLDERS.items()},
+    packages=[
         package
         for name, folder in FOLDERS.items()
         # Folders that hold data alone, such as an image's recipe, are packages too.

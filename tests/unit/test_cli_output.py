@@ -125,14 +125,6 @@ def test_help_tells_of_each_verb_below_in_a_whole_sentence(
     assert [line for line in lines if line.endswith("...")] == []
 
 
-def test_the_package_can_be_run_as_a_module(tmp_path: Path) -> None:
-    """`python -m pybench` does what `pybench` does."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pybench", "--help"], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("Usage: pybench [OPTIONS] VERB")
-
-
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
