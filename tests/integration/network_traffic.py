@@ -65,7 +65,7 @@ def connects(
 def answers_ping(address: IPv4Address) -> bool:
     """Whether an ICMP echo request of the host's is answered."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as client:
-        client.settimeout(SILENCE)
+        client.settimeout(AFTER_SILENCE)
         # The checksum of an echo request whose only other non-zero word is 1 (RFC 1071).
         client.sendto(struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0801, 0, 1), (str(address), 0))
         try:

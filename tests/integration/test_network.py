@@ -140,7 +140,7 @@ def test_the_host_reaches_a_container(pool: NetworkPool) -> None:
     """The host's TCP connections and echo requests are answered from inside."""
     lease = pool.lease()
     with listening(lease, port=80):
-        assert connects(None, lease.address.ip, 80)
+        assert connects(None, lease.address.ip, 80, patience=AFTER_SILENCE)
     assert not connects(None, lease.address.ip, 80)
     assert answers_ping(lease.address.ip)
 
@@ -165,7 +165,7 @@ def test_a_container_does_not_reach_the_hosts_ports(bridge: Bridge, pool: Networ
     """Neither by TCP nor by UDP, on no address of the host's; without the filter it would (the control)."""
     lease, gateway = pool.lease(), bridge.subnet.gateway.ip
     with listening(None) as port, listening(None, str(gateway)) as own_port:
-        assert connects(None, gateway, port)
+        assert connects(None, gateway, port, patience=AFTER_SILENCE)
         assert not connects(lease, gateway, port)
         assert not connects(lease, gateway, own_port)
         assert datagrams(None, lease, gateway) == [b"own"]
@@ -182,7 +182,7 @@ def test_a_route_does_not_help_a_container(bridge: Bridge, pool: NetworkPool) ->
         # It goes with the bridge.
         routes.addr("add", index=bridge.index, address=METADATA, prefixlen=32)
     with listening(None, METADATA) as port:
-        assert connects(None, METADATA, port)
+        assert connects(None, METADATA, port, patience=AFTER_SILENCE)
         with open_socket(lease) as client, pytest.raises(OSError, match="unreachable"):
             client.connect((METADATA, port))
         route_through(lease, bridge.subnet.gateway.ip)
@@ -241,7 +241,7 @@ def test_siblings_meet_where_that_is_asked_for(journal: Journal) -> None:
         assert bridge.qualifiers == {"net": "bridge", "siblings": "reachable"}
         one, other = pool.lease(), pool.lease()
         with listening(other, port=80), listening(None) as port:
-            assert connects(one, other.address.ip, 80)
+            assert connects(one, other.address.ip, 80, patience=AFTER_SILENCE)
             assert neighbour(one, other.address.ip) == other.mac
             assert datagrams(other, one, other.address.ip) == [b"theirs", b"own"]
             assert not connects(one, bridge.subnet.gateway.ip, port)

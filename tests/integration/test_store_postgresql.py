@@ -234,7 +234,7 @@ def test_what_waits_is_told_when_the_next_run_begins(database: str, tmp_path: Pa
     with open_recorder(database, tmp_path, told.append):
         pass
     (line,) = told
-    assert "1 runs; `pybench history sync`" in line
+    assert "1 run; `pybench history sync`" in line
 
 
 SCENARIO = """\
