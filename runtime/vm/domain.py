@@ -25,7 +25,10 @@ _QEMU_NAMESPACE: Final = "http://libvirt.org/schemas/domain/qemu/1.0"
 _Q35: Final = ("q35", "pc-q35-")
 """How the names of QEMU's machine q35 and of its versions begin."""
 MICROVM: Final = "microvm"
-"""QEMU's machine without PCI: its virtio devices are reached through memory (virtio-mmio)."""
+"""QEMU's machine without PCI: its virtio devices are reached through memory (virtio-mmio).
+
+Here without ACPI as well, with which its kernel gives serial lines no interrupts.
+"""
 _MMIO: Final = "virtio-mmio"
 _FIRST_DISK_SLOT: Final = 0x10
 _MOST_DISKS: Final = 8
@@ -171,8 +174,8 @@ class Domain:
             # QEMU refuses to save a processor whose counter it cannot carry over (invtsc).
             migratable = "on" if self.savable else "off"
             Xml.SubElement(domain, "cpu", mode="host-passthrough", migratable=migratable)
-        # The HPET stays: without it to check the processor's counter against, an emulated guest's kernel
-        # soon distrusts that and reads a port of the power management for the time.
+        # The HPET stays: where the host does not vouch for the processor's counter, an emulated guest's
+        # kernel without it soon distrusts that counter and reads a port of the power management for the time.
         Xml.SubElement(domain, "clock", offset="utc")
 
     def _devices(self, domain: Xml.Element) -> None:

@@ -12,9 +12,11 @@ import psutil
 import pytest
 import worker_state
 from oci_bundles import Runtime
+from vm_guests import Guests
 from worker_state import is_anothers
 
 from pybench.runtime.journal import Journal, open_journal
+from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.vm_images import Image, build
 
 ANOTHER_TEST = 60.0
@@ -54,6 +56,23 @@ def journal() -> Iterator[Journal]:
     with open_journal() as opened:
         yield opened
         assert opened.entries == ()
+
+
+@pytest.fixture(scope="module")
+def connection() -> Iterator[Connection]:
+    """One embedded driver of libvirt for the module; it must not leave anything in its journal."""
+    with open_journal() as journal:
+        with open_connection(journal) as opened:
+            yield opened
+        assert journal.entries == ()
+
+
+@pytest.fixture
+def guests(connection: Connection, image: Image) -> Iterator[Guests]:
+    """Machines of the image `minimal`, of which nothing may be left."""
+    made = Guests(connection, image)
+    yield made
+    assert made.traces() == []
 
 
 @pytest.fixture

@@ -20,8 +20,7 @@ from pybench import vm_images
 from pybench.harness.cli.images import app
 from pybench.runtime.container.image import ImageStore
 from pybench.runtime.errors import InputError, InstanceError
-from pybench.runtime.journal import open_journal
-from pybench.runtime.vm.connection import Connection, open_connection
+from pybench.runtime.vm.connection import Connection
 from pybench.runtime.vm.domain import Acceleration
 from pybench.runtime.vm.identity import Identity
 from pybench.runtime.vm.machine import VirtualMachine
@@ -31,15 +30,6 @@ from pybench.vm_images import Image, forms, tree
 CLOUD_KERNEL = "kernel: {package: [linux-image-cloud-amd64, linux-image-virtual]}\n"
 KVM_SECONDS = 60.0
 """Where KVM is software itself, the firmware before the guest takes seconds."""
-
-
-@pytest.fixture(scope="module")
-def connection() -> Iterator[Connection]:
-    """One embedded driver for the module; it must not leave anything in its journal."""
-    with open_journal() as journal:
-        with open_connection(journal) as opened:
-            yield opened
-        assert journal.entries == ()
 
 
 @pytest.fixture

@@ -9,35 +9,14 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
 
 from pybench.runtime.errors import InstanceError
-from pybench.runtime.journal import open_journal
 from pybench.runtime.output import TAIL_BYTES
 from pybench.runtime.vm.command_line import COMMAND_LINE
-from pybench.runtime.vm.connection import Connection, open_connection
-from pybench.vm_images import Image
-
-
-@pytest.fixture(scope="module")
-def connection() -> Iterator[Connection]:
-    """One embedded driver for the module; it must not leave anything in its journal."""
-    with open_journal() as journal:
-        with open_connection(journal) as opened:
-            yield opened
-        assert journal.entries == ()
-
-
-@pytest.fixture
-def guests(connection: Connection, image: Image) -> Iterator[Guests]:
-    """Machines of the image `minimal`, of which nothing may be left."""
-    made = Guests(connection, image)
-    yield made
-    assert made.traces() == []
 
 
 class Ended:

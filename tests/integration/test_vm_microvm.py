@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,8 @@ from pybench.harness.errors import InputError
 from pybench.harness.model import Resources, TargetChoice, Workload
 from pybench.harness.targets import TargetContext, open_target
 from pybench.runtime.errors import InstanceError
-from pybench.runtime.journal import Journal, open_journal
+from pybench.runtime.journal import Journal
 from pybench.runtime.vm.command_line import command_line
-from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.runtime.vm.counter import counter_frequency
 from pybench.runtime.vm.domain import MICROVM
 from pybench.vm_images import Image
@@ -23,25 +21,10 @@ from pybench.vm_images import Image
 TOLD = command_line("tcg", MICROVM)
 
 
-@pytest.fixture(scope="module")
-def connection() -> Iterator[Connection]:
-    """One embedded driver for the module; it must not leave anything in its journal."""
-    with open_journal() as journal:
-        with open_connection(journal) as opened:
-            yield opened
-        assert journal.entries == ()
-
-
-@pytest.fixture
-def guests(connection: Connection, image: Image) -> Iterator[Guests]:
-    """Machines of the image `minimal`, of which nothing may be left."""
-    if counter_frequency() is None:
-        pytest.skip(
-            "this host's kernel does not vouch for the processor's counter, so the guest has no clock"
-        )
-    made = Guests(connection, image)
-    yield made
-    assert made.traces() == []
+pytestmark = pytest.mark.skipif(
+    counter_frequency() is None,
+    reason="this host's kernel does not vouch for the processor's counter, so the guest has no clock",
+)
 
 
 def test_it_becomes_ready_and_ends_when_told(guests: Guests) -> None:
