@@ -99,6 +99,10 @@ def at_terminal(*arguments: str) -> Iterator[Terminal]:
         assert termios.tcgetattr(slave) == before
     finally:
         if process.poll() is None:
+            # A shell that is asked to end takes its container along: another test would find that.
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(PATIENCE)
             process.kill()
             process.wait()
         os.close(slave)
@@ -137,7 +141,10 @@ def test_a_shell_in_a_container_is_a_terminal(image: Image) -> None:
         terminal.interrupt()
         terminal.type("sleep 1000 &\njobs\n")
         terminal.expect(r"\[1\]\+? .*sleep 1000")
+        # A key that sends a signal discards what was typed and not yet read, so `fg` has to have begun.
+        terminal.expect("# ")
         terminal.type("fg\n")
+        terminal.expect(r"fg\s+sleep 1000")
         terminal.suspend()
         # One Ctrl-Z more may stand at the prompt by now.
         terminal.type("\x03fg\n")
