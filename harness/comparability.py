@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.environment import Mismatch
+from pybench.harness.gate.verdicts import VERDICT
 from pybench.harness.looks import LOOKS
 from pybench.harness.stats import cells, counts, shared_qualifiers
-from pybench.harness.verdicts import VERDICT
 
 if TYPE_CHECKING:
     from pybench.harness.model import Sample

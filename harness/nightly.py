@@ -2,7 +2,7 @@
 
 What a run found stands. A night never repeats one because its gate failed, which would turn a rate of false
 alarms of 1 % into one of missed regressions; where a result is not clear, the gate may gather more, which is
-valid however often it looks (`pybench.harness.gathering`).
+valid however often it looks (`pybench.harness.gate.gathering`).
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 from pydantic import Field
 
 from pybench import scenarios
-from pybench.harness.baselines import USUAL_BASELINE, awaited, baseline_run
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.errors import InputError, PybenchError
-from pybench.harness.execution import host_for_itself, open_recorder, prepare
 from pybench.harness.fields import Duration, Label, Repetitions
-from pybench.harness.gate import GateSettings
-from pybench.harness.gathering import Gathering
-from pybench.harness.gating import Judgement, hold_against
-from pybench.harness.limits import read_limits, scenario_limits
-from pybench.harness.preflight import check_host
+from pybench.harness.gate.baselines import USUAL_BASELINE, awaited, baseline_run
+from pybench.harness.gate.check import GateSettings
+from pybench.harness.gate.gathering import Gathering
+from pybench.harness.gate.judgement import Judgement, hold_against
+from pybench.harness.gate.limits import read_limits, scenario_limits
 from pybench.harness.results import DATABASE
 from pybench.harness.revision import project_of, revision
+from pybench.harness.runner.execution import host_for_itself, open_recorder, prepare
+from pybench.harness.runner.preflight import check_host
 from pybench.harness.scenario import Choices, load_scenario
 from pybench.harness.scenario.document import parse_document, read_text
 from pybench.harness.scenario.language import LanguageModel
@@ -37,10 +37,10 @@ from pybench.harness.scenario.validate import validate
 from pybench.harness.store import BRANCH, Store
 
 if TYPE_CHECKING:
-    from pybench.harness.execution import Tell
+    from pybench.harness.gate.verdicts import Accepted
     from pybench.harness.model import Run, Sample, Scenario
-    from pybench.harness.progress import Listener
-    from pybench.harness.verdicts import Accepted
+    from pybench.harness.runner.execution import Tell
+    from pybench.harness.runner.progress import Listener
 
 PASS, REGRESSION, BAD_INPUT, NO_HOST, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 4, 130
 WORST_LAST: Final = (PASS, INCONCLUSIVE, NO_HOST, BAD_INPUT, REGRESSION, INTERRUPTED)

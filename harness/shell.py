@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import HostError, InputError
-from pybench.harness.interruption import Interruption
+from pybench.harness.runner.interruption import Interruption
 from pybench.harness.targets.commands import check_command
 from pybench.runtime import terminal
 
@@ -146,7 +146,7 @@ def vm_shell(request: ShellRequest, settings: VmSettings, journal: Journal, prog
     """
     from pybench import vm_images  # noqa: PLC0415
     from pybench.harness.model import Readiness, Workload  # noqa: PLC0415 - only for this target
-    from pybench.harness.preflight import check_guest_memory  # noqa: PLC0415
+    from pybench.harness.runner.preflight import check_guest_memory  # noqa: PLC0415
     from pybench.harness.targets import TargetContext  # noqa: PLC0415
     from pybench.harness.targets.vm import VmTarget  # noqa: PLC0415
 

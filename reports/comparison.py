@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 
 from pybench.harness.audit.results import FORMULA
 from pybench.harness.comparison.runs import Comparison, Judged, compare
+from pybench.harness.gate.verdicts import UNIT
 from pybench.harness.model import Run, Sample
-from pybench.harness.verdicts import UNIT
 from pybench.reports.analysis import NO_TITLES, MetricTable, Report, Row, analyse, shown_field
 from pybench.reports.audits_together import Audits, audits_together, changes_told, leaks_told
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis

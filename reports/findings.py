@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pybench.harness.verdicts import INDEX
+from pybench.harness.gate.verdicts import INDEX
 from pybench.reports.analysis import MetricTable, Report, Row, times
 from pybench.reports.families import family_of
 from pybench.reports.isolation import isolation_sentence

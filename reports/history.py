@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pybench.harness.comparison.runs import Judged, worse_direction
-from pybench.harness.gate import FAILING, Finding, Kind
-from pybench.harness.standing import Standing
+from pybench.harness.gate.check import FAILING, Finding, Kind
+from pybench.harness.gate.standing import Standing
+from pybench.harness.gate.verdicts import UNIT
 from pybench.harness.stats import CellKey
-from pybench.harness.verdicts import UNIT
 from pybench.reports.colours import Ink
 from pybench.reports.figures import Figure
 from pybench.reports.numbers import DASH, one_line, percent_change, quantity, single, tied

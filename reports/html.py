@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pybench.harness.gate.standing import NO_PAST, Standing
 from pybench.harness.model import Conditions, Run, Sample
-from pybench.harness.standing import NO_PAST, Standing
 from pybench.harness.units import SCALES
 from pybench.reports.analysis import NO_TITLES, analyse, labelled
 from pybench.reports.colours import inks

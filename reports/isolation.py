@@ -10,8 +10,8 @@ from typing import Final
 
 from pybench.harness.audit.model import SEVERITIES, Outcome, Severity
 from pybench.harness.audit.results import WEIGHTS
+from pybench.harness.gate.verdicts import PREFIX, UNIT, VERDICT
 from pybench.harness.model import Sample
-from pybench.harness.verdicts import PREFIX, UNIT, VERDICT
 from pybench.reports.numbers import DASH, count, one_line, visible
 from pybench.reports.vocabulary import BASELINE, CONTAINER, Said, noun, said, target_order
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pybench.harness.audit.model import SEVERITIES, Outcome
 from pybench.harness.audit.results import FORMULA as LEAK_FORMULA
+from pybench.harness.gate.standing import NO_PAST, Standing
 from pybench.harness.model import Conditions, Run, Sample
-from pybench.harness.standing import NO_PAST, Standing
 from pybench.reports.analysis import NO_TITLES, MetricTable, Report, analyse
 from pybench.reports.claims import judged_claims, lines_of, tally
 from pybench.reports.colours import inks

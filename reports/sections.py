@@ -9,8 +9,8 @@ from typing import Any
 
 from pybench.harness.audit.model import SEVERITIES, Outcome
 from pybench.harness.audit.results import FORMULA
+from pybench.harness.gate.standing import Standing
 from pybench.harness.model import Sample
-from pybench.harness.standing import Standing
 from pybench.reports.analysis import MetricTable, Report, shown_field
 from pybench.reports.claims import judged_claims, lines_of, tally
 from pybench.reports.colours import Ink

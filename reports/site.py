@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from pybench.harness.errors import InputError
+from pybench.harness.gate.standing import NO_PAST, Standing
 from pybench.harness.model import Run, Sample
-from pybench.harness.standing import NO_PAST, Standing
 from pybench.harness.store import Store
 from pybench.reports.analysis import NO_TITLES
 from pybench.reports.numbers import slug

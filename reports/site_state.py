@@ -12,10 +12,10 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from pybench.harness.errors import InputError
+from pybench.harness.gate.verdicts import UNIT
 from pybench.harness.model import Run, Sample
 from pybench.harness.stats import CellKey, cells, measured
 from pybench.harness.store import BRANCH, HOST
-from pybench.harness.verdicts import UNIT
 from pybench.reports.isolation import LEAK_INDEX
 from pybench.reports.numbers import one_line
 from pybench.reports.page import write_whole

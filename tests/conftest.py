@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from pybench.harness.lock import LOCK_VARIABLE
+from pybench.harness.runner.lock import LOCK_VARIABLE
 
 pytest.register_assert_rewrite("store_behaviour")
 

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.errors import HostError, InputError
 from pybench.harness.export.archive import read_archive
-from pybench.harness.interruption import Interruption
-from pybench.harness.lock import LOCK_VARIABLE
 from pybench.harness.looks import LOOKS
+from pybench.harness.runner.interruption import Interruption
+from pybench.harness.runner.lock import LOCK_VARIABLE
 from pybench.harness.scenario.language import FEWEST_FOR_INTERVAL
 from pybench.harness.store import timestamp
 from pybench.runtime.output import printable
 
 if TYPE_CHECKING:
     from pybench.harness.ab.revisions import Checkout
-    from pybench.harness.execution import Tell
     from pybench.harness.export.archive import ArchivedRun
     from pybench.harness.model import Run, RunStatus, Sample, Scenario
+    from pybench.harness.runner.execution import Tell
     from pybench.harness.store import Recorder
 
 BLOCKS: Final = 10

@@ -26,7 +26,7 @@ from pybench.vm_images import commands
 
 if TYPE_CHECKING:
     from pybench.harness.ab.sides import Side
-    from pybench.harness.execution import Tell
+    from pybench.harness.runner.execution import Tell
 
 DISTRIBUTION: Final = "pybench-harness"
 _RECIPES: Final = "PYBENCH_RECIPES"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, get_args
 
 from pybench.harness.errors import InputError, InstanceError
-from pybench.harness.interruption import Interruption
-from pybench.harness.lock import host_lock
+from pybench.harness.runner.interruption import Interruption
+from pybench.harness.runner.lock import host_lock
 from pybench.runtime.container.profiles import ProfileName
 
 if TYPE_CHECKING:

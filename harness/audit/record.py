@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.audit.model import Outcome
 from pybench.harness.errors import InputError
+from pybench.harness.gate.verdicts import PREFIX, UNIT, VERDICT
 from pybench.harness.model import Run, Sample
-from pybench.harness.verdicts import PREFIX, UNIT, VERDICT
 
 if TYPE_CHECKING:
     from pybench.harness.audit.model import Audit, AuditedTarget, Judged

@@ -39,7 +39,7 @@ from pybench.harness.errors import InstanceError, PybenchError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pybench.harness.interruption import Interruption
+    from pybench.harness.runner.interruption import Interruption
     from pybench.runtime.journal import Journal
     from pybench.vm_images import Image
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from pybench.harness.audit.catalogue import find
 from pybench.harness.errors import InputError
+from pybench.harness.gate.verdicts import PREFIX, Accepted
 from pybench.harness.scenario.document import Document, parse_document, read_text
 from pybench.harness.scenario.validate import validate
-from pybench.harness.verdicts import PREFIX, Accepted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

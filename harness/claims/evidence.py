@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from pybench.harness.gate.verdicts import ERROR, PREFIX, UNIT, VERDICT
 from pybench.harness.units import format_value
-from pybench.harness.verdicts import ERROR, PREFIX, UNIT, VERDICT
 
 if TYPE_CHECKING:
     from pybench.harness.model import Estimate, Sample

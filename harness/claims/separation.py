@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.audit.model import Outcome
 from pybench.harness.claims.evidence import told
 from pybench.harness.claims.model import Claim, Finding, Verdict, judged_by, undecided
-from pybench.harness.verdicts import ERROR, LEAK
+from pybench.harness.gate.verdicts import ERROR, LEAK
 
 if TYPE_CHECKING:
     from pybench.harness.claims.evidence import Answer, Evidence

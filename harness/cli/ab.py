@@ -106,7 +106,7 @@ def ab(
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench ab --help` quick
     from pybench.harness.ab.sides import check_sides, side  # noqa: PLC0415
-    from pybench.harness.execution import open_recorder  # noqa: PLC0415
+    from pybench.harness.runner.execution import open_recorder  # noqa: PLC0415
     from pybench.harness.scenario import Choices  # noqa: PLC0415
 
     one, other = side("a", a or ()), side("b", b or ())
@@ -157,9 +157,9 @@ def _measure_settings(request: Request, store: Recorder, results: Path) -> tuple
     from pybench.harness.ab.kernels import Variants  # noqa: PLC0415 - keeps `pybench ab --help` quick
     from pybench.harness.ab.sides import interleaved, with_comments, with_images  # noqa: PLC0415
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
-    from pybench.harness.execution import host_for_itself, prepare  # noqa: PLC0415
-    from pybench.harness.preflight import check_host  # noqa: PLC0415
     from pybench.harness.revision import commit_of  # noqa: PLC0415
+    from pybench.harness.runner.execution import host_for_itself, prepare  # noqa: PLC0415
+    from pybench.harness.runner.preflight import check_host  # noqa: PLC0415
     from pybench.harness.scenario.merge import read_documents  # noqa: PLC0415
 
     variants, loaded = Variants(), []
@@ -189,8 +189,8 @@ def _measure_revisions(request: Request, store: Recorder, results: Path) -> tupl
     from pybench.harness.ab.revisions import checkouts, repository_of  # noqa: PLC0415
     from pybench.harness.ab.sides import run_name, with_comments  # noqa: PLC0415
     from pybench.harness.environment import capture  # noqa: PLC0415
-    from pybench.harness.execution import host_for_itself, new_run  # noqa: PLC0415
     from pybench.harness.model import Environment  # noqa: PLC0415
+    from pybench.harness.runner.execution import host_for_itself, new_run  # noqa: PLC0415
 
     repository = repository_of(request.folder)
     with checkouts(repository, request.sides, request.path, note) as found:
@@ -232,7 +232,7 @@ def _judged(
     from pybench.harness.comparability import mismatched_qualifiers  # noqa: PLC0415
     from pybench.harness.comparison.runs import compare  # noqa: PLC0415
     from pybench.harness.export.gate import gate_document  # noqa: PLC0415
-    from pybench.harness.gate import Measured, gate  # noqa: PLC0415
+    from pybench.harness.gate.check import Measured, gate  # noqa: PLC0415
     from pybench.reports.numbers import one_line  # noqa: PLC0415
 
     settings = gate_settings(request.limits, run.source, run.definition)

@@ -26,7 +26,7 @@ from pybench.harness.cli.suggestions import check_metrics
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
-    from pybench.harness.gathering import Gathering
+    from pybench.harness.gate.gathering import Gathering
     from pybench.harness.model import Run
 
 PASS, REGRESSION, INCONCLUSIVE = 0, 1, 4
@@ -119,12 +119,12 @@ def gate(
 
 
 def _gate(found: Sides, request: Request, format_: Format) -> int:
-    from pybench.harness.baselines import baseline_run  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.cli.show_gate import judgement_lines  # noqa: PLC0415
     from pybench.harness.export.archive import is_archive  # noqa: PLC0415
     from pybench.harness.export.gate import judgement_document  # noqa: PLC0415
-    from pybench.harness.gathering import GATHERED_FOR  # noqa: PLC0415
-    from pybench.harness.gating import hold_against  # noqa: PLC0415
+    from pybench.harness.gate.baselines import baseline_run  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.gate.gathering import GATHERED_FOR  # noqa: PLC0415
+    from pybench.harness.gate.judgement import hold_against  # noqa: PLC0415
 
     candidate, samples = found.load(request.candidate)
     if GATHERED_FOR in candidate.environment.fields:
@@ -161,7 +161,7 @@ def _gathering(found: Sides, candidate: Run, budget: str) -> Gathering:
     from pybench.harness.cli.record import results_folder  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.cli.run import scenario_again  # noqa: PLC0415
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
-    from pybench.harness.gathering import Gathering  # noqa: PLC0415
+    from pybench.harness.gate.gathering import Gathering  # noqa: PLC0415
     from pybench.harness.units import parse_duration  # noqa: PLC0415
 
     try:
@@ -181,12 +181,12 @@ def _gathering(found: Sides, candidate: Run, budget: str) -> Gathering:
 
 def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, format_: Format) -> int:
     """Learn from the newest finished runs that are like the candidate."""
-    from pybench.harness.baselines import refused  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.cli.show_gate import calibration_lines  # noqa: PLC0415
     from pybench.harness.environment import mismatches  # noqa: PLC0415
     from pybench.harness.export.gate import calibration_document, limits_text  # noqa: PLC0415
-    from pybench.harness.gate import Measured  # noqa: PLC0415
-    from pybench.harness.gate_calibration import FEWEST_RUNS, calibrate  # noqa: PLC0415
+    from pybench.harness.gate.baselines import refused  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.gate.calibration import FEWEST_RUNS, calibrate  # noqa: PLC0415
+    from pybench.harness.gate.check import Measured  # noqa: PLC0415
     from pybench.harness.store import BRANCH, RunFilter  # noqa: PLC0415
 
     record = found.record

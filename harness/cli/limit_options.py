@@ -15,7 +15,7 @@ from pybench.harness.cli import completers
 from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
-    from pybench.harness.gate import GateSettings
+    from pybench.harness.gate.check import GateSettings
     from pybench.harness.model import Sample
 
 MetricOption = Annotated[
@@ -59,8 +59,8 @@ def gate_settings(options: LimitOptions, source: str, definition: str) -> GateSe
         InputError: an option, the file or the scenario says what is no limit.
     """
     from pybench.harness.comparison.limits import Limit, Limits  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.harness.gate import GateSettings  # noqa: PLC0415
-    from pybench.harness.limits import read_limits, scenario_limits  # noqa: PLC0415
+    from pybench.harness.gate.check import GateSettings  # noqa: PLC0415
+    from pybench.harness.gate.limits import read_limits, scenario_limits  # noqa: PLC0415
 
     if options.file is not None:
         known = read_limits(options.file)
@@ -86,7 +86,7 @@ def with_waivers(settings: GateSettings, file: Path | None, samples: Iterable[Sa
         InputError: the file, or `audit-waivers.yaml` in this folder, makes no sense or has expired.
     """
     from pybench.harness.audit.waivers import usual_waivers  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.harness.verdicts import has_verdicts  # noqa: PLC0415
+    from pybench.harness.gate.verdicts import has_verdicts  # noqa: PLC0415
 
     if file is None and not has_verdicts(samples):
         return settings

@@ -14,9 +14,9 @@ from pybench.harness.errors import InputError, PybenchError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pybench.harness.gate.standing import Standing
     from pybench.harness.model import Run, Sample
     from pybench.harness.nightly import Night, Result
-    from pybench.harness.standing import Standing
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -92,7 +92,7 @@ def _written(night: Night, results: Sequence[Result], code: int) -> list[str]:
 def _site(night: Night, store: str, folder: Path) -> str:
     from pybench.harness.cli.probe_titles import titles_for  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.cli.record import open_record  # noqa: PLC0415
-    from pybench.harness.past import standing  # noqa: PLC0415
+    from pybench.harness.gate.past import standing  # noqa: PLC0415
     from pybench.reports.site import build_site  # noqa: PLC0415
 
     baseline = night.model.gate.baseline

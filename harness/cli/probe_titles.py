@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pybench.harness.verdicts import UNIT
+from pybench.harness.gate.verdicts import UNIT
 
 if TYPE_CHECKING:
     from pybench.harness.model import Sample

@@ -18,8 +18,8 @@ from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
     from pybench.harness.export.archive import ArchivedRun
+    from pybench.harness.gate.standing import Standing
     from pybench.harness.model import Run, Sample
-    from pybench.harness.standing import Standing
 
 NAME: Final = "report"
 LATEST: Final = "latest"
@@ -139,7 +139,7 @@ def _site(folder: Path, store: str, results: Path | None, baseline: str) -> str:
     with open_record(store, results) as record:
 
         def judge(run: Run, samples: Sequence[Sample]) -> Standing:
-            from pybench.harness.past import standing  # noqa: PLC0415 - needed only for what is new
+            from pybench.harness.gate.past import standing  # noqa: PLC0415 - needed only for what is new
 
             return standing(record, run, samples, baseline)
 
@@ -152,8 +152,8 @@ def _site(folder: Path, store: str, results: Path | None, baseline: str) -> str:
 
 def _past(found: Sides, chosen: ArchivedRun, baseline: str) -> Standing:
     """From the record; a run that comes from a file alone has none unless it is asked for."""
-    from pybench.harness.past import standing  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.harness.standing import NO_PAST  # noqa: PLC0415
+    from pybench.harness.gate.past import standing  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.gate.standing import NO_PAST  # noqa: PLC0415
 
     if not found.opened and not baseline:
         return NO_PAST

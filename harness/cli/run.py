@@ -30,9 +30,9 @@ from pybench.harness.errors import HostError, InputError, PybenchError
 from pybench.harness.results import DATABASE, results_beside
 
 if TYPE_CHECKING:
+    from pybench.harness.gate.standing import Standing
     from pybench.harness.model import Combination, Run, Sample, Scenario
-    from pybench.harness.runner import Outcome
-    from pybench.harness.standing import Standing
+    from pybench.harness.runner.runner import Outcome
     from pybench.harness.store import SpooledStore, Store
 
 REPORT: Final = "report.html"
@@ -101,8 +101,8 @@ def run(
     Every sample is stored before the next launch. Ctrl-C keeps what was measured and leaves nothing running.
     """
     from pybench import scenarios  # noqa: PLC0415 - keeps `pybench run --help` quick
-    from pybench.harness.execution import host_for_itself  # noqa: PLC0415
-    from pybench.harness.preflight import check_host  # noqa: PLC0415
+    from pybench.harness.runner.execution import host_for_itself  # noqa: PLC0415
+    from pybench.harness.runner.preflight import check_host  # noqa: PLC0415
     from pybench.harness.scenario import Choices, load_scenario  # noqa: PLC0415
 
     path = scenarios.resolve(scenario)
@@ -166,7 +166,7 @@ def _revision(path: Path, branch: str) -> Mapping[str, str]:
 def _run(scenario: Scenario, command: str, destination: Destination, revision: Mapping[str, str]) -> int:
     # Imported here to keep `pybench run --help` quick.
     from pybench.harness.cli.show_progress import progress_listener  # noqa: PLC0415
-    from pybench.harness.execution import open_recorder, prepare  # noqa: PLC0415
+    from pybench.harness.runner.execution import open_recorder, prepare  # noqa: PLC0415
 
     with open_recorder(destination.record, destination.results, complain) as store:
         prepared = prepare(scenario, command, revision, note)
@@ -227,8 +227,8 @@ def written(store: Store | SpooledStore, run_id: str, destination: Destination) 
 
 def _standing(store: Store | SpooledStore, run: Run, samples: Sequence[Sample]) -> Standing:
     """How a run stands against its past, as `pybench report` would tell it."""
-    from pybench.harness.past import standing  # noqa: PLC0415 - keeps `pybench run --help` quick
-    from pybench.harness.standing import NO_PAST  # noqa: PLC0415
+    from pybench.harness.gate.past import standing  # noqa: PLC0415 - keeps `pybench run --help` quick
+    from pybench.harness.gate.standing import NO_PAST  # noqa: PLC0415
 
     try:
         return standing(store.earlier, run, samples)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pybench.harness.cli.columns import columns
 from pybench.harness.cli.output import Format, note, print_data
-from pybench.harness.execution import host_for_itself, prepare
-from pybench.harness.gate import GateSettings
-from pybench.harness.preflight import check_host
+from pybench.harness.gate.check import GateSettings
+from pybench.harness.gate.self_test import PRETENDED, Trial, inject, trials, with_injections
+from pybench.harness.runner.execution import host_for_itself, prepare
+from pybench.harness.runner.preflight import check_host
 from pybench.harness.scenario import load_scenario
 from pybench.harness.scenario.document import parse_document
-from pybench.harness.self_test import PRETENDED, Trial, inject, trials, with_injections
 from pybench.harness.store import Store
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_self_test(scenario: str, targets: str, repetitions: int, format_: Format
     done = trials(_measure(with_injections(data, labels, repetitions)), GateSettings())
     described = data["targets"]
     if any((described[label] or {}).get("kind", label) == _CONTAINER for label in labels or described):
-        from pybench.harness.leak_trials import leak_trials  # noqa: PLC0415 - only for containers
+        from pybench.harness.gate.leak_trials import leak_trials  # noqa: PLC0415 - only for containers
 
         done += leak_trials(GateSettings(), note)
     documents = [_document(trial) for trial in done]

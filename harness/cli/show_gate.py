@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pybench.harness.comparison.cells import Side
     from pybench.harness.comparison.runs import Judged
     from pybench.harness.environment import Mismatch
-    from pybench.harness.gate import Finding, GateResult
-    from pybench.harness.gate_calibration import Calibration
-    from pybench.harness.gating import Judgement
+    from pybench.harness.gate.calibration import Calibration
+    from pybench.harness.gate.check import Finding, GateResult
+    from pybench.harness.gate.judgement import Judgement
 
 _SAYING: Final = {
     "pass": "pass: nothing became worse",

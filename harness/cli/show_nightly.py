@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pybench.harness.cli.show_gate import finding_line, judgement_lines
-from pybench.harness.gate import FAILING
+from pybench.harness.gate.check import FAILING
 from pybench.harness.nightly import INTERRUPTED, PASS, Result
 from pybench.reports.numbers import one_line
 
 if TYPE_CHECKING:
     from junitparser import TestCase
 
-    from pybench.harness.gate import Finding
+    from pybench.harness.gate.check import Finding
     from pybench.harness.stats import CellKey
 
 _WORDS: Final = {

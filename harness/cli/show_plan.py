@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from pybench.harness.cli.output import Format, console, print_data
-from pybench.harness.expectation import Expectation, expect, step_seconds
+from pybench.harness.runner.expectation import Expectation, expect, step_seconds
 from pybench.harness.units import format_seconds, format_span
 
 if TYPE_CHECKING:

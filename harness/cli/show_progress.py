@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.cli.output import Verbosity, complain, detail, note, verbosity
-from pybench.harness.progress import Event, Listener, Preparing, StepBegins, StepEnded
+from pybench.harness.runner.progress import Event, Listener, Preparing, StepBegins, StepEnded
 from pybench.harness.units import format_span
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pybench.harness.environment import Mismatch
-    from pybench.harness.gate import Finding, GateResult
-    from pybench.harness.gate_calibration import Calibration
-    from pybench.harness.gating import Judgement
+    from pybench.harness.gate.calibration import Calibration
+    from pybench.harness.gate.check import Finding, GateResult
+    from pybench.harness.gate.judgement import Judgement
 
 
 def judgement_document(judgement: Judgement) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pybench.harness.model import Mark, ParameterValue
 from pybench.harness.targets.base import Instance
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
+    from pybench.harness.runner.bench import Bench
 
 NANOSECOND: Final = 1e-9
 

@@ -18,8 +18,8 @@ from pybench.harness.targets.base import HasCommands
 from pybench.runtime.output import printable
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
     from pybench.harness.targets.base import Instance
 
 HOST_FILES: Final = (

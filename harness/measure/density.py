@@ -17,8 +17,8 @@ from pybench.harness.measure.settled_memory import pss
 from pybench.harness.measure.startup import READY, REQUEST
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
     from pybench.harness.stats.fit import Line
     from pybench.harness.targets.base import Instance
 

@@ -11,7 +11,7 @@ from pybench.harness.model import parameter_label
 from pybench.harness.units import format_value
 
 if TYPE_CHECKING:
-    from pybench.harness.calibration import Latency
+    from pybench.harness.runner.calibration import Latency
 
 LARGEST_SHARE: Final = 0.01
 """Of the value: a sample whose error may be larger is rejected."""

@@ -17,8 +17,8 @@ from pybench.harness.measure.work import Timed, Worker, do_work, worker
 from pybench.harness.model import Resources
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
 
 Name = Literal["cpu", "memory", "fork", "disk", "network"]
 NAMES: Final[tuple[Name, ...]] = get_args(Name)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import Field, field_validator
 
+from pybench.harness.gate.verdicts import INDEX
 from pybench.harness.measure.base import Metric, ProcedureSettings, Reading
-from pybench.harness.verdicts import INDEX
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pybench.harness.audit.model import Audit, Probe
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
 
 METRICS: Final = (
     Metric(INDEX, "%", "leaks by weight over all probes that came out as leak or isolated"),

@@ -17,8 +17,8 @@ from pybench.runtime import page_cache
 from pybench.runtime.output import printable
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
     from pybench.harness.targets.base import Instance
 
 COMMAND_SECONDS: Final = 120.0

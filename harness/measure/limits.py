@@ -23,8 +23,8 @@ from pybench.harness.measure.work import FACTOR, PATIENCE, Worker, check_clocks,
 from pybench.harness.targets.base import HasAccount
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue, Resources
+    from pybench.harness.runner.bench import Bench
 
 METRICS: Final = (
     Metric("limits.cpu", "", "processors that workers who want more have got, as the host counts"),

@@ -17,8 +17,8 @@ from pybench.harness.model import Readiness, TargetChoice, Workload
 from pybench.harness.targets.base import HasAddress
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
     from pybench.harness.targets.base import Target
 
 Path = Literal["inside", "host", "between"]

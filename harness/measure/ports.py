@@ -15,8 +15,8 @@ from pybench.harness.targets.answer import ASKED_LEVELS, RefusedError, ask
 from pybench.harness.targets.base import HasAddress
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
     from pybench.harness.targets.base import Instance
 
 _TAKEN = os.strerror(errno.EADDRINUSE)

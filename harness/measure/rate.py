@@ -16,8 +16,8 @@ from pybench.harness.measure.percentiles import percentiles
 from pybench.harness.measure.startup import READY, REQUEST
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
     from pybench.harness.targets.base import Instance, Target
 
 CONCURRENCY: Final = "concurrency"

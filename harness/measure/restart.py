@@ -9,8 +9,8 @@ from pybench.harness.measure.base import ProcedureSettings, Reading, span
 from pybench.harness.measure.startup import PREPARING, READY, REQUEST
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
 
 LAUNCHES: Final = 2
 

@@ -13,8 +13,8 @@ from pybench.harness.measure.base import Metric, ProcedureSettings, Reading
 from pybench.harness.measure.work import Timed, Worker, disk_of, do_work, failed, long_enough, worker
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
 
 Kind = Literal[
     "cpu",

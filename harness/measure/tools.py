@@ -16,8 +16,8 @@ from pybench.harness.targets.base import COMMAND_ENVIRONMENT, Completed
 from pybench.runtime.output import printable
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Bench
     from pybench.harness.model import ParameterValue
+    from pybench.harness.runner.bench import Bench
 
 METRICS: Final = tuple(
     Metric(f"tools.{tool.name}", tool.unit, f"what {tool.name.partition('.')[0]} itself tells")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from pybench.harness.errors import HostError, InputError, InstanceError
-from pybench.harness.execution import find_images, host_for_itself
-from pybench.harness.preflight import check_host
+from pybench.harness.runner.execution import find_images, host_for_itself
+from pybench.harness.runner.preflight import check_host
 from pybench.harness.scenario import load_scenario
 from pybench.harness.targets import TargetContext, open_target
 from pybench.harness.targets.base import HasCommands
@@ -24,7 +24,7 @@ from pybench.runtime.output import printable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pybench.harness.execution import Tell
+    from pybench.harness.runner.execution import Tell
     from pybench.harness.targets.base import Completed
 
 READY_TIMEOUT: Final = 120.0

@@ -67,14 +67,14 @@ class ScenarioFile(pytest.File):
         return load_scenario(self.path, choices)
 
     def _measure(self) -> tuple[Run, Mapping[_Key, Sequence[Sample]]]:
-        from pybench.harness.execution import (  # noqa: PLC0415 - slow to import, and collecting needs none of it
+        from pybench.harness.pytest_plugin.terminal import teller  # noqa: PLC0415
+        from pybench.harness.revision import revision  # noqa: PLC0415
+        from pybench.harness.runner.execution import (  # noqa: PLC0415 - slow to import, and collecting needs none of it
             host_for_itself,
             open_recorder,
             prepare,
         )
-        from pybench.harness.preflight import check_host  # noqa: PLC0415
-        from pybench.harness.pytest_plugin.terminal import teller  # noqa: PLC0415
-        from pybench.harness.revision import revision  # noqa: PLC0415
+        from pybench.harness.runner.preflight import check_host  # noqa: PLC0415
 
         items = self.session.items
         wanted = {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pybench.harness.execution import Tell
+    from pybench.harness.runner.execution import Tell
 
 
 def teller(config: pytest.Config) -> Tell:

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pybench.harness.execution import host_for_itself, prepare
-from pybench.harness.gate import GateResult, GateSettings, Measured, gate
-from pybench.harness.gathering import pooled
-from pybench.harness.gating import hold_against
-from pybench.harness.injection import LEAK, LEAK_CONTROL, InjectedTarget, Injection
-from pybench.harness.leak_trials import leak_trials
+from pybench.harness.gate.check import GateResult, GateSettings, Measured, gate
+from pybench.harness.gate.gathering import pooled
+from pybench.harness.gate.injection import LEAK, LEAK_CONTROL, InjectedTarget, Injection
+from pybench.harness.gate.judgement import hold_against
+from pybench.harness.gate.leak_trials import leak_trials
+from pybench.harness.gate.self_test import WARMUPS
 from pybench.harness.model import Run, Sample
+from pybench.harness.runner.execution import host_for_itself, prepare
 from pybench.harness.scenario import load_scenario
-from pybench.harness.self_test import WARMUPS
 from pybench.harness.store import BRANCH, Store, timestamp
 from pybench.harness.targets.base import Target
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
+from pybench.harness.gate.standing import NO_PAST, Standing
 from pybench.harness.model import Run, Sample
-from pybench.harness.standing import NO_PAST, Standing
 from pybench.reports.html import write_report
 
 CHROMIUM = os.environ.get("PYBENCH_CHROMIUM", "/usr/bin/chromium")

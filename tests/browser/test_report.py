@@ -18,8 +18,8 @@ from report_runs import HOSTILE, failed_sample, make_run, make_samples, value_sa
 from waiting import wait_until
 
 from pybench.harness.comparison.nights import Night
-from pybench.harness.gate import GateSettings, Measured, gate
-from pybench.harness.standing import Standing
+from pybench.harness.gate.check import GateSettings, Measured, gate
+from pybench.harness.gate.standing import Standing
 from pybench.harness.stats import measured
 from pybench.reports.analysis import analyse
 from pybench.reports.comparison import render_comparison

@@ -13,7 +13,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from gate_runs import store_night
 
-from pybench.harness.past import standing
+from pybench.harness.gate.past import standing
 from pybench.harness.store import Store
 from pybench.reports.site import build_site
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pybench.harness.lock import LOCK_VARIABLE
+from pybench.harness.runner.lock import LOCK_VARIABLE
 from pybench.harness.stats import ratio
 from pybench.runtime import page_cache
 
@@ -125,7 +125,7 @@ def test_every_sample_has_an_error_and_the_run_its_calibration(tmp_path: Path) -
     assert 0 < float(document["environment"]["calibration.mark-pipe.error"]) < 0.05
 
 
-HOLDER = "import sys; from pybench.harness.lock import host_lock\n" + (
+HOLDER = "import sys; from pybench.harness.runner.lock import host_lock\n" + (
     "with host_lock('nightly', wait=False, tell=print): print('held', flush=True); sys.stdin.read()"
 )
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness.execution import find_images
 from pybench.harness.model import (
     Environment,
     Readiness,
@@ -17,7 +16,8 @@ from pybench.harness.model import (
     TargetChoice,
     Workload,
 )
-from pybench.harness.runner import Outcome, Runner
+from pybench.harness.runner.execution import find_images
+from pybench.harness.runner.runner import Outcome, Runner
 from pybench.harness.scenario import load_scenario
 from pybench.harness.store import Store
 from pybench.harness.targets import TargetContext, open_target

@@ -17,8 +17,8 @@ from store_behaviour import FAILED, RUN, SAMPLE, StoreBehaviour
 
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.errors import HostError, InputError, PybenchError
-from pybench.harness.execution import open_recorder
 from pybench.harness.export.archive import read_archive
+from pybench.harness.runner.execution import open_recorder
 from pybench.harness.store import SpooledStore, Store, UnreachableError, connections, deliver_all
 
 

@@ -13,9 +13,9 @@ import pytest
 from pybench.harness.errors import InputError
 from pybench.harness.measure.memory import read_memory
 from pybench.harness.model import Readiness, Resources, Schedule, TargetChoice, Workload
+from pybench.harness.runner.tuning import is_held, tuned
 from pybench.harness.targets import TargetContext, open_target
 from pybench.harness.targets.base import Target
-from pybench.harness.tuning import is_held, tuned
 from pybench.runtime.journal import Journal
 from pybench.vm_images import Image
 

@@ -13,7 +13,7 @@ from gate_runs import BASE, night_samples
 from pybench.harness.comparison.changepoints import change_points
 from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.nights import Night, Series
-from pybench.harness.gate import GateResult, GateSettings, Measured, gate
+from pybench.harness.gate.check import GateResult, GateSettings, Measured, gate
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey
 

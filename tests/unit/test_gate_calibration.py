@@ -9,9 +9,9 @@ import pytest
 from gate_runs import night_samples
 
 from pybench.harness.export.gate import limits_text
-from pybench.harness.gate import GateSettings, Measured
-from pybench.harness.gate_calibration import HEADROOM, calibrate
-from pybench.harness.limits import read_limits
+from pybench.harness.gate.calibration import HEADROOM, calibrate
+from pybench.harness.gate.check import GateSettings, Measured
+from pybench.harness.gate.limits import read_limits
 
 READY = ("ready", "container", "startup.ready", "s", "")
 SETTINGS = GateSettings(metrics=("startup.ready", "memory.*"))

@@ -10,7 +10,7 @@ import pytest
 
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.comparison.ranks import mann_whitney
-from pybench.harness.gathering import GATHERED_FOR, LOOKS
+from pybench.harness.gate.gathering import GATHERED_FOR, LOOKS
 from pybench.harness.store import RunFilter, Store
 
 Captured = pytest.CaptureFixture[str]

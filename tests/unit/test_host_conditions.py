@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness import conditions, tuning
-from pybench.harness.calibration import Latency, calibrate, calibration_fields
+from pybench.harness import conditions
 from pybench.harness.conditions import HostObserver
 from pybench.harness.errors import HostError
-from pybench.harness.lateness import SPAWNING, Lateness
-from pybench.harness.lock import LOCK_VARIABLE, host_lock
 from pybench.harness.measure import Reading
 from pybench.harness.measure.error import estimated_error, rejections
 from pybench.harness.model import Schedule, Settle
-from pybench.harness.settle import LOOK_INTERVAL, Settling
+from pybench.harness.runner import tuning
+from pybench.harness.runner.calibration import Latency, calibrate, calibration_fields
+from pybench.harness.runner.lateness import SPAWNING, Lateness
+from pybench.harness.runner.lock import LOCK_VARIABLE, host_lock
+from pybench.harness.runner.settle import LOOK_INTERVAL, Settling
 
 
 def test_the_host_is_observed_in_plain_units() -> None:
@@ -154,7 +155,7 @@ def test_caches_that_cannot_be_dropped_are_told_at_once(
 
 HOLDER = """
 import sys
-from pybench.harness.lock import host_lock
+from pybench.harness.runner.lock import host_lock
 with host_lock("nightly", wait=False, tell=print):
     print("held", flush=True)
     sys.stdin.read()
@@ -192,7 +193,7 @@ def test_a_second_run_is_told_who_holds_the_host(tmp_path: Path, monkeypatch: py
 def test_many_that_wait_have_the_host_one_after_another(tmp_path: Path) -> None:
     """Each removes the file in the end, and none of the others is left holding a file without a name."""
     program = (
-        "import os, time; from pybench.harness.lock import host_lock\n"
+        "import os, time; from pybench.harness.runner.lock import host_lock\n"
         "with host_lock('x', wait=True, tell=lambda _: None):\n"
         "    os.mkdir('inside'); time.sleep(0.02); os.rmdir('inside')"
     )

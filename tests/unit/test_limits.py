@@ -8,7 +8,7 @@ import pytest
 
 from pybench.harness.comparison.limits import DEFAULTS, Limit
 from pybench.harness.errors import InputError
-from pybench.harness.limits import read_limits, scenario_limits
+from pybench.harness.gate.limits import read_limits, scenario_limits
 
 TEXT = """\
 relative: 4%

@@ -17,7 +17,7 @@ from pybench.harness.errors import InputError
 from pybench.harness.measure.percentiles import percentiles
 from pybench.harness.measure.settled import AGREEING, settle
 from pybench.harness.model import Environment, Run, Sample
-from pybench.harness.runner import Outcome, Runner
+from pybench.harness.runner.runner import Outcome, Runner
 from pybench.harness.scenario import load_scenario
 from pybench.harness.stats.fit import line
 from pybench.harness.store import Store

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from pybench.harness.bench import Bench
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.errors import InputError, LeftoverError
-from pybench.harness.expectation import expect
 from pybench.harness.measure import MEASUREMENTS
 from pybench.harness.measure.base import Measurement, Metric, ProcedureSettings, Reading
 from pybench.harness.model import Environment, ParameterValue, Run, Sample, Workload
 from pybench.harness.plan import plan
-from pybench.harness.runner import Outcome, Runner
+from pybench.harness.runner.bench import Bench
+from pybench.harness.runner.expectation import expect
+from pybench.harness.runner.runner import Outcome, Runner
 from pybench.harness.scenario import Choices, load_scenario
 from pybench.harness.store import Store
 from pybench.harness.targets import MockSettings, TargetContext

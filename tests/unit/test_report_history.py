@@ -9,8 +9,8 @@ from audit_samples import ISOLATED, LEAK, verdict
 from gate_runs import night_run, night_samples
 
 from pybench.harness.comparison.nights import Night
-from pybench.harness.gate import Finding, GateResult, GateSettings, Kind, Measured, gate
-from pybench.harness.standing import NO_PAST, Standing
+from pybench.harness.gate.check import Finding, GateResult, GateSettings, Kind, Measured, gate
+from pybench.harness.gate.standing import NO_PAST, Standing
 from pybench.reports.colours import inks
 from pybench.reports.history import History, history
 

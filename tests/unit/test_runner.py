@@ -16,7 +16,6 @@ import pytest
 
 from pybench.harness import conditions
 from pybench.harness.errors import HostError, LeftoverError
-from pybench.harness.interruption import Interruption
 from pybench.harness.model import (
     Environment,
     MeasurementChoice,
@@ -31,8 +30,9 @@ from pybench.harness.model import (
     combine,
 )
 from pybench.harness.plan import plan
-from pybench.harness.progress import Event, Preparing, Remaining, StepBegins, StepEnded
-from pybench.harness.runner import Outcome, Runner
+from pybench.harness.runner.interruption import Interruption
+from pybench.harness.runner.progress import Event, Preparing, Remaining, StepBegins, StepEnded
+from pybench.harness.runner.runner import Outcome, Runner
 from pybench.harness.stats import phase_sums
 from pybench.harness.store import Store
 from pybench.harness.targets import MockSettings, TargetContext, open_target
@@ -330,7 +330,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from pybench.harness.model import *
-from pybench.harness.runner import Runner
+from pybench.harness.runner.runner import Runner
 from pybench.harness.store import Store
 from pybench.harness.targets import TargetContext, open_target
 from pybench.harness.targets.mock import MockImage

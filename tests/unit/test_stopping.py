@@ -21,7 +21,7 @@ from pybench.harness.model import (
     combine,
 )
 from pybench.harness.plan import plan
-from pybench.harness.stopping import Stopping
+from pybench.harness.runner.stopping import Stopping
 
 WORKLOAD = Workload("w", "minimal", ("/bin/workload",))
 

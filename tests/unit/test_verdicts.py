@@ -12,10 +12,10 @@ from gate_runs import night_run
 from pybench.harness.audit.model import Outcome
 from pybench.harness.audit.record import SCENARIO, VALUES
 from pybench.harness.cli.main import run as command_line
-from pybench.harness.gate import GateSettings, Measured, gate
+from pybench.harness.gate.check import GateSettings, Measured, gate
+from pybench.harness.gate.verdicts import ERROR, INDEX, LEAK, PREFIX, UNIT, VERDICT, Accepted
 from pybench.harness.model import Sample
 from pybench.harness.store import Store
-from pybench.harness.verdicts import ERROR, INDEX, LEAK, PREFIX, UNIT, VERDICT, Accepted
 
 
 def verdicts(**outcomes: Outcome) -> list[Sample]:

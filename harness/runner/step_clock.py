@@ -6,10 +6,10 @@ import time
 from typing import TYPE_CHECKING
 
 from pybench.harness import conditions
-from pybench.harness.lateness import Lateness
 from pybench.harness.model import Conditions
-from pybench.harness.settle import Settling
-from pybench.harness.tuning import drop_caches
+from pybench.harness.runner.lateness import Lateness
+from pybench.harness.runner.settle import Settling
+from pybench.harness.runner.tuning import drop_caches
 
 if TYPE_CHECKING:
     from pybench.harness.model import Schedule

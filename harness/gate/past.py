@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pybench.harness.baselines import USUAL_BASELINE, baseline_run, series
 from pybench.harness.comparability import mismatched_qualifiers
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.environment import mismatches
 from pybench.harness.errors import PybenchError
-from pybench.harness.gate import GateSettings, Measured, gate
-from pybench.harness.gating import learnt
-from pybench.harness.standing import Standing
+from pybench.harness.gate.baselines import USUAL_BASELINE, baseline_run, series
+from pybench.harness.gate.check import GateSettings, Measured, gate
+from pybench.harness.gate.judgement import learnt
+from pybench.harness.gate.standing import Standing
 from pybench.harness.store import RunFilter
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _limits(candidate: Run) -> Limits:
     """Those of its scenario; a text that cannot be read as one, such as an imported run's, has none."""
     if "gate" not in candidate.definition:
         return Limits()
-    from pybench.harness.limits import scenario_limits  # noqa: PLC0415 - loads the scenario language
+    from pybench.harness.gate.limits import scenario_limits  # noqa: PLC0415 - loads the scenario language
 
     try:
         return scenario_limits(candidate.source, candidate.definition) or Limits()

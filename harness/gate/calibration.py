@@ -14,9 +14,9 @@ from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.multiplicity import benjamini_hochberg
 from pybench.harness.comparison.ranks import Values
 from pybench.harness.comparison.runs import direction_of, worse_direction
-from pybench.harness.gate import GateSettings, Measured
+from pybench.harness.gate.check import GateSettings, Measured
+from pybench.harness.gate.verdicts import is_verdict
 from pybench.harness.stats import CellKey, cells, measured
-from pybench.harness.verdicts import is_verdict
 
 FEWEST_RUNS: Final = 4
 HEADROOM: Final = 2.0

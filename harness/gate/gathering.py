@@ -24,9 +24,9 @@ from pybench.harness.store import RunFilter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pybench.harness.execution import Tell
     from pybench.harness.model import Environment, Run, Sample, Scenario
-    from pybench.harness.progress import Listener
+    from pybench.harness.runner.execution import Tell
+    from pybench.harness.runner.progress import Listener
     from pybench.harness.store import Store
 
 LOOKS: Final = 4
@@ -95,8 +95,8 @@ class Gathering:
 
     def _measured(self, remaining: float) -> Sequence[Sample] | None:
         # Whoever only reads the record does not need what measures.
-        from pybench.harness.execution import host_for_itself, prepare  # noqa: PLC0415
-        from pybench.harness.preflight import check_host  # noqa: PLC0415
+        from pybench.harness.runner.execution import host_for_itself, prepare  # noqa: PLC0415
+        from pybench.harness.runner.preflight import check_host  # noqa: PLC0415
 
         scenario = self._load()
         if self._candidate.definition and scenario.definition != self._candidate.definition:

@@ -11,9 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from pybench.harness.bench import Bench, Conduct
 from pybench.harness.conditions import HostObserver
-from pybench.harness.interruption import Interruption
 from pybench.harness.looks import LOOKS, looks_qualifier
 from pybench.harness.measure import MEASUREMENTS
 from pybench.harness.model import (
@@ -26,16 +24,18 @@ from pybench.harness.model import (
     Step,
 )
 from pybench.harness.plan import plan
-from pybench.harness.progress import Listener, Preparing, Remaining, StepBegins, StepEnded, ignore
-from pybench.harness.step_clock import StepClock
-from pybench.harness.stopping import Stopping
+from pybench.harness.runner.bench import Bench, Conduct
+from pybench.harness.runner.interruption import Interruption
+from pybench.harness.runner.progress import Listener, Preparing, Remaining, StepBegins, StepEnded, ignore
+from pybench.harness.runner.step_clock import StepClock
+from pybench.harness.runner.stopping import Stopping
+from pybench.harness.runner.tuning import tuned
 from pybench.harness.store import timestamp
-from pybench.harness.tuning import tuned
 
 if TYPE_CHECKING:
-    from pybench.harness.bench import Judged
-    from pybench.harness.calibration import Latency
     from pybench.harness.model import Run, TargetChoice, Workload
+    from pybench.harness.runner.bench import Judged
+    from pybench.harness.runner.calibration import Latency
     from pybench.harness.store import Recorder
     from pybench.harness.targets.base import ImageFiles, Target
 

@@ -9,16 +9,16 @@ from threading import Thread
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pybench.harness.errors import InstanceError, LeftoverError
-from pybench.harness.lateness import LANE
 from pybench.harness.measure.base import Measurement, MeasurementSettings, Reader, Reading, read_nothing
 from pybench.harness.measure.error import estimated_error, rejections
-from pybench.harness.tuning import is_held
+from pybench.harness.runner.lateness import LANE
+from pybench.harness.runner.tuning import is_held
 
 if TYPE_CHECKING:
-    from pybench.harness.calibration import Latency
-    from pybench.harness.interruption import Interruption
     from pybench.harness.model import ParameterValue, Schedule, Step, TargetChoice, Workload
-    from pybench.harness.step_clock import StepClock
+    from pybench.harness.runner.calibration import Latency
+    from pybench.harness.runner.interruption import Interruption
+    from pybench.harness.runner.step_clock import StepClock
     from pybench.harness.targets.base import Instance, Target
 
 LONGEST_REASON: Final = 16_384

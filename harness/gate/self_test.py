@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pybench.harness.errors import InputError
-from pybench.harness.gate import GateResult, GateSettings, Measured, gate
-from pybench.harness.injection import CONTROL, INJECTIONS, InjectedTarget, Injection
+from pybench.harness.gate.check import GateResult, GateSettings, Measured, gate
+from pybench.harness.gate.injection import CONTROL, INJECTIONS, InjectedTarget, Injection
 
 if TYPE_CHECKING:
     from pybench.harness.model import Sample

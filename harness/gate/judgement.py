@@ -6,14 +6,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pybench.harness.baselines import branch_of, older_baseline, refused, series
 from pybench.harness.comparability import mismatched_qualifiers
 from pybench.harness.comparison.nights import Series, widened
 from pybench.harness.environment import Mismatch, mismatches
-from pybench.harness.gate import GateResult, GateSettings, Measured, Outcome, gate
-from pybench.harness.gathering import LOOKS, Gathering, pooled
+from pybench.harness.gate.baselines import branch_of, older_baseline, refused, series
+from pybench.harness.gate.check import GateResult, GateSettings, Measured, Outcome, gate
+from pybench.harness.gate.gathering import LOOKS, Gathering, pooled
+from pybench.harness.gate.verdicts import is_verdict
 from pybench.harness.stats import cell_key
-from pybench.harness.verdicts import is_verdict
 
 if TYPE_CHECKING:
     from pybench.harness.model import Run, Sample

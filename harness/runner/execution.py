@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pybench import vm_images
-from pybench.harness.calibration import calibrate, calibration_fields
 from pybench.harness.environment import capture
 from pybench.harness.errors import InputError, PybenchError
-from pybench.harness.lock import host_lock
 from pybench.harness.model import Environment, Run
-from pybench.harness.progress import ignore
-from pybench.harness.runner import Runner
+from pybench.harness.runner.calibration import calibrate, calibration_fields
+from pybench.harness.runner.lock import host_lock
+from pybench.harness.runner.progress import ignore
+from pybench.harness.runner.runner import Runner
 from pybench.harness.store import SPOOL, SpooledStore, Store, new_run_id, timestamp
 from pybench.harness.targets import KINDS, TargetContext, open_target
 from pybench.harness.targets.mock import MockImage
@@ -25,10 +25,10 @@ from pybench.runtime.leftovers import remove_leftovers
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pybench.harness.calibration import Latency
     from pybench.harness.model import Scenario
-    from pybench.harness.progress import Listener
-    from pybench.harness.runner import Outcome
+    from pybench.harness.runner.calibration import Latency
+    from pybench.harness.runner.progress import Listener
+    from pybench.harness.runner.runner import Outcome
     from pybench.harness.store import Recorder
     from pybench.harness.targets.base import Target
     from pybench.vm_images import Image

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from pybench.harness.errors import HostError
+from pybench.harness.runner.tuning import check_processors
 from pybench.harness.targets import MACHINES
-from pybench.harness.tuning import check_processors
 from pybench.harness.units import format_bytes
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pybench.harness.comparison.nights import Series
-from pybench.harness.gate import GateResult
+from pybench.harness.gate.check import GateResult
 from pybench.harness.model import Run
 
 

@@ -16,9 +16,9 @@ from pybench.harness.audit.catalogue import choose
 from pybench.harness.audit.record import samples
 from pybench.harness.audit.subjects.container import ContainerMaker
 from pybench.harness.audit.subjects.process import ProcessMaker
-from pybench.harness.gate import GateSettings, Measured, gate
-from pybench.harness.injection import LEAK, LEAK_CONTROL
-from pybench.harness.self_test import Trial
+from pybench.harness.gate.check import GateSettings, Measured, gate
+from pybench.harness.gate.injection import LEAK, LEAK_CONTROL
+from pybench.harness.gate.self_test import Trial
 
 if TYPE_CHECKING:
     from pybench.harness.audit.canaries.base import Planting

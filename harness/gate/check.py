@@ -14,9 +14,9 @@ from pybench.harness.comparison.changepoints import ChangePoint, change_points
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.comparison.nights import Series
 from pybench.harness.comparison.runs import SHIFT, Judged, judge, worse_direction
+from pybench.harness.gate.verdicts import INDEX, Accepted, Held, held, is_verdict, worsened
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
-from pybench.harness.verdicts import INDEX, Accepted, Held, held, is_verdict, worsened
 
 Outcome = Literal["pass", "regression", "inconclusive"]
 Kind = Literal["regression", "maximum", "drift", "failures", "change point", "leak", "missing", "unsupported"]
