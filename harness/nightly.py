@@ -31,7 +31,7 @@ from pybench.harness.revision import project_of, revision
 from pybench.harness.runner.execution import host_for_itself, open_recorder, prepare
 from pybench.harness.runner.preflight import check_host
 from pybench.harness.scenario import Choices, load_scenario
-from pybench.harness.scenario.document import parse_document, read_text
+from pybench.harness.scenario.document import Kind, read_document
 from pybench.harness.scenario.language import LanguageModel
 from pybench.harness.scenario.validate import validate
 from pybench.harness.store import BRANCH, Store
@@ -46,6 +46,9 @@ PASS, REGRESSION, BAD_INPUT, NO_HOST, INCONCLUSIVE, INTERRUPTED = 0, 1, 2, 3, 4,
 WORST_LAST: Final = (PASS, INCONCLUSIVE, NO_HOST, BAD_INPUT, REGRESSION, INTERRUPTED)
 """What is known to have become worse must not hide behind what could not be told."""
 _CODES: Final = {"pass": PASS, "regression": REGRESSION, "inconclusive": INCONCLUSIVE}
+_KIND: Final = Kind(
+    "nightly job", "`docs/nightly/nightly.yaml` is a complete one, and `pybench init` writes one"
+)
 FileName = Annotated[str, Field(min_length=1, max_length=4096)]
 
 
@@ -156,7 +159,7 @@ def read_night(path: Path) -> Night:
     Raises:
         InputError: something of it cannot be read or makes no sense; the place is named.
     """
-    document = parse_document(str(path), read_text(path))
+    document = read_document(path, _KIND)
     model = validate(document, NightModel, document.data)
     entries = []
     for index, entry in enumerate(model.scenarios):

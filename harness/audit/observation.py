@@ -133,10 +133,6 @@ class Observation:
             found[clean(key)] = [float(each) for each in values]
         return found
 
-    def has(self, name: str) -> bool:
-        """Whether the guest told a fact."""
-        return name in self.answer.facts
-
     def places(self, *tokens: str) -> list[str]:
         """Where any of some tokens was seen."""
         return [clean(place) for token, place in self.answer.seen if token in tokens]

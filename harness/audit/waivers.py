@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from pybench.harness.audit.catalogue import find
 from pybench.harness.errors import InputError
 from pybench.harness.gate.verdicts import PREFIX, Accepted
-from pybench.harness.scenario.document import Document, parse_document, read_text
+from pybench.harness.scenario.document import Document, Kind, read_document
 from pybench.harness.scenario.validate import validate
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pybench.harness.audit.model import Judged
 
 USUAL_FILE: Final = "audit-waivers.yaml"
+_KIND: Final = Kind("file of waivers", "`docs/isolation.md` shows one")
 
 
 class WaiverModel(BaseModel):
@@ -88,7 +89,7 @@ def read_waivers(path: Path, today: date) -> tuple[Waiver, ...]:
     Raises:
         InputError: it cannot be read, is malformed, names an unknown probe, or one of them has expired.
     """
-    document = parse_document(str(path), read_text(path))
+    document = read_document(path, _KIND)
     model = validate(document, WaiversModel, document.data)
     found: list[Waiver] = []
     for index, entry in enumerate(model.waivers):

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 TREND_METRIC: Final = "startup.ready"
 _COMMIT_DIGITS: Final = 9
 _SMALLEST_TREND: Final = 2
+_RunArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A run: id, tag, `latest`, branch, or the beginning of an id.", autocompletion=completers.runs
+    ),
+]
 
 app = typer.Typer(
     add_completion=False,
@@ -98,13 +104,7 @@ def history(
 
 @app.command(epilog="Example: pybench history tag startup-20260131T220000Z-1a2b main")
 def tag(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="A run: id, tag, `latest`, branch, or the beginning of an id.",
-            autocompletion=completers.runs,
-        ),
-    ],
+    run: _RunArgument,
     name: Annotated[str, typer.Argument(help="What to call it; a tag that exists moves to this run.")],
     store: StoreOption = "",
     results: ResultsOption = None,
@@ -131,13 +131,7 @@ def untag(
 
 @app.command(epilog="Example: pybench history note latest 'first run on the new kernel'")
 def note(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="A run: id, tag, `latest`, branch, or the beginning of an id.",
-            autocompletion=completers.runs,
-        ),
-    ],
+    run: _RunArgument,
     text: Annotated[str, typer.Argument(help="What to remember about it.")],
     store: StoreOption = "",
     results: ResultsOption = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import shlex
 import sys
 from importlib import resources
@@ -48,11 +49,12 @@ def init(
         SCENARIO: package.joinpath("starter.yaml").read_text(encoding="utf-8"),
         SCHEMA: json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
         NIGHTLY: package.joinpath("starter-nightly.yaml").read_text(encoding="utf-8"),
-        CRON: _cron(folder.absolute()),
     }
+    if user := _user_name():
+        contents[CRON] = _cron(folder.absolute(), user)
     if not (folder / IGNORED).exists():
         contents[IGNORED] = IGNORED_TEXT
-    for name in (SCENARIO, SCHEMA, NIGHTLY, CRON):
+    for name in contents:
         if (folder / name).exists():
             raise InputError(f"{folder / name} exists", "choose another folder, or move the file away")
     try:
@@ -65,17 +67,27 @@ def init(
         raise InputError(
             f"{error.filename}: {error.strerror}", "choose a folder that you may write"
         ) from error
-    typer.echo(f"next: pybench run {folder / SCENARIO} --dry-run")
+    place, scenario, cron = (shlex.quote(str(path)) for path in (folder, folder / SCENARIO, folder / CRON))
+    typer.echo(f"next: pybench run {scenario} --dry-run")
     if not revision(folder.absolute()):
-        place = shlex.quote(str(folder))
         typer.echo(f"baselines go by branch: git -C {place} init --initial-branch main")
-    typer.echo(f"every night: sudo install -m 644 {folder / CRON} /etc/cron.d/pybench")
+    if user:
+        typer.echo(f"every night: sudo install -m 644 {cron} /etc/cron.d/pybench")
+    else:
+        typer.echo(f"no job for cron: it names a user, and uid {os.geteuid()} has no name here")
 
 
-def _cron(folder: Path) -> str:
+def _user_name() -> str:
+    """Whoever this is; empty for a number without an account, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+def _cron(folder: Path, user: str) -> str:
     """A line of crontab(5) for /etc/cron.d, where a `%` would end the command."""
     program = Path(sys.executable).with_name("pybench")
-    user = getpass.getuser()
     place, command = (shlex.quote(str(path)).replace("%", "\\%") for path in (folder, program))
     return (
         "# cron mails what is printed: the end of the log when the exit code is not 0.\n"

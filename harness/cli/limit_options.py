@@ -68,7 +68,7 @@ def gate_settings(options: LimitOptions, source: str, definition: str) -> GateSe
         known = scenario_limits(source, definition) or Limits()
     if options.relative or options.absolute:
         unit, amount = _amount(options.absolute) if options.absolute else ("", 0.0)
-        relative = percentage(options.relative) if options.relative else None
+        relative = _share(options.relative) if options.relative else None
         known = Limits(
             {
                 name: Limit(limit.relative if relative is None else relative, floor)
@@ -103,17 +103,13 @@ def _amount(text: str) -> tuple[str, float]:
             return unit, float(parse(text))
         except ValueError:
             continue
-    raise InputError(f"{text!r} is neither a duration nor a size", "write 50us or 1MiB")
+    raise InputError(f"--absolute {text}: this is neither a duration nor a size", "write 50us or 1MiB")
 
 
-def percentage(text: str) -> float:
-    """`5%` or `0.05` as a share.
-
-    Raises:
-        InputError: it is neither, or not between 0 and 1.
-    """
+def _share(text: str) -> float:
+    """`5%` or `0.05` as a share between 0 and 1."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(%?)\s*", text)
     value = float(match[1]) / (100 if match[2] else 1) if match else -1.0
     if not 0 <= value <= 1:
-        raise InputError(f"{text!r} is not a share", "write 5% or 0.05")
+        raise InputError(f"--relative {text}: this is not a share", "write 5% or 0.05")
     return value

@@ -20,6 +20,8 @@ from pybench.runtime.errors import InputError, PybenchError
 INTERRUPTED: Final = 130
 COMPLETION: Final = "_PYBENCH_COMPLETE"
 """The variable in which a shell asks for completions."""
+# Typer hands on this class of click's alone, and from 0.20 or so on it is that of a click of its own.
+_UsageError: Final[Any] = typer.BadParameter.__mro__[1]
 
 
 class LazyGroup(TyperGroup):
@@ -110,7 +112,10 @@ def run(arguments: list[str]) -> int:
 
         completion_init()
     try:
-        app(args=arguments, prog_name="pybench")
+        # A verb returns nothing; what comes back is the code with which one has ended early.
+        return app(args=arguments, prog_name="pybench", standalone_mode=False) or 0
+    except _UsageError as error:
+        return _tell_of_usage(error, arguments)
     except PybenchError as error:
         _tell(error)
         return error.exit_code
@@ -124,7 +129,18 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
+
+
+def _tell_of_usage(error: Any, arguments: list[str]) -> int:  # noqa: ANN401 - of Typer's own click
+    """What is wrong with the line that was typed, as any error; or the help that stands in for a verb."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if error.ctx is not None and error.message == error.ctx.get_help():
+        error.show()
+    else:
+        verb = ["pybench", *(word for word in arguments[:1] if word in VERBS)]
+        place = error.ctx.command_path if error.ctx is not None else " ".join(verb)
+        _tell(InputError(message[:1].lower() + message[1:], f"`{place} --help` tells what it takes"))
+    return InputError.exit_code
 
 
 def _tell(error: PybenchError) -> None:

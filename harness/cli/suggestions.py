@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import Final
 
 from pybench.harness.errors import InputError
+
+_MOST_NAMES: Final = 30
 
 
 def suggestion(name: str, known: Iterable[str], otherwise: str = "") -> str:
@@ -22,9 +25,13 @@ def check_metrics(patterns: Iterable[str], known: Iterable[str]) -> None:
         InputError: names the pattern, and the nearest metric.
     """
     names = sorted(set(known))
+    if len(names) <= _MOST_NAMES:
+        otherwise = f"there is {', '.join(names)}"
+    else:
+        otherwise = "`pybench list metrics` tells what there is"
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise InputError(
                 f"--metric {pattern}: nothing was measured of that name",
-                suggestion(pattern, names, f"there is {', '.join(names)}"),
+                suggestion(pattern, names, otherwise),
             )

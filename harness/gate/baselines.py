@@ -46,7 +46,7 @@ def baseline_run(record: Store, name: str, candidate: Run) -> Run:
     if found.scenario != candidate.scenario:
         raise InputError(
             f"{found.id} is a run of the scenario {found.scenario}, {candidate.id} of {candidate.scenario}",
-            "compare runs of one scenario",
+            "name a candidate of the same scenario: pybench gate RUN --baseline NAME",
         )
     return found
 

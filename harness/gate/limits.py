@@ -12,13 +12,16 @@ from pybench.harness.comparison.limits import DEFAULTS, OTHERWISE, Limit, Limits
 from pybench.harness.fields import Label, Share
 from pybench.harness.measure import MEASUREMENTS, metric_of
 from pybench.harness.model import GateLimit
-from pybench.harness.scenario.document import Document, KeyPath, parse_document, read_text
+from pybench.harness.scenario.document import Document, KeyPath, Kind, parse_document, read_document
 from pybench.harness.scenario.language import GateModel, Scalar
 from pybench.harness.scenario.schedule import gate_limit, in_unit
 from pybench.harness.scenario.validate import validate
 
 GATE: Final = "gate"
 _RATE: Final = "1/s"
+_KIND: Final = Kind(
+    "file of limits", "`docs/history.md` shows one, and `pybench gate --calibrate` writes one"
+)
 
 
 class CellGateModel(GateModel):
@@ -56,7 +59,7 @@ def read_limits(path: Path) -> Limits:
     Raises:
         InputError: it cannot be read or says something that is no limit; the place is named.
     """
-    document = parse_document(str(path), read_text(path))
+    document = read_document(path, _KIND)
     model = validate(document, LimitsModel, document.data)
     of_unit = {unit: _of_unit(document, model, unit) for unit in {*DEFAULTS, *model.absolute, _RATE}}
     of_metric = {

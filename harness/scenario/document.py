@@ -33,6 +33,18 @@ Position = tuple[int, int]
 TOP: Final[Position] = (1, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a file is for, as errors have it."""
+
+    noun: str
+    example: str
+    """Where a complete one is to be seen."""
+
+
+SCENARIO: Final = Kind("scenario", "`docs/scenarios.md` shows a complete scenario")
+
+
 class Place(NamedTuple):
     """Where something stands: in a file, at a line and column; or, with line 0, in an option."""
 
@@ -84,25 +96,35 @@ def located(source: str, position: Position, problem: str, hint: str = "") -> In
     return Place(source, *position).error(problem, hint)
 
 
-def read_text(path: Path) -> str:
-    """The text of a scenario file.
+def read_document(path: Path, kind: Kind) -> Document:
+    """A file of YAML with its places.
+
+    Raises:
+        InputError: as of `read_text` and `parse_document`.
+    """
+    return parse_document(str(path), read_text(path, kind), kind)
+
+
+def read_text(path: Path, kind: Kind = SCENARIO) -> str:
+    """The text of a file.
 
     Raises:
         InputError: it is missing, not a file, unreadable, larger than 1 MiB, or not UTF-8 text.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            kind = "a directory" if path.is_dir() else "not a regular file"
-            raise InputError(f"{path}: this is {kind}, not a scenario file", "name one of the YAML files")
+            what = "a directory" if path.is_dir() else "not a regular file"
+            raise InputError(f"{path}: this is {what}", f"the {kind.noun} is a file of YAML: {kind.example}")
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except OSError as error:
-        hint = _instead_of(path) if isinstance(error, FileNotFoundError) else ""
-        raise InputError(f"{path}: cannot read the scenario: {error.strerror}", hint) from error
+        absent = isinstance(error, FileNotFoundError)
+        hint = _instead_of(path, kind) if absent else "name a file that you may read"
+        raise InputError(f"{path}: cannot read the {kind.noun}: {error.strerror}", hint) from error
     except ValueError as error:
         raise InputError(f"{str(path)!r} is not a file name: {error}") from error
     if len(content) > LARGEST_FILE:
-        raise InputError(f"{path}: the file is larger than 1 MiB", "a scenario is a few dozen lines")
+        raise InputError(f"{path}: the file is larger than 1 MiB", f"a {kind.noun} has a few dozen lines")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,13 +136,15 @@ def read_text(path: Path) -> str:
     return text
 
 
-def _instead_of(path: Path) -> str:
+def _instead_of(path: Path, kind: Kind) -> str:
     """What may have been meant by a file that is not there."""
+    if kind is not SCENARIO:
+        return kind.example
     near = difflib.get_close_matches(path.stem, scenarios.names(), n=1)
     return f"did you mean {near[0]}?" if near else "see `pybench list` for the shipped scenarios"
 
 
-def parse_document(source: str, text: str) -> Document:
+def parse_document(source: str, text: str, kind: Kind = SCENARIO) -> Document:
     """Parse bounded YAML 1.2.
 
     Raises:
@@ -144,7 +168,7 @@ def parse_document(source: str, text: str) -> Document:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{source}: this is not valid YAML: {reason}") from error
     if data is None:
-        raise located(source, TOP, "the file is empty", "`docs/scenarios.md` shows a complete scenario")
+        raise located(source, TOP, "the file is empty", kind.example)
     document = Document(source, None)
     plain = _Plainer(document).plain(data, ())
     return Document(source, plain, document.keys, document.values)

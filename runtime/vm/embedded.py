@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,7 +95,6 @@ def configure(root: Path) -> None:
 
 
 def _configuration() -> str:
-    user, group = pwd.getpwuid(os.geteuid()).pw_name, grp.getgrgid(os.getegid()).gr_name
     settings = {
         # Without the daemon virtlogd QEMU's own output can only go to a file.
         "stdio_handler": '"file"',
@@ -108,8 +105,9 @@ def _configuration() -> str:
         "cgroup_controllers": "[ ]",
         "namespaces": "[ ]",
         # The caller owns every file involved, so nothing is given away and nothing to be restored.
-        "user": f'"{user}"',
-        "group": f'"{group}"',
+        # By number, since a user of a container's may have no name.
+        "user": f'"+{os.geteuid()}"',
+        "group": f'"+{os.getegid()}"',
         "dynamic_ownership": "0",
         "remember_owner": "0",
     }

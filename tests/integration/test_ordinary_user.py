@@ -67,30 +67,39 @@ SCRIPT = """
 """
 
 
+def said_by(script: str, folder: str, user: int) -> dict[str, Any]:
+    """What a script prints as JSON that becomes `user` and has the folder for its own."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user; an ordinary user's other tests show it")
+    for path in (Path(folder), *Path(folder).rglob("*")):
+        os.chown(path, user, user, follow_symlinks=False)
+    finished = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(script).format(nobody=user, unreachable=UNREACHABLE),
+            folder,
+        ],
+        env={**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder, "XDG_CACHE_HOME": f"{folder}/cache"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if finished.returncode == UNREACHABLE:
+        pytest.skip("what the script reads lies where other users may not enter")
+    assert finished.returncode == 0, finished.stderr
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
 @pytest.fixture
 def answer(image: Image) -> dict[str, object]:
     """What a container run by nobody has to say."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user; an ordinary user's other tests show it")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(image.rootfs, Path(folder, "rootfs"), symlinks=True)
-        for path in (Path(folder), *Path(folder).rglob("*")):
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-        script = textwrap.dedent(SCRIPT).format(nobody=NOBODY, unreachable=UNREACHABLE)
-        finished = subprocess.run(
-            [sys.executable, "-c", script, folder],
-            env={**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    if finished.returncode == UNREACHABLE:
-        pytest.skip("temporary files lie where other users may not enter")
-    assert finished.returncode == 0, finished.stderr
-    found: dict[str, object] = json.loads(finished.stdout)
-    return found
+        return said_by(SCRIPT, folder, NOBODY)
 
 
 def test_the_container_runs_with_its_own_root(answer: dict[str, object]) -> None:
@@ -182,30 +191,12 @@ ROOT_SCRIPT = """
 @pytest.fixture
 def rooted(image: Image) -> dict[str, Any]:
     """What containers of nobody's say of a root filesystem without mount points."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become another user; an ordinary user's other tests show it")
     with tempfile.TemporaryDirectory() as folder:
         root = small_root(Path(folder, "rootfs"), image)
         shutil.rmtree(root / "etc")
         Path(folder, "data").mkdir()
         Path(folder, "data/file").write_text("of the host\n", encoding="utf-8")
-        for path in (Path(folder), *Path(folder).rglob("*")):
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-        script = textwrap.dedent(ROOT_SCRIPT).format(nobody=NOBODY, unreachable=UNREACHABLE)
-        finished = subprocess.run(
-            [sys.executable, "-c", script, folder],
-            env={**os.environ, "HOME": folder, "XDG_RUNTIME_DIR": folder},
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    if finished.returncode == UNREACHABLE:
-        pytest.skip("temporary files lie where other users may not enter")
-    assert finished.returncode == 0, finished.stderr
-    found: dict[str, Any] = json.loads(finished.stdout)
-    return found
+        return said_by(ROOT_SCRIPT, folder, NOBODY)
 
 
 def test_root_volumes_and_commands_are_the_same(rooted: dict[str, Any]) -> None:
@@ -221,3 +212,41 @@ def test_root_volumes_and_commands_are_the_same(rooted: dict[str, Any]) -> None:
     assert "one layer" in rooted["layers"][0]
     assert rooted["entries"] == 0
     assert rooted["left"] == []
+
+
+NAMELESS = 64321
+
+NAMELESS_SCRIPT = """
+    import contextlib, encodings.idna, io, json, os, sys
+    from importlib import resources
+    from pathlib import Path
+    import pybench.harness.cli.init, pybench.harness.revision, pybench.harness.scenario.schema
+    from pybench.harness.cli.main import run
+    from pybench.runtime.journal import open_journal
+    from pybench.runtime.vm.connection import open_connection
+
+    folder = Path(sys.argv[1])
+    os.setgroups([]); os.setgid({nobody}); os.setuid({nobody})
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        os.environ.pop(name, None)
+    if not os.access(resources.files("pybench.harness.scenario") / "starter.yaml", os.R_OK):
+        sys.exit({unreachable})
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        status = run(["init", str(folder / "bench")])
+    (folder / "state").mkdir()
+    with open_journal(folder / "state") as journal, open_connection(journal) as connection:
+        uri = connection.handle.getURI()
+    print(json.dumps({{"status": status, "printed": printed.getvalue(), "uri": uri,
+                       "files": sorted(path.name for path in (folder / "bench").rglob("*"))}}))
+"""
+
+
+def test_a_user_without_a_name_may_begin_a_project_and_reach_libvirt() -> None:
+    """As a number in a container is; only a job for cron cannot be written, and that is said."""
+    with tempfile.TemporaryDirectory() as folder:
+        said = said_by(NAMELESS_SCRIPT, folder, NAMELESS)
+    assert said["status"] == 0
+    assert f"uid {NAMELESS} has no name here" in said["printed"]
+    assert {"first.yaml", "nightly.yaml"} <= set(said["files"])
+    assert "nightly.cron" not in said["files"]
+    assert said["uri"].startswith("qemu:///embed")

@@ -100,7 +100,8 @@ def test_revisions_of_a_project_alternate_block_by_block(project: Path, capsys: 
         (["--a", "main", "--b", "HEAD~1", "--b", "kernel=tiny"], "an image or a kernel beside it"),
         (["--b", "schedule.seed=3"], "the sides differ in schedule"),
         (["--b", "targets.fast.latency=much"], "latency"),
-        (["--b", "targets.fast.latency=6ms", "--relative", "much"], "is not a share"),
+        (["--b", "targets.fast.latency=6ms", "--relative", "much"], "--relative much: this is not a share"),
+        (["--b", "targets.fast.latency=6ms", "--absolute", "much"], "--absolute much: this is neither"),
     ],
 )
 @pytest.mark.usefixtures("project")

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -142,6 +143,83 @@ def test_a_name_that_is_nearly_right_is_offered(capsys: Captured, arguments: lis
     """Bad usage, with the name that was probably meant."""
     assert command_line(arguments) == 2
     assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "verb"),
+    [
+        (["compare"], "missing argument 'baseline'", "compare"),
+        (["history", "tag", "latest"], "missing argument 'name'", "history tag"),
+        (["run", "startup", "--repaet", "3"], "no such option: --repaet", "run"),
+        (["run", "startup", "--set"], "option '--set' requires an argument", "run"),
+        (["run", "startup", "--seed", "x"], "invalid value for '--seed': 'x' is not", "run"),
+        (["list", "--format", "xml"], "'xml' is not one of 'text', 'json'", "list"),
+        (["completion"], "missing argument 'shell'. choose from: bash, zsh, fish", "completion"),
+        (["images", "bulid"], "no such command 'bulid'", "images"),
+    ],
+)
+def test_bad_usage_is_one_line_and_a_hint(
+    capsys: Captured, arguments: list[str], said: str, verb: str
+) -> None:
+    """As any other bad input: what is wrong, and where the usage is told."""
+    assert command_line(arguments) == 2
+    printed = capsys.readouterr()
+    message, hint = printed.err.splitlines()
+    assert message.startswith("pybench: ")
+    assert said in message.lower()
+    assert hint == f"  hint: `pybench {verb} --help` tells what it takes"
+    assert not printed.out
+
+
+@pytest.mark.parametrize("arguments", [[], ["images"]])
+def test_without_a_verb_the_verbs_are_told(capsys: Captured, arguments: list[str]) -> None:
+    """The help stands in for the verb that is missing; it is bad usage all the same."""
+    assert command_line(arguments) == 2
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).startswith("Usage: pybench")
+
+
+def test_a_project_is_begun_in_a_folder_of_any_name(scenario: Path, capsys: Captured) -> None:
+    """The commands that `init` offers can be pasted into a shell."""
+    folder = scenario.parent / "a folder's"
+    assert command_line(["init", str(folder)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    following = next(line for line in lines if line.startswith("next: ")).removeprefix("next: ")
+    assert shlex.split(following)[2:] == [str(folder / "scenarios" / "first.yaml"), "--dry-run"]
+    nightly = lines[-1].removeprefix("every night: ")
+    assert shlex.split(nightly)[-2:] == [str(folder / "nightly.cron"), "/etc/cron.d/pybench"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "noun"),
+    [
+        (["run", "FILE"], "scenario"),
+        (["nightly", "FILE"], "nightly job"),
+        (["gate", "--baseline", "first", "--limits", "FILE"], "file of limits"),
+        (["gate", "--baseline", "first", "--waivers", "FILE"], "file of waivers"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_called_what_it_is_for(
+    scenario: Path, capsys: Captured, arguments: list[str], noun: str
+) -> None:
+    """Missing, a folder, or empty: each is told of the kind of file that was asked for."""
+    command_line(["run", str(scenario), "--no-report"])
+    command_line(["history", "tag", "latest", "first"])
+    command_line(["run", str(scenario), "--no-report"])
+    capsys.readouterr()
+    folder = scenario.parent / "folder.yaml"
+    folder.mkdir()
+    empty = scenario.parent / "empty.yaml"
+    empty.touch()
+    for file, said in (
+        (scenario.parent / "absent.yaml", f"cannot read the {noun}: No such file"),
+        (folder, f"the {noun} is a file of YAML"),
+        (empty, "the file is empty"),
+    ):
+        assert command_line([str(file) if word == "FILE" else word for word in arguments]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert ("docs/scenarios.md" in told) == (noun == "scenario" and file.exists())
 
 
 def test_a_metric_that_is_nearly_right_is_offered(scenario: Path, capsys: Captured) -> None:

@@ -1,10 +1,4 @@
-"""`pybench-oci`: the command line of an OCI runtime, with runc's flags, for docker and podman to drive.
-
-https://github.com/opencontainers/runtime-tools/blob/master/docs/command-line-interface.md
-
-argparse, because its flags are runc's and each call of docker's waits for it: what is not needed at
-once is imported where it is.
-"""
+"""What each command of `pybench-oci` does; every one takes the parsed line and returns the exit status."""
 
 from __future__ import annotations
 
@@ -14,168 +8,16 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING
 
+from pybench.harness.cli.oci.log import PROGRAM, log
 from pybench.runtime.errors import InputError, LeftoverError, PybenchError
 
 if TYPE_CHECKING:
+    from pybench.runtime.container.lifecycle.create import Created, Handover
     from pybench.runtime.container.lifecycle.record import ContainerDirectory
-
-PROGRAM: Final = "pybench-oci"
-EXIT_USAGE: Final = 2
-EXIT_INTERRUPTED: Final = 130
-_WORDS_OF_GO: Final = {
-    "No such file or directory": "no such file or directory",
-    "Permission denied": "permission denied",
-    # Which is what execve says of one.
-    "Is a directory": "is a directory: permission denied",
-}
-
-
-class _Parser(argparse.ArgumentParser):
-    """Raises instead of exiting, so that a mistake reaches the log that docker reads."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message, f"{self.prog} --help")
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
-    parsed = argparse.Namespace(log="", log_format="text", debug=False)
-    try:
-        _parser().parse_args(arguments, parsed)
-        if parsed.run is None:
-            raise InputError("a command is required", f"{PROGRAM} --help")
-        status: int = parsed.run(parsed)
-    except PybenchError as error:
-        _log(
-            parsed, "error", _as_engines_read_it(f"{error.message}{f' ({error.hint})' if error.hint else ''}")
-        )
-        return EXIT_USAGE if isinstance(error, InputError) else 1
-    except BrokenPipeError:
-        return 1
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    return status
-
-
-def _as_engines_read_it(message: str) -> str:
-    """Reasons in the words of Go, by which docker and podman tell 126 and 127 from other failures."""
-    for ours, theirs in _WORDS_OF_GO.items():
-        message = message.replace(ours, theirs)
-    return message
-
-
-def _log(parsed: argparse.Namespace, level: str, message: str) -> None:
-    """To the log that whoever drives us reads, and errors to the terminal as well."""
-    if level == "debug" and not parsed.debug:
-        return
-    if parsed.log and parsed.log != "/dev/stderr":
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        line = f'time="{now}" level={level} msg={json.dumps(message)}'
-        if parsed.log_format == "json":
-            line = json.dumps({"level": level, "msg": message, "time": now})
-        with contextlib.suppress(OSError), Path(parsed.log).open("a", encoding="utf-8") as log:
-            log.write(line + "\n")
-    if level == "error" or not parsed.log:
-        print(f"{PROGRAM}: {message}", file=sys.stderr)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(prog=PROGRAM, description="Runs OCI bundles in pybench's containers.")
-    parser.set_defaults(run=None)
-    parser.add_argument("--root", type=Path, help="where the state of containers is kept")
-    parser.add_argument("--log", default="", help="append errors and warnings to this file")
-    parser.add_argument("--log-format", choices=("text", "json"), default="text")
-    parser.add_argument("--debug", action="store_true", help="log also what is of no concern")
-    parser.add_argument(
-        "--systemd-cgroup", action="store_true", help="refused: cgroupsPath is taken as a path"
-    )
-    parser.add_argument("--rootless", help="accepted; found out by itself")
-    parser.add_argument("--version", "-v", action=_Version, nargs=0, help="print the version")
-    commands = parser.add_subparsers(parser_class=_Parser)
-    for name, function in (("create", _create), ("run", _run)):
-        command = _add(commands, name, function, f"{name} a container from a bundle")
-        command.add_argument("--bundle", "-b", type=Path, default=Path())
-        command.add_argument("--console-socket", type=Path)
-        command.add_argument("--pid-file", type=Path)
-        command.add_argument("--preserve-fds", type=int, default=0)
-        command.add_argument(
-            "--no-pivot", action="store_true", help="refused: nothing else keeps the host's tree out"
-        )
-        command.add_argument(
-            "--no-new-keyring", action="store_true", help="accepted; a keyring is made all the same"
-        )
-        if name == "run":
-            command.add_argument("--detach", "-d", action="store_true")
-            command.add_argument("--keep", action="store_true", help="do not delete it when it has ended")
-        _identifier(command)
-    _identifier(_add(commands, "start", _start, "run the program of a created container"))
-    _identifier(_add(commands, "state", _state, "print the state of a container"))
-    command = _identifier(_add(commands, "kill", _kill, "send a signal to a container"))
-    command.add_argument("signal", nargs="?", default="SIGTERM")
-    command.add_argument("--all", "-a", action="store_true", help="to every process in it")
-    command = _identifier(_add(commands, "delete", _delete, "remove what is left of a container"))
-    command.add_argument("--force", "-f", action="store_true", help="kill it if it still runs")
-    _add_exec(commands)
-    command = _add(commands, "list", _list, "list containers")
-    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
-    command.add_argument("--quiet", "-q", action="store_true", help="ids alone")
-    command = _identifier(_add(commands, "ps", _ps, "list the processes of a container"))
-    command.add_argument("--format", "-f", choices=("table", "json"), default="table")
-    _identifier(_add(commands, "pause", _pause, "stop every process of a container"))
-    _identifier(_add(commands, "resume", _resume, "let a paused container go on"))
-    command = _identifier(_add(commands, "update", _update, "change the limits of a running container"))
-    command.add_argument(
-        "--resources", "-r", required=True, help="file of linux.resources; - for standard input"
-    )
-    command = _identifier(_add(commands, "events", _events, "print what a container uses"))
-    command.add_argument("--stats", action="store_true", required=True)
-    _add(commands, "features", _features, "print what of the specification is supported")
-    command = _add(commands, "spec", _spec, "write an example config.json")
-    command.add_argument("--bundle", "-b", type=Path, default=Path())
-    return parser
-
-
-def _add(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.set_defaults(run=run)
-    return command
-
-
-def _identifier(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    command.add_argument("id")
-    return command
-
-
-def _add_exec(commands: Any) -> None:  # noqa: ANN401
-    command = _add(commands, "exec", _exec, "start a process in a running container")
-    command.add_argument("--process", "-p", type=Path, help="file with the process, as in config.json")
-    command.add_argument("--console-socket", type=Path)
-    command.add_argument("--pid-file", type=Path)
-    command.add_argument("--preserve-fds", type=int, default=0)
-    command.add_argument("--detach", "-d", action="store_true")
-    command.add_argument("--tty", "-t", action="store_true")
-    command.add_argument("--cwd")
-    command.add_argument("--env", "-e", action="append", default=[])
-    command.add_argument("--user", "-u", help="UID[:GID]")
-    _identifier(command)
-    command.add_argument("command", nargs=argparse.REMAINDER)
-
-
-class _Version(argparse.Action):
-    """Says which version this is; podman reads it."""
-
-    def __call__(self, *_details: object) -> NoReturn:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        from pybench.runtime.container.defaults import VERSION  # noqa: PLC0415
-
-        print(f"{PROGRAM} version {version('pybench-harness')}\nspec: {VERSION}")
-        raise SystemExit(0)
+    from pybench.runtime.container.specification.model import Process
 
 
 def _directory(parsed: argparse.Namespace) -> ContainerDirectory:
@@ -186,36 +28,44 @@ def _directory(parsed: argparse.Namespace) -> ContainerDirectory:
     return ContainerDirectory(parsed.root or default_root(), parsed.id)
 
 
-def _create(parsed: argparse.Namespace) -> int:
+def create_container(parsed: argparse.Namespace) -> int:
+    """Create a container whose program waits for `start`."""
     os.close(_created(parsed).pidfd)
     return 0
 
 
-def _created(parsed: argparse.Namespace) -> Any:  # noqa: ANN401
-    from pybench.runtime.container.lifecycle.create import Handover, create  # noqa: PLC0415
+def _handover(parsed: argparse.Namespace) -> Handover:
+    from pybench.runtime.container.lifecycle.create import Handover  # noqa: PLC0415
+
+    return Handover(
+        console_socket=parsed.console_socket, preserve_fds=parsed.preserve_fds, pid_file=parsed.pid_file
+    )
+
+
+def _created(parsed: argparse.Namespace) -> Created:
+    from pybench.runtime.container.lifecycle.create import create  # noqa: PLC0415
     from pybench.runtime.journal import open_journal  # noqa: PLC0415
 
     if parsed.no_pivot:
         raise InputError("--no-pivot is not supported: the host's tree would stay within reach")
-    handover = Handover(
-        console_socket=parsed.console_socket, preserve_fds=parsed.preserve_fds, pid_file=parsed.pid_file
-    )
     with open_journal() as journal:
-        created = create(journal, _directory(parsed), parsed.bundle, handover)
+        created = create(journal, _directory(parsed), parsed.bundle, _handover(parsed))
     for warning in created.warnings:
-        _log(parsed, "warning", warning)
+        log(parsed, "warning", warning)
     return created
 
 
-def _start(parsed: argparse.Namespace) -> int:
+def start_container(parsed: argparse.Namespace) -> int:
+    """Run the program of a created container."""
     from pybench.runtime.container.lifecycle.control import start  # noqa: PLC0415
 
     for warning in start(_directory(parsed)):
-        _log(parsed, "warning", warning)
+        log(parsed, "warning", warning)
     return 0
 
 
-def _run(parsed: argparse.Namespace) -> int:
+def run_container(parsed: argparse.Namespace) -> int:
+    """Create and start a container; its status is returned unless it is detached."""
     from pybench.runtime.container.lifecycle.control import delete, start  # noqa: PLC0415
 
     directory = _directory(parsed)
@@ -223,7 +73,7 @@ def _run(parsed: argparse.Namespace) -> int:
     signals = None if parsed.detach else _PassedOn()
     try:
         for warning in start(directory):
-            _log(parsed, "warning", warning)
+            log(parsed, "warning", warning)
     except PybenchError:
         delete(directory, force=True)
         raise
@@ -268,13 +118,15 @@ class _PassedOn:
         return result.si_status if result.si_code == os.CLD_EXITED else 128 + result.si_status
 
 
-def _state(parsed: argparse.Namespace) -> int:
+def print_state(parsed: argparse.Namespace) -> int:
+    """Print the state of a container as the specification has it."""
     directory = _directory(parsed)
     print(json.dumps(directory.state(directory.read()), indent=2))
     return 0
 
 
-def _kill(parsed: argparse.Namespace) -> int:
+def kill_container(parsed: argparse.Namespace) -> int:
+    """Send a signal to a container."""
     from pybench.runtime.container.lifecycle.control import send_signal  # noqa: PLC0415
 
     send_signal(_directory(parsed), _signal_number(parsed.signal), everybody=parsed.all)
@@ -291,7 +143,8 @@ def _signal_number(text: str) -> int:
         raise InputError(f"{text[:40]!r} is not a signal", "kill -l lists them") from None
 
 
-def _delete(parsed: argparse.Namespace) -> int:
+def delete_container(parsed: argparse.Namespace) -> int:
+    """Remove what is left of a container."""
     from pybench.runtime.container.lifecycle.control import delete  # noqa: PLC0415
 
     directory = _directory(parsed)
@@ -304,7 +157,7 @@ def _delete(parsed: argparse.Namespace) -> int:
         directory.leave()
         warnings = ()
     for warning in warnings:
-        _log(parsed, "warning", warning)
+        log(parsed, "warning", warning)
     if parsed.force:
         _remove_leftovers(parsed)
     return 0
@@ -320,32 +173,29 @@ def _remove_leftovers(parsed: argparse.Namespace) -> None:
 
     try:
         for done in remove_leftovers():
-            _log(parsed, "debug", done)
+            log(parsed, "debug", done)
     except LeftoverError as error:
         # The container itself is gone.
-        _log(parsed, "warning", error.message)
+        log(parsed, "warning", error.message)
 
 
-def _exec(parsed: argparse.Namespace) -> int:
-    from pybench.runtime.container.lifecycle.create import Handover  # noqa: PLC0415
+def start_process(parsed: argparse.Namespace) -> int:
+    """Start a process in a running container; its status is returned unless it is detached."""
     from pybench.runtime.container.lifecycle.join import execute  # noqa: PLC0415
     from pybench.runtime.journal import open_journal  # noqa: PLC0415
 
     directory = _directory(parsed)
-    handover = Handover(
-        console_socket=parsed.console_socket, preserve_fds=parsed.preserve_fds, pid_file=parsed.pid_file
-    )
     process = _process(parsed, directory)
     signals = None if parsed.detach else _PassedOn()
     with open_journal() as journal:
-        joined = execute(journal, directory, process, handover)
+        joined = execute(journal, directory, process, _handover(parsed))
     if signals is None:
         os.close(joined.pidfd)
         return 0
     return signals.wait(joined.pidfd)
 
 
-def _process(parsed: argparse.Namespace, directory: ContainerDirectory) -> Any:  # noqa: ANN401
+def _process(parsed: argparse.Namespace, directory: ContainerDirectory) -> Process:
     """The process that is to join: from a file, or the container's own with another command."""
     from dataclasses import replace  # noqa: PLC0415
 
@@ -376,7 +226,8 @@ def _process(parsed: argparse.Namespace, directory: ContainerDirectory) -> Any: 
     )
 
 
-def _list(parsed: argparse.Namespace) -> int:
+def list_containers(parsed: argparse.Namespace) -> int:
+    """List the containers below the root."""
     from pybench.runtime.container.lifecycle.record import containers, default_root  # noqa: PLC0415
 
     found = [
@@ -397,7 +248,8 @@ def _list(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _ps(parsed: argparse.Namespace) -> int:
+def list_processes(parsed: argparse.Namespace) -> int:
+    """List the processes of a container, by the pids of this host."""
     import psutil  # noqa: PLC0415
 
     from pybench.runtime.container.lifecycle.control import processes  # noqa: PLC0415
@@ -415,21 +267,24 @@ def _ps(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _pause(parsed: argparse.Namespace) -> int:
+def pause_container(parsed: argparse.Namespace) -> int:
+    """Stop every process of a container."""
     from pybench.runtime.container.lifecycle.control import pause  # noqa: PLC0415
 
     pause(_directory(parsed))
     return 0
 
 
-def _resume(parsed: argparse.Namespace) -> int:
+def resume_container(parsed: argparse.Namespace) -> int:
+    """Let a paused container go on."""
     from pybench.runtime.container.lifecycle.control import resume  # noqa: PLC0415
 
     resume(_directory(parsed))
     return 0
 
 
-def _update(parsed: argparse.Namespace) -> int:
+def update_limits(parsed: argparse.Namespace) -> int:
+    """Change the limits of a running container."""
     from pybench.runtime.container.cgroup.resources import change_of  # noqa: PLC0415
     from pybench.runtime.container.cgroup.update import update  # noqa: PLC0415
     from pybench.runtime.container.lifecycle.control import group_of  # noqa: PLC0415
@@ -448,7 +303,8 @@ def _update(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _events(parsed: argparse.Namespace) -> int:
+def print_statistics(parsed: argparse.Namespace) -> int:
+    """Print what a container uses, as `events --stats` of runc does."""
     from pybench.runtime.container.cgroup.events import statistics_of  # noqa: PLC0415
     from pybench.runtime.container.lifecycle.control import group_of  # noqa: PLC0415
 
@@ -458,14 +314,16 @@ def _events(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _features(_parsed: argparse.Namespace) -> int:
+def print_features(_parsed: argparse.Namespace) -> int:
+    """Print what of the specification is supported."""
     from pybench.runtime.container.features import features  # noqa: PLC0415
 
     print(json.dumps(features(), indent=2))
     return 0
 
 
-def _spec(parsed: argparse.Namespace) -> int:
+def write_example(parsed: argparse.Namespace) -> int:
+    """Write an example config.json."""
     from pybench.runtime.container.features import example  # noqa: PLC0415
 
     path = parsed.bundle / "config.json"
