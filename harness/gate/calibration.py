@@ -14,6 +14,7 @@ from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.multiplicity import benjamini_hochberg
 from pybench.harness.comparison.ranks import Values
 from pybench.harness.comparison.runs import direction_of, worse_direction
+from pybench.harness.fields import MOST_SHARE
 from pybench.harness.gate.check import GateSettings, Measured
 from pybench.harness.gate.verdicts import is_verdict
 from pybench.harness.stats import CellKey, cells, measured
@@ -69,7 +70,8 @@ def calibrate(
 ) -> Calibration:
     """Limits from runs of the same thing, and how the gate fares with them on nights made of these.
 
-    The limit of a cell is twice the largest shift between any two runs, and at least the settings'.
+    The limit of a cell is twice the largest shift between any two runs, at least the settings', and at most
+    what a file of limits may say.
     A night is two of the runs, one as the baseline and the other as the candidate, and there are no more
     nights than such pairs: drawing their samples anew would double their scatter. Its limits come from all
     runs but its candidate, so that false alarms are not counted on data the limits were made for.
@@ -133,7 +135,12 @@ def _limit(cell: CellKey, differences: _Differences, settings: GateSettings, wit
     shift = max((pair[0] for pair in pairs), default=0.0) * HEADROOM
     tail = max((pair[1] for pair in pairs), default=0.0) * HEADROOM
     usual = known.relative if known.tail is None else known.tail
-    return Limit(max(known.relative, shift), known.absolute, known.maximum, max(usual, tail))
+    return Limit(
+        max(known.relative, min(shift, MOST_SHARE)),
+        known.absolute,
+        known.maximum,
+        max(usual, min(tail, MOST_SHARE)),
+    )
 
 
 def _alarms(baseline: _Run, candidate: _Run, limits: Mapping[CellKey, Limit], rate: float) -> bool:

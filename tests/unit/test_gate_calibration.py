@@ -9,6 +9,7 @@ import pytest
 from gate_runs import night_samples
 
 from pybench.harness.export.gate import limits_text
+from pybench.harness.fields import MOST_SHARE
 from pybench.harness.gate.calibration import HEADROOM, calibrate
 from pybench.harness.gate.check import GateSettings, Measured
 from pybench.harness.gate.limits import read_limits
@@ -56,6 +57,16 @@ def test_calibrated_limits_are_read_back(tmp_path: Path) -> None:
     for each in calibrated.cells:
         assert limits.of(each.cell).relative == pytest.approx(each.limit.relative, abs=1e-4)
         assert limits.of(each.cell).absolute == each.limit.absolute
+
+
+def test_limits_of_a_host_beyond_measure_are_read_back(tmp_path: Path) -> None:
+    """Where a run is many times another the limit is the largest that a file may hold."""
+    runs = [Measured(f"run{at}", night_samples(at, {"startup.ready": 20.0**at})) for at in range(4)]
+    calibrated = calibrate(runs, SETTINGS, nights=4)
+    (tmp_path / "limits.yaml").write_text(limits_text(calibrated))
+    found = {each.cell: each for each in calibrated.cells}[READY]
+    assert found.largest > MOST_SHARE
+    assert read_limits(tmp_path / "limits.yaml").of(READY).relative == found.limit.relative == MOST_SHARE
 
 
 def test_too_little_is_refused() -> None:
