@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from pybench.harness.model import Conditions
 
 STEP_SECONDS: Final = "step"
 """Seconds of the whole step until its samples are stored: waiting, launch, measurement, teardown."""
@@ -30,6 +34,8 @@ BUSY: Final = "busy"
 """Share of processor time that was not idle since the step before, on the whole host."""
 FREQUENCY: Final = "frequency"
 """Mean of the processors' clocks in Hz."""
+PACE: Final = "pace"
+"""Seconds that a hundred of the cheapest system call took right before the launch: more on a slower host."""
 RUNNING: Final = "running"
 """Tasks that were runnable before the launch, the harness not counted."""
 PRESSURE: Final = "pressure"
@@ -48,6 +54,11 @@ _IDLE_FIELDS: Final = (3, 4)
 """Positions in the line `cpu` of /proc/stat: idle, iowait (proc_stat(5))."""
 _TIME_FIELDS: Final = 8
 """user to steal; guest time, which follows, is part of user time already."""
+
+
+def paces(conditions: Iterable[Conditions]) -> list[float]:
+    """The host's pace before each launch of which it is known, in seconds."""
+    return [each.values[PACE] for each in conditions if PACE in each.values]
 
 
 class HostObserver:

@@ -21,10 +21,10 @@ from pybench import scenarios
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.errors import InputError, PybenchError
 from pybench.harness.fields import Duration, Label, Repetitions
-from pybench.harness.gate.baselines import USUAL_BASELINE, awaited, baseline_run
+from pybench.harness.gate.baselines import USUAL_BASELINE, awaited, baseline_run, pace_in
 from pybench.harness.gate.check import GateSettings
 from pybench.harness.gate.gathering import Gathering
-from pybench.harness.gate.judgement import Judgement, hold_against
+from pybench.harness.gate.judgement import Judgement, Recorded, hold_against
 from pybench.harness.gate.limits import read_limits, scenario_limits
 from pybench.harness.results import DATABASE
 from pybench.harness.revision import project_of, revision
@@ -259,8 +259,8 @@ class Carrier:
             return Result(name, PASS, run, samples, said=said)
         baseline = baseline_run(record, options.baseline, run)
         judgement = hold_against(
-            (baseline, record.samples(baseline.id)),
-            (run, samples),
+            Recorded.of(record, baseline),
+            Recorded(run, samples, pace_in(record, run.id)),
             GateSettings(limits=entry.limits, metrics=tuple(options.metrics), accepted=accepted),
             allowed=options.allow_mismatch,
             record=record,

@@ -19,6 +19,8 @@ from pybench.reports.vocabulary import PHASE_PREFIX, target_order
 STEAL_FROM: Final = 0.01
 BUSY_FROM: Final = 0.9
 REJECTED_FROM: Final = 0.1
+SLOWED_FROM: Final = 0.1
+"""Of the pace at its best, which is what one launch in twenty had."""
 FREQUENCY_FROM: Final = 0.05
 CACHE_FROM: Final = 0.1
 OWN_FROM: Final = 5e-3
@@ -144,6 +146,13 @@ def _processors(conditions: Sequence[Conditions]) -> Iterator[Circumstance]:
         changed = high > low * (1 + FREQUENCY_FROM)
         finding = f"{low / 1e9:.2f}–{high / 1e9:.2f} GHz" if changed else f"{high / 1e9:.2f} GHz throughout"
         yield Circumstance("frequency", finding, changed)
+    if paces := names.paces(conditions):
+        best, middle = quantile(paces, 0.05), median(paces)
+        slowed = middle / best - 1
+        finding = f"a hundred system calls took {format_seconds(middle, 3)} in the median before a launch"
+        if slowed > 0:
+            finding += f", {_percent(slowed)} more than at best, as where others use the same cores"
+        yield Circumstance("pace", finding, slowed > SLOWED_FROM)
     busy = _values(conditions, names.BUSY)
     if busy:
         finding = f"processors {_percent(median(busy))} busy in the median"

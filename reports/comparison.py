@@ -6,10 +6,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 import plotly.graph_objects as go
 
 from pybench.harness.audit.results import FORMULA
+from pybench.harness.comparison.pace import UNKNOWN, Pace, Slowdown
 from pybench.harness.comparison.runs import Comparison, Judged, compare
 from pybench.harness.gate.verdicts import UNIT
 from pybench.harness.model import Run, Sample
@@ -22,6 +24,7 @@ from pybench.reports.figures import Figure, drawing_of, themes
 from pybench.reports.history import VerdictRow, verdict_rows
 from pybench.reports.numbers import DASH, count, one_line, slug, tied, visible
 from pybench.reports.page import policy, scripts, templates
+from pybench.reports.slowdown import slowdown_told
 from pybench.reports.vocabulary import PHASE_PREFIX, metric_order, target_order
 
 SCRIPTS = ("theme", "toggle", "scrolling", "plotly", "figures")
@@ -85,6 +88,7 @@ class Comparative:
 def comparative(
     measured: Sequence[tuple[Run, Sequence[Sample]]],
     *,
+    paces: Sequence[Pace | None] = (),
     probes: Mapping[str, str] = NO_TITLES,
     is_drawn: bool = True,
 ) -> Comparative:
@@ -92,6 +96,7 @@ def comparative(
 
     Args:
         measured: the runs with all of their samples; each is held against the first.
+        paces: the host's pace in each of them; empty if it is known of none.
         probes: titles of the audit's probes by id, as far as they are known.
         is_drawn: whether figures are wanted.
 
@@ -105,10 +110,12 @@ def comparative(
         Side(run, analyse(run, samples, with_series=False, probes=probes), label)
         for (run, samples), label in zip(measured, labels, strict=True)
     ]
-    first = measured[0][1]
+    first, slowdowns = measured[0][1], [Slowdown.between(paces[0], pace) for pace in paces[1:]]
     others = [
-        _against(side, sides[0], compare(first, samples))
-        for side, (_, samples) in zip(sides[1:], measured[1:], strict=True)
+        _against(side, sides[0], compare(first, samples, slowdown=slowdown))
+        for side, (_, samples), slowdown in zip(
+            sides[1:], measured[1:], slowdowns or repeat(UNKNOWN), strict=False
+        )
     ]
     ink = inks({target for side in sides for target in side.report.targets})
     return Comparative(
@@ -123,14 +130,17 @@ def comparative(
 
 
 def render_comparison(
-    measured: Sequence[tuple[Run, Sequence[Sample]]], *, probes: Mapping[str, str] = NO_TITLES
+    measured: Sequence[tuple[Run, Sequence[Sample]]],
+    *,
+    paces: Sequence[Pace | None] = (),
+    probes: Mapping[str, str] = NO_TITLES,
 ) -> str:
     """The whole page as text.
 
     Raises:
         ValueError: there are fewer than two runs.
     """
-    found = comparative(measured, probes=probes)
+    found = comparative(measured, paces=paces, probes=probes)
     admitted = scripts(*SCRIPTS)
     return (
         templates()
@@ -188,7 +198,7 @@ def _against(side: Side, first: Side, found: Comparison) -> Against:
             continue  # One side alone measured it.
         workload, target, metric, _, parameters = each.change.cell
         verdicts[f"{workload} ({parameters})" if parameters else workload, metric][target] = each.verdict
-    sentence = tied(f"{label} against {first.label}: {listed}.")
+    sentence = tied(f"{label} against {first.label}: {listed}. {slowdown_told(found.slowdown)}".rstrip())
     return Against(side.label, sentence, tuple(verdict_rows(cells)), verdicts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pybench.harness.comparison.pace import Pace
 from pybench.harness.model import Run, Sample
 from pybench.reports.analysis import NO_TITLES, Row
 from pybench.reports.audits_together import Audits, leaks_told
@@ -16,18 +17,22 @@ from pybench.reports.page import STATUSES
 
 
 def render_comparison_markdown(
-    measured: Sequence[tuple[Run, Sequence[Sample]]], *, probes: Mapping[str, str] = NO_TITLES
+    measured: Sequence[tuple[Run, Sequence[Sample]]],
+    *,
+    paces: Sequence[Pace | None] = (),
+    probes: Mapping[str, str] = NO_TITLES,
 ) -> str:
     """The whole comparison as text; foreign text can neither format nor embed anything.
 
     Args:
         measured: the runs with all of their samples; each is held against the first.
+        paces: the host's pace in each of them; empty if it is known of none.
         probes: titles of the audit's probes by id, as far as they are known.
 
     Raises:
         ValueError: there are fewer than two runs.
     """
-    found = comparative(measured, probes=probes, is_drawn=False)
+    found = comparative(measured, paces=paces, probes=probes, is_drawn=False)
     lines = [
         *_head(found), *_metrics(found), *_verdicts(found), *_audits(found, found.audits),
         *_environment(found),

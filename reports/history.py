@@ -14,6 +14,7 @@ from pybench.harness.stats import CellKey
 from pybench.reports.colours import Ink
 from pybench.reports.figures import Figure
 from pybench.reports.numbers import DASH, one_line, percent_change, quantity, single, tied
+from pybench.reports.slowdown import slowdown_told
 from pybench.reports.trends import Trend, trend_figure, trends
 from pybench.reports.vocabulary import metric_order, metric_text, target_order
 
@@ -27,6 +28,7 @@ _WORDS: Mapping[Kind, str] = {
     "change point": "on a level for the worse for the last runs",
     "leak": "leaks what it did not leak before",
     "missing": "no longer measured",
+    "host": "worse by more than the limit, as the host itself was",
     "unsupported": "worse by more than the limit, which too few samples support",
 }
 _OUTCOMES = {
@@ -59,6 +61,8 @@ class History:
     baseline: str
     """The id of the baseline; empty where there is none."""
     outcome: str
+    host: str
+    """That the host itself was slower or faster, or nothing."""
     forbidding: tuple[str, ...]
     findings: tuple[str, ...]
     rows: tuple[VerdictRow, ...]
@@ -83,6 +87,7 @@ def history(standing: Standing, inks: Mapping[str, Ink]) -> History | None:
     return History(
         baseline=one_line(standing.baseline.id, 80) if standing.baseline else "",
         outcome=_outcome(standing),
+        host=slowdown_told(result.slowdown) if result else "",
         forbidding=tuple(one_line(each) for each in standing.forbidding),
         findings=tuple(map(_said, sorted(result.findings, key=_gravity))) if result else (),
         rows=tuple(verdict_rows([each for each in result.cells if each.change.cell[3] != UNIT]))

@@ -184,6 +184,8 @@ def _history(past: History | None) -> Iterator[str]:
         yield from ("", f"Baseline: {escaped(past.baseline)}")
     if past.forbidding:
         yield from ("", f"They differ in what must be equal: {escaped(', '.join(past.forbidding))}")
+    if past.host:
+        yield from ("", escaped(past.host))
     if past.findings:
         yield from ("", *(f"- {escaped(each)}" for each in past.findings))
     if past.rows:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from report_runs import make_run
 
-from pybench.harness.model import Environment, Run, Sample
+from pybench.harness.conditions import PACE
+from pybench.harness.model import Conditions, Environment, Run, Sample
 from pybench.harness.store import Store, timestamp
 
 FIRST = datetime(2026, 1, 1, 22, tzinfo=UTC)
@@ -53,3 +54,9 @@ def store_night(store: Store, number: int, factors: Mapping[str, float] | None =
     run = night_run(number, **fields)
     store.begin_run(run)
     store.add_samples(run.id, night_samples(number, factors))
+
+
+def store_paced_night(store: Store, number: int, factors: Mapping[str, float], pace: float) -> None:
+    """One night before whose first launch the host had this pace, in seconds."""
+    run = night_run(number)
+    store.put_run(run, night_samples(number, factors), [Conditions(0, {PACE: pace})])

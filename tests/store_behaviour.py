@@ -110,6 +110,9 @@ class StoreBehaviour:
             assert store.conditions(RUN.id) == [early, late]
             with pytest.raises(InputError, match="there is no run"):
                 store.conditions("other")
+            assert store.condition([RUN.id, "other"], "steal") == {RUN.id: [0.0, 0.25]}
+            assert store.condition([RUN.id], "waited") == {RUN.id: [0.0]}
+            assert store.condition([RUN.id], "unheard-of") == {}
 
     @settings(
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],

@@ -38,26 +38,32 @@ def compare(
     """
     from pybench.harness.comparability import mismatched_qualifiers  # noqa: PLC0415
     from pybench.harness.comparison import runs  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.comparison.pace import Pace, Slowdown  # noqa: PLC0415
+    from pybench.harness.conditions import paces  # noqa: PLC0415
     from pybench.harness.environment import mismatches  # noqa: PLC0415
     from pybench.harness.export.comparison import comparison_document  # noqa: PLC0415
 
     with sides(store, results) as found:
-        left, before = found.load(baseline)
-        right, after = found.load(candidate)
+        wholes = [found.load_whole(name) for name in (baseline, candidate)]
+    (left, right), (before, after) = ([each.run for each in wholes], [each.samples for each in wholes])
+    slowdown = Slowdown.between(*(Pace.of(paces(each.conditions)) for each in wholes))
     differences = [
         *mismatches(left.environment, right.environment),
         *mismatched_qualifiers(before, after),
     ]
-    comparison = runs.compare(before, after)
+    comparison = runs.compare(before, after, slowdown=slowdown)
 
     def lines() -> Iterator[str]:
         from pybench.harness.cli.show_comparison import comparison_lines  # noqa: PLC0415
+        from pybench.reports.slowdown import slowdown_told  # noqa: PLC0415
 
         yield f"{left.id} → {right.id}"
         for each in differences:
             yield f"not alike: {each}"
         if left.scenario != right.scenario:
             yield f"not alike: scenario: {left.scenario} ≠ {right.scenario}"
+        if told := slowdown_told(slowdown):
+            yield told
         yield ""
         yield from comparison_lines(comparison, with_phases=phases)
 

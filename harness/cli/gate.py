@@ -120,31 +120,37 @@ def gate(
 
 def _gate(found: Sides, request: Request, format_: Format) -> int:
     from pybench.harness.cli.show_gate import judgement_lines  # noqa: PLC0415
+    from pybench.harness.comparison.pace import Pace  # noqa: PLC0415
+    from pybench.harness.conditions import paces  # noqa: PLC0415
     from pybench.harness.export.archive import is_archive  # noqa: PLC0415
     from pybench.harness.export.gate import judgement_document  # noqa: PLC0415
     from pybench.harness.gate.baselines import baseline_run  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.gate.gathering import GATHERED_FOR  # noqa: PLC0415
-    from pybench.harness.gate.judgement import hold_against  # noqa: PLC0415
+    from pybench.harness.gate.judgement import Recorded, hold_against  # noqa: PLC0415
 
-    candidate, samples = found.load(request.candidate)
-    if GATHERED_FOR in candidate.environment.fields:
+    def recorded(name: str) -> Recorded:
+        whole = found.load_whole(name)
+        return Recorded(whole.run, whole.samples, Pace.of(paces(whole.conditions)))
+
+    candidate = recorded(request.candidate)
+    if GATHERED_FOR in candidate.run.environment.fields:
         # The newest run may be one that was gathered for another.
-        candidate, samples = found.load(candidate.environment.fields[GATHERED_FOR])
+        candidate = recorded(candidate.run.environment.fields[GATHERED_FOR])
     if is_archive(request.baseline.rpartition(":")[0] or request.baseline):
-        baseline, before = found.load(request.baseline)
+        baseline = recorded(request.baseline)
     else:
-        baseline = baseline_run(found.record, request.baseline, candidate)
-        before = found.record.samples(baseline.id)
-    check_metrics(request.limits.metrics, (sample.metric for sample in (*before, *samples)))
-    settings = gate_settings(request.limits, candidate.source, candidate.definition)
+        baseline = Recorded.of(found.record, baseline_run(found.record, request.baseline, candidate.run))
+    everything = (*baseline.samples, *candidate.samples)
+    check_metrics(request.limits.metrics, (sample.metric for sample in everything))
+    settings = gate_settings(request.limits, candidate.run.source, candidate.run.definition)
     judgement = hold_against(
-        (baseline, before),
-        (candidate, samples),
-        with_waivers(settings, request.waivers, samples),
+        baseline,
+        candidate,
+        with_waivers(settings, request.waivers, candidate.samples),
         allowed=request.allowed,
         record=found.record if found.opened else None,
         name=request.baseline,
-        gathering=_gathering(found, candidate, request.gather) if request.gather else None,
+        gathering=_gathering(found, candidate.run, request.gather) if request.gather else None,
     )
     document = judgement_document(judgement)
     print_data(
@@ -186,7 +192,7 @@ def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, 
     from pybench.harness.export.gate import calibration_document, limits_text  # noqa: PLC0415
     from pybench.harness.gate.baselines import refused  # noqa: PLC0415 - keeps `--help` quick
     from pybench.harness.gate.calibration import FEWEST_RUNS, calibrate  # noqa: PLC0415
-    from pybench.harness.gate.check import Measured  # noqa: PLC0415
+    from pybench.harness.gate.judgement import Recorded  # noqa: PLC0415
     from pybench.harness.store import BRANCH, RunFilter  # noqa: PLC0415
 
     record = found.record
@@ -203,7 +209,7 @@ def _calibrate(found: Sides, request: Request, nights: int, write: Path | None, 
             f"{record.place}: there are {len(like)} finished runs like {candidate.id}",
             f"a calibration needs {FEWEST_RUNS}; `pybench run` makes more",
         )
-    runs = [Measured(run.id, record.samples(run.id)) for run in like]
+    runs = [Recorded.of(record, run).measured for run in like]
     try:
         result = calibrate(
             runs, gate_settings(request.limits, candidate.source, candidate.definition), nights

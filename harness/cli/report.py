@@ -112,15 +112,19 @@ def _text(format_: Format, chosen: ArchivedRun, past: Standing) -> str:
 def _comparison(chosen: Sequence[ArchivedRun], format_: Format, baseline: str) -> str:
     if baseline:
         raise InputError("several runs are held against the first of them", "leave --baseline out")
+    from pybench.harness.comparison.pace import Pace  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.conditions import paces  # noqa: PLC0415
+
     measured = [(each.run, each.samples) for each in chosen]
+    known = [Pace.of(paces(each.conditions)) for each in chosen]
     titles = titles_for([sample for _, samples in measured for sample in samples])
     if format_ is Format.MARKDOWN:
         from pybench.reports.comparison_markdown import render_comparison_markdown  # noqa: PLC0415
 
-        return render_comparison_markdown(measured, probes=titles)
+        return render_comparison_markdown(measured, paces=known, probes=titles)
     from pybench.reports.comparison import render_comparison  # noqa: PLC0415 - keeps `--help` quick
 
-    return render_comparison(measured, probes=titles)
+    return render_comparison(measured, paces=known, probes=titles)
 
 
 def _write(path: Path, format_: Format, text: str) -> Path:

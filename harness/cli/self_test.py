@@ -89,7 +89,9 @@ def trial_lines(done: Sequence[Trial]) -> list[str]:
 
 def _said(trial: Trial) -> str:
     findings = [
-        f"{each.kind}: {each.cell[2]}" for each in trial.result.findings if each.kind != "unsupported"
+        f"{each.kind}: {each.cell[2]}"
+        for each in trial.result.findings
+        if each.kind not in {"unsupported", "host"}
     ]
     return ", ".join(findings) or "nothing"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.cli.columns import columns
 from pybench.harness.cli.show_comparison import attribution_lines, cell_name, relative, side
 from pybench.reports.numbers import DASH, count, one_line, single
+from pybench.reports.slowdown import slowdown_told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +40,8 @@ def judgement_lines(judgement: Judgement) -> list[str]:
 def result_lines(result: GateResult, baseline: str, candidate: str) -> list[str]:
     """The outcome, each finding, its phases, and what the gate could not have seen."""
     lines = [f"{_SAYING[result.outcome]} ({candidate} against {baseline}, {_held(result)})"]
+    if told := slowdown_told(result.slowdown):
+        lines.append(f"  {told}")
     lines += [f"  {finding_line(each)}" for each in result.findings]
     lines += [f"  accepted {finding_line(each)}" for each in result.waived]
     lines += [

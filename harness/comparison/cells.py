@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from pybench.harness.comparison.modes import Mode, modes
+from pybench.harness.comparison.pace import UNKNOWN, Slowdown
 from pybench.harness.comparison.quantiles import QuantileDifference, quantile_differences
 from pybench.harness.comparison.ranks import (
     CONFIDENCE,
@@ -64,6 +65,8 @@ class Change:
     """That launches fail equally often on both sides."""
     effect: Effect | None
     quantiles: tuple[QuantileDifference, ...]
+    slowdown: Slowdown = UNKNOWN
+    """Of the host, when the candidate was measured."""
 
     def detectable(self, level: float) -> float | None:
         """The smallest shift that a test at this level would find with 80 % probability; None for few values.
@@ -77,15 +80,24 @@ class Change:
         return error * (NORMAL.inv_cdf(1 - level / 2) + NORMAL.inv_cdf(POWER))
 
 
-def change(cell: CellKey, baseline: Sequence[Sample], candidate: Sequence[Sample]) -> Change:
-    """Compare the samples of one cell; either side may be empty, but not both."""
+def change(
+    cell: CellKey, baseline: Sequence[Sample], candidate: Sequence[Sample], slowdown: Slowdown = UNKNOWN
+) -> Change:
+    """Compare the samples of one cell; either side may be empty, but not both.
+
+    Args:
+        cell: what they are samples of.
+        baseline: one side, in any order.
+        candidate: the other.
+        slowdown: of the host, when the candidate was measured.
+    """
     x, y = measured(baseline), measured(candidate)
     left, right = _side(x, baseline), _side(y, candidate)
     failure_p = 1.0
     if left.launched and right.launched:
         failure_p = share_test(left.launched, left.failed, right.launched, right.failed)
     if not len(x) or not len(y):
-        return Change(cell, left, right, None, 1.0, 1.0, 0.0, failure_p, None, ())
+        return Change(cell, left, right, None, 1.0, 1.0, 0.0, failure_p, None, (), slowdown)
     moved = movement(x, y)
     return Change(
         cell=cell,
@@ -98,6 +110,7 @@ def change(cell: CellKey, baseline: Sequence[Sample], candidate: Sequence[Sample
         failure_p=failure_p,
         effect=cliffs_delta(x, y),
         quantiles=tuple(quantile_differences(x, y)),
+        slowdown=slowdown,
     )
 
 

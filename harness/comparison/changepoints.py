@@ -35,6 +35,8 @@ class ChangePoint:
     """Medians of the levels."""
     p: float
     """Of the Mann–Whitney test between the two levels."""
+    begin: int
+    """Index of the first run of the level before."""
 
 
 def change_points(series: Sequence[float]) -> list[ChangePoint]:
@@ -59,7 +61,7 @@ def change_points(series: Sequence[float]) -> list[ChangePoint]:
         p = mann_whitney(before, after)
         if p <= LEVEL:
             levels = float(np.median(before)), float(np.median(after))
-            found.append(ChangePoint(middle, len(after), *levels, p))
+            found.append(ChangePoint(middle, len(after), *levels, p, begin))
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from pybench.harness.comparison.cells import TAIL
 from pybench.harness.comparison.limits import DEFAULTS, OTHERWISE, Limit, Limits
+from pybench.harness.comparison.pace import Pace
 from pybench.harness.comparison.ranks import NORMAL, Values
 from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
@@ -43,14 +44,16 @@ class Night(NamedTuple):
     median: float
     tail: float
     """How far the 90th percentile lies above the median."""
+    pace: Pace | None = None
+    """Of the host, where that is known."""
 
     @classmethod
-    def of(cls, run: str, values: Sequence[float]) -> Night:
+    def of(cls, run: str, values: Sequence[float], pace: Pace | None = None) -> Night:
         """Of the values of a run, of which there is at least one."""
         # Of a year of nights NumPy's quantiles take ten times as long: each of them has few values.
         middle = median(values)
         tail = quantiles(values, n=_PARTS, method="inclusive")[-1] - middle if len(values) > 1 else 0.0
-        return cls(run, middle, tail)
+        return cls(run, middle, tail, pace)
 
 
 Series = Mapping[CellKey, Sequence[Night]]

@@ -10,6 +10,7 @@ from pybench.harness.comparison.attribution import Attribution, attributions
 from pybench.harness.comparison.cells import Change, Movement, change
 from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.multiplicity import benjamini_hochberg
+from pybench.harness.comparison.pace import RATES, UNKNOWN, Slowdown, unexplained
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cells
 
@@ -18,8 +19,8 @@ Verdict = Literal["faster", "slower", "smaller", "larger", "same", "inconclusive
 FALSE_DISCOVERY_RATE: Final = 0.05
 SHIFT: Final = "shift"
 """What a verdict rests on."""
+HOST: Final = "a change is supported, but no larger than the limit and what the host itself changed by"
 _SMALLER: Final = "a change is supported, but it is smaller than the limit"
-_RATES: Final = frozenset({"1/s", "B/s"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Judged:
     """Of the shift, after Benjamini and Hochberg over all tests of the comparison."""
     adjusted_tail_p: float
     margin: float
-    """What a change must exceed, in the cell's unit."""
+    """What a change must exceed, in the cell's unit; beside `explained`, where it has the same direction."""
     tail_margin: float
     """What the tail must move further than the rest, in the cell's unit."""
     detectable: float | None
@@ -41,6 +42,8 @@ class Judged:
     """Whether the verdict is for the worse."""
     reason: str
     """What the verdict rests on, or why there is none."""
+    explained: Slowdown = UNKNOWN
+    """How far the host's own pace may have moved the cell, in its unit."""
 
     @property
     def only_the_limit_hides(self) -> bool:
@@ -62,6 +65,8 @@ class Comparison:
     attributions: tuple[Attribution, ...]
     rate: float
     """The false discovery rate of the verdicts."""
+    slowdown: Slowdown = UNKNOWN
+    """Of the host, in the candidate's run."""
 
 
 def compare(
@@ -69,21 +74,29 @@ def compare(
     candidate: Sequence[Sample],
     limits: Limits | None = None,
     rate: float = FALSE_DISCOVERY_RATE,
+    slowdown: Slowdown = UNKNOWN,
 ) -> Comparison:
     """Compare all cells of two runs; cells of which neither side has a launch that counts are left out.
 
     A cell has changed if its shift, or its upper tail, is supported at the false discovery rate over all
-    cells and is larger than the limit. It is the same if the whole interval of the shift lies within the
-    limit. All else is inconclusive.
+    cells and is larger than the limit; if the host changed in the same direction, larger than both together.
+    It is the same if the whole interval of the shift lies within the limit. All else is inconclusive.
+
+    Args:
+        baseline: all samples of one run.
+        candidate: those of the other.
+        limits: what a change must exceed; without them, the usual ones.
+        rate: of false discoveries.
+        slowdown: of the host, in the candidate's run.
     """
     left, right = cells(baseline), cells(candidate)
     changes = [
-        change(cell, left.get(cell, []), right.get(cell, []))
+        change(cell, left.get(cell, []), right.get(cell, []), slowdown)
         for cell in dict.fromkeys([*left, *right])
         if any(not sample.warmup for sample in [*left.get(cell, []), *right.get(cell, [])])
     ]
     return Comparison(
-        judge(changes, limits or Limits(), rate), tuple(attributions(baseline, candidate)), rate
+        judge(changes, limits or Limits(), rate), tuple(attributions(baseline, candidate)), rate, slowdown
     )
 
 
@@ -106,37 +119,55 @@ def _judged(each: Change, adjusted: tuple[float, float], limits: Limits, rate: f
         reason = f"the {side} has no value that counts"
         return Judged(each, *adjusted, margin, tail_margin, detectable, "inconclusive", False, reason)
     moved = Movement(each.shift, each.p, each.tail_p, each.tail_shift)
-    direction, reason = direction_of(moved, adjusted, limit, median, rate=rate)
+    explained = each.slowdown.explains(each.cell, median)
+    direction, reason = direction_of(moved, adjusted, limit, median, rate=rate, explained=explained)
     if direction:
         verdict, worse = _words(each.cell, direction)
     else:
         within = -margin <= each.shift.low and each.shift.high <= margin
         verdict, worse = ("same" if within else "inconclusive"), False
-    return Judged(each, *adjusted, margin, tail_margin, detectable, verdict, worse, reason)
+    return Judged(each, *adjusted, margin, tail_margin, detectable, verdict, worse, reason, explained)
 
 
 def direction_of(
-    moved: Movement, adjusted: tuple[float, float], limit: Limit, median: float, *, rate: float
+    moved: Movement,
+    adjusted: tuple[float, float],
+    limit: Limit,
+    median: float,
+    *,
+    rate: float,
+    explained: Slowdown = UNKNOWN,
 ) -> tuple[int, str]:
-    """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown; and what that rests on."""
+    """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown; and what that rests on.
+
+    Args:
+        moved: shift and tail, with their tests.
+        adjusted: the p-values of the two tests, after those of all cells.
+        limit: what a change must exceed.
+        median: the baseline's.
+        rate: of false discoveries.
+        explained: how far the host's own pace may have moved the cell, in its unit.
+    """
+    shift, tail = moved.shift.value, moved.tail_shift
+    margin, tail_margin = limit.margin(median), limit.tail_margin(median)
     supported, tail_supported = (p <= rate for p in adjusted)
-    if supported and abs(moved.shift.value) > limit.margin(median):
-        return (1 if moved.shift.value > 0 else -1), SHIFT
-    if tail_supported and abs(moved.tail_shift) > limit.tail_margin(median):
-        return (1 if moved.tail_shift > 0 else -1), "tail"
-    if supported or tail_supported:
-        return 0, _SMALLER
-    return 0, ""
+    if supported and unexplained(shift, explained.median) > margin:
+        return (1 if shift > 0 else -1), SHIFT
+    if tail_supported and unexplained(tail, explained.tail) > tail_margin:
+        return (1 if tail > 0 else -1), "tail"
+    if (supported and abs(shift) > margin) or (tail_supported and abs(tail) > tail_margin):
+        return 0, HOST
+    return 0, _SMALLER if supported or tail_supported else ""
 
 
 def worse_direction(cell: CellKey) -> int:
     """1 where more is worse, which is everything but rates; -1 for these."""
-    return -1 if cell[3] in _RATES else 1
+    return -1 if cell[3] in RATES else 1
 
 
 def _words(cell: CellKey, direction: int) -> tuple[Verdict, bool]:
     """The word for a change in this direction, and whether it is for the worse."""
     worse = direction == worse_direction(cell)
-    if cell[3] == "s" or cell[3] in _RATES:
+    if cell[3] == "s" or cell[3] in RATES:
         return ("slower" if worse else "faster"), worse
     return ("larger" if direction > 0 else "smaller"), worse

@@ -22,13 +22,15 @@ def comparison_document(
 ) -> dict[str, Any]:
     """Everything of a comparison; a figure that does not exist is null.
 
-    `shift`, `quantiles` and `attributions` are candidate minus baseline, in the cell's unit.
+    `host_slowdown` is the share by which the host itself was slower, 0 where that is not known. `shift`,
+    `quantiles` and `attributions` are candidate minus baseline, in the cell's unit.
     """
     return {
         "schema": 1,
         "baseline": baseline,
         "candidate": candidate,
         "false_discovery_rate": comparison.rate,
+        "host_slowdown": comparison.slowdown.median,
         "mismatches": [
             {"field": each.field, "baseline": each.baseline, "candidate": each.candidate}
             for each in differences
@@ -57,6 +59,7 @@ def cell_document(judged: Judged) -> dict[str, Any]:
         "cliffs_delta": change.effect and change.effect._asdict(),
         "quantiles": [{**each._asdict(), "value": each.value} for each in change.quantiles],
         "limit": judged.margin,
+        "explained": judged.explained.median,
         "detectable": judged.detectable,
     }
 

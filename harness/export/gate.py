@@ -32,6 +32,7 @@ def gate_document(result: GateResult, baseline: str, candidate: str) -> dict[str
         "outcome": result.outcome,
         "baseline": baseline,
         "candidate": candidate,
+        "host_slowdown": result.slowdown.median,
         "mismatches": [],
         "findings": [_finding(each) for each in result.findings],
         "waived": [_finding(each) for each in result.waived],
@@ -48,6 +49,7 @@ def refusal_document(baseline: str, candidate: str, differences: Iterable[Mismat
         "outcome": "inconclusive",
         "baseline": baseline,
         "candidate": candidate,
+        "host_slowdown": 0.0,
         "mismatches": [
             {"field": each.field, "baseline": each.baseline, "candidate": each.candidate}
             for each in differences

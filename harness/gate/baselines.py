@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.comparison.nights import Night, Series
+from pybench.harness.comparison.pace import Pace
+from pybench.harness.conditions import PACE
 from pybench.harness.environment import Mismatch, mismatches
 from pybench.harness.errors import InputError
 from pybench.harness.stats import CellKey, cells, measured
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
 USUAL_BASELINE: Final = "main"
 WINDOW: Final = 60
 """Runs that the check of the level looks back over."""
+
+
+def pace_in(record: Store, *runs: str) -> Pace | None:
+    """The host's pace in some runs taken together; None if nothing is known of it."""
+    return Pace.of([pace for paces in record.condition(runs, PACE).values() for pace in paces])
 
 
 def baseline_run(record: Store, name: str, candidate: Run) -> Run:
@@ -118,18 +125,21 @@ def series(  # noqa: PLR0917 - what each of them is stands in its type
         and run.id != candidate.id
         and not refused(mismatches(run.environment, candidate.environment), allowed)
     ]
+    paces = {
+        run_id: Pace.of(each) for run_id, each in record.condition([*before, candidate.id], PACE).items()
+    }
     found: dict[CellKey, list[Night]] = {}
     for metric in metrics:
         values = record.values(before, metric)
         for run_id in before:
             for (workload, target, unit, label), numbers in values.get(run_id, {}).items():
                 cell = (workload, target, metric, unit, label)
-                found.setdefault(cell, []).append(Night.of(run_id, numbers))
+                found.setdefault(cell, []).append(Night.of(run_id, numbers, paces.get(run_id)))
     if not found:
         return {}
     own = {cell: measured(each) for cell, each in cells(samples).items()}
     return {
-        cell: [*nights, Night.of(candidate.id, own[cell].tolist())]
+        cell: [*nights, Night.of(candidate.id, own[cell].tolist(), paces.get(candidate.id))]
         for cell, nights in found.items()
         if cell in own and len(own[cell])
     }

@@ -12,6 +12,7 @@ import numpy as np
 from pybench.harness.comparison.cells import movement
 from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.multiplicity import benjamini_hochberg
+from pybench.harness.comparison.pace import Slowdown, unexplained
 from pybench.harness.comparison.ranks import Values
 from pybench.harness.comparison.runs import direction_of, worse_direction
 from pybench.harness.fields import MOST_SHARE
@@ -28,8 +29,11 @@ _TRIED: Final = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2
 _NIGHTS_PER_CELL: Final = 60
 
 _Run = Mapping[CellKey, Values]
-_Differences = Mapping[tuple[int, int], tuple[float, float]]
-"""Of every two runs the shift and the tail's own, as shares."""
+_Night = tuple[int, int]
+"""The positions of two runs, the baseline first."""
+_Slowdowns = Mapping[_Night, Slowdown]
+_Differences = Mapping[_Night, tuple[float, float]]
+"""Of every two runs the shift and the tail's own, as shares, without what the host's pace explains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,23 +89,29 @@ def calibrate(
     shared = [cell for cell in values[0] if all(cell in run for run in values)]
     if not shared:
         raise ValueError("the runs share no cell that is gated")
-    differences = {cell: _differences(cell, values) for cell in shared}
+    paces = [run.pace for run in runs]
+    slowdowns = {
+        (one, other): Slowdown.between(paces[one], paces[other])
+        for one, other in permutations(range(len(runs)), 2)
+    }
+    differences = {cell: _differences(cell, values, slowdowns) for cell in shared}
     drawn = _nights(len(runs), nights, np.random.default_rng(seed))
     alarms = sum(
         _alarms(
             values[one],
             values[other],
+            slowdowns[one, other],
             {cell: _limit(cell, differences[cell], settings, without=other) for cell in shared},
             settings.rate,
         )
         for one, other in drawn
     )
-    cases = [(values[one], values[other]) for one, other in drawn[:_NIGHTS_PER_CELL]]
+    cases = [(values[one], values[other], slowdowns[one, other]) for one, other in drawn[:_NIGHTS_PER_CELL]]
     found = tuple(_calibrated(cell, differences[cell], cases, settings) for cell in shared)
     return Calibration(len(runs), len(drawn), alarms, _upper_bound(alarms, len(drawn)), found)
 
 
-def _nights(runs: int, wanted: int, generator: np.random.Generator) -> list[tuple[int, int]]:
+def _nights(runs: int, wanted: int, generator: np.random.Generator) -> list[_Night]:
     """Different ordered pairs of runs, in a random order."""
     pairs = list(permutations(range(runs), 2))
     return [pairs[at] for at in generator.permutation(len(pairs))[:wanted]]
@@ -116,7 +126,7 @@ def _gated(run: Measured, settings: GateSettings) -> _Run:
     return {cell: values for cell, values in grouped.items() if len(values)}
 
 
-def _differences(cell: CellKey, runs: Sequence[_Run]) -> _Differences:
+def _differences(cell: CellKey, runs: Sequence[_Run], slowdowns: _Slowdowns) -> _Differences:
     """By how much every two runs differ in their shift and in their tail, as shares of the median."""
     found = {}
     for one, other in combinations(range(len(runs)), 2):
@@ -124,7 +134,11 @@ def _differences(cell: CellKey, runs: Sequence[_Run]) -> _Differences:
         moved = movement(x, y)
         # Either of the two may become the baseline, of which the limit is a share.
         least = min(abs(float(np.median(x))), abs(float(np.median(y))))
-        pair = abs(moved.shift.value), abs(moved.tail_shift)
+        explained = slowdowns[one, other].explains(cell, float(np.median(x)))
+        pair = (
+            unexplained(moved.shift.value, explained.median),
+            unexplained(moved.tail_shift, explained.tail),
+        )
         found[one, other] = (pair[0] / least, pair[1] / least) if least else (0.0, 0.0)
     return found
 
@@ -143,13 +157,17 @@ def _limit(cell: CellKey, differences: _Differences, settings: GateSettings, wit
     )
 
 
-def _alarms(baseline: _Run, candidate: _Run, limits: Mapping[CellKey, Limit], rate: float) -> bool:
+def _alarms(
+    baseline: _Run, candidate: _Run, slowdown: Slowdown, limits: Mapping[CellKey, Limit], rate: float
+) -> bool:
     """Whether the gate would call anything a regression, though nothing is one."""
     moved = {cell: movement(baseline[cell], candidate[cell]) for cell in limits}
     adjusted = benjamini_hochberg([*(m.p for m in moved.values()), *(m.tail_p for m in moved.values())])
     for at, (cell, each) in enumerate(moved.items()):
         median, pair = float(np.median(baseline[cell])), (adjusted[at], adjusted[at + len(moved)])
-        if direction_of(each, pair, limits[cell], median, rate=rate)[0] == worse_direction(cell):
+        explained = slowdown.explains(cell, median)
+        direction, _ = direction_of(each, pair, limits[cell], median, rate=rate, explained=explained)
+        if direction == worse_direction(cell):
             return True
     return False
 
@@ -157,28 +175,29 @@ def _alarms(baseline: _Run, candidate: _Run, limits: Mapping[CellKey, Limit], ra
 def _calibrated(
     cell: CellKey,
     differences: _Differences,
-    cases: Sequence[tuple[_Run, _Run]],
+    cases: Sequence[tuple[_Run, _Run, Slowdown]],
     settings: GateSettings,
 ) -> CalibratedCell:
     limit = _limit(cell, differences, settings)
     # Both tests of every cell share the rate; the worst case is that nothing else changed.
     level = settings.rate / (2 * len(cases[0][0]))
-    sides = [(baseline[cell], candidate[cell]) for baseline, candidate in cases]
+    sides = [(baseline[cell], candidate[cell], slowdown) for baseline, candidate, slowdown in cases]
     detected = next((share for share in _TRIED if _power(cell, share, sides, limit, level) >= POWER), None)
     return CalibratedCell(cell, max(pair[0] for pair in differences.values()), limit, detected)
 
 
 def _power(
-    cell: CellKey, share: float, nights: Sequence[tuple[Values, Values]], limit: Limit, level: float
+    cell: CellKey, share: float, nights: Sequence[tuple[Values, Values, Slowdown]], limit: Limit, level: float
 ) -> float:
     """How often a regression of this share is detected; each night is a baseline and a candidate."""
     direction = worse_direction(cell)
     factor = (1 + share) ** direction
     found = 0
-    for baseline, candidate in nights:
+    for baseline, candidate, slowdown in nights:
         each = movement(baseline, candidate * factor)
         median, tests = float(np.median(baseline)), (each.p, each.tail_p)
-        found += direction_of(each, tests, limit, median, rate=level)[0] == direction
+        explained = slowdown.explains(cell, median)
+        found += direction_of(each, tests, limit, median, rate=level, explained=explained)[0] == direction
     return found / len(nights)
 
 

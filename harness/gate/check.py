@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from statistics import median
@@ -12,14 +12,17 @@ from pybench.harness.comparison.attribution import PREFIX, Attribution, attribut
 from pybench.harness.comparison.cells import Change, change
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
 from pybench.harness.comparison.limits import Limits
-from pybench.harness.comparison.nights import Series
-from pybench.harness.comparison.runs import SHIFT, Judged, judge, worse_direction
+from pybench.harness.comparison.nights import Night, Series
+from pybench.harness.comparison.pace import UNKNOWN, Pace, Slowdown, unexplained
+from pybench.harness.comparison.runs import HOST, SHIFT, Judged, judge, worse_direction
 from pybench.harness.gate.verdicts import INDEX, Accepted, Held, held, is_verdict, worsened
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
 
 Outcome = Literal["pass", "regression", "inconclusive"]
-Kind = Literal["regression", "maximum", "drift", "failures", "change point", "leak", "missing", "unsupported"]
+Kind = Literal[
+    "regression", "maximum", "drift", "failures", "change point", "leak", "missing", "unsupported", "host"
+]
 FAILING: Final[frozenset[Kind]] = frozenset(
     {"regression", "maximum", "drift", "failures", "change point", "leak"}
 )
@@ -87,6 +90,8 @@ class GateResult:
     """New leaks that are accepted."""
     verdicts: int = 0
     """How many verdicts of the audit were held against the baseline's."""
+    slowdown: Slowdown = UNKNOWN
+    """Of the host, since the baseline."""
 
     @property
     def blind(self) -> tuple[Judged, ...]:
@@ -96,10 +101,12 @@ class GateResult:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A run that takes part: its id and its samples."""
+    """A run that takes part: its id, its samples, and the host's pace meanwhile."""
 
     run: str
     samples: Sequence[Sample]
+    pace: Pace | None = None
+    """None where it is not known, and between two sides that were measured in turns."""
 
 
 def gate(
@@ -115,8 +122,9 @@ def gate(
     that exceeds the limit. One against the older baseline alone is drift: each night too small to see,
     together too large. More failed launches than the baseline's, supported, are a regression whatever the
     times say. A change for the worse that exceeds the limit without support is told as unsupported, and the
-    gate is inconclusive if there is nothing worse; more samples would settle it. Of an audit, a leak that the
-    baseline did not have is a regression unless it is accepted; verdicts are compared as they are.
+    gate is inconclusive if there is nothing worse; more samples would settle it. One that the host's own pace
+    explains is the host's, and inconclusive too. Of an audit, a leak that the baseline did not have is a
+    regression unless it is accepted; verdicts are compared as they are.
     """
     changes = _changes(baseline, candidate, settings)
     old = _changes(older, candidate, settings) if older else []
@@ -141,7 +149,14 @@ def gate(
         [sample for sample in candidate.samples if start_of(cell_key(sample)) in guilty],
     )
     return GateResult(
-        _outcome(findings), tuple(findings), now, drift, tuple(parts), tuple(waived), len(verdicts)
+        _outcome(findings),
+        tuple(findings),
+        now,
+        drift,
+        tuple(parts),
+        tuple(waived),
+        len(verdicts),
+        Slowdown.between(baseline.pace, candidate.pace),
     )
 
 
@@ -163,9 +178,10 @@ def _worse_verdicts(
 
 def _changes(baseline: Measured, candidate: Measured, settings: GateSettings) -> list[Change]:
     left, right = cells(baseline.samples), cells(candidate.samples)
+    slowdown = Slowdown.between(baseline.pace, candidate.pace)
     # What only the candidate has is new, and cannot have become worse.
     return [
-        change(cell, samples, right.get(cell, []))
+        change(cell, samples, right.get(cell, []), slowdown)
         for cell, samples in left.items()
         if settings.gates(cell[2]) and not is_verdict(cell) and any(not sample.warmup for sample in samples)
     ]
@@ -185,9 +201,20 @@ def _findings(each: Judged, baseline: str, settings: GateSettings, number: int) 
         return [Finding("regression", cell, baseline, each)]
     if change.shift is None:
         return [Finding("missing", cell, baseline, each)] if change.baseline.n else []
-    if each.verdict == "inconclusive" and change.shift.value * worse_direction(cell) > each.margin:
-        return [Finding("unsupported", cell, baseline, each)]
-    return []
+    return [
+        Finding(kind, cell, baseline, each)
+        for kind in _undecided(each, change.shift.value, change.tail_shift)
+    ]
+
+
+def _undecided(each: Judged, shift: float, tail: float) -> Iterator[Kind]:
+    """Why a cell that may have become worse by more than its limit is not called so."""
+    direction = worse_direction(each.change.cell)
+    over = shift * direction - each.margin, tail * direction - each.tail_margin
+    if each.verdict == "inconclusive" and over[0] > 0:
+        yield "unsupported" if unexplained(shift, each.explained.median) > each.margin else "host"
+    elif each.reason == HOST and max(over) > 0:
+        yield "host"
 
 
 def _crept_in(each: Judged, older: str, series: Series) -> bool:
@@ -201,10 +228,25 @@ def _crept_in(each: Judged, older: str, series: Series) -> bool:
     if begin is None:
         return True
     is_shift = each.reason == SHIFT
-    since = [night.median if is_shift else night.tail for night in nights[begin:]]
-    early, late = (min(most, max(1, len(since) // part)) for most, part in ((EARLY, 3), (LATE, 4)))
-    crept = (median(since[-late:]) - median(since[:early])) * worse_direction(cell)
-    return crept > (each.margin if is_shift else each.tail_margin)
+    since = nights[begin:]
+    few, many = (min(most, max(1, len(since) // part)) for most, part in ((EARLY, 3), (LATE, 4)))
+    early, late = since[:few], since[-many:]
+    explained = _slowdown(early, late).explains(cell, median(night.median for night in early))
+    if is_shift:
+        crept = median(night.median for night in late) - median(night.median for night in early)
+        return crept * worse_direction(cell) > 0 and unexplained(crept, explained.median) > each.margin
+    crept = median(night.tail for night in late) - median(night.tail for night in early)
+    return crept * worse_direction(cell) > 0 and unexplained(crept, explained.tail) > each.tail_margin
+
+
+def _slowdown(before: Sequence[Night], after: Sequence[Night]) -> Slowdown:
+    """Of the host from some nights to later ones."""
+    paces = [[night.pace for night in nights if night.pace is not None] for nights in (before, after)]
+    levels = [
+        Pace(median(pace.median for pace in each), median(pace.tail for pace in each)) if each else None
+        for each in paces
+    ]
+    return Slowdown.between(*levels)
 
 
 def _level_changes(series: Series, known: set[CellKey], settings: GateSettings) -> list[Finding]:
@@ -215,7 +257,10 @@ def _level_changes(series: Series, known: set[CellKey], settings: GateSettings) 
             continue
         for point in change_points([night.median for night in nights])[-1:]:
             margin = settings.limits.of(cell).margin(point.before)
-            worse = (point.after - point.before) * worse_direction(cell) > margin
+            sides = nights[point.begin : point.position], nights[point.position :]
+            explained = _slowdown(*sides).explains(cell, point.before).median
+            risen = point.after - point.before
+            worse = risen * worse_direction(cell) > 0 and unexplained(risen, explained) > margin
             if worse and point.position + point.length == len(nights) and point.length <= RECENT:
                 findings.append(Finding("change point", cell, nights[point.position].run, None, point))
     return findings

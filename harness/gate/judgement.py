@@ -9,15 +9,36 @@ from typing import TYPE_CHECKING
 from pybench.harness.comparability import mismatched_qualifiers
 from pybench.harness.comparison.nights import Series, widened
 from pybench.harness.environment import Mismatch, mismatches
-from pybench.harness.gate.baselines import branch_of, older_baseline, refused, series
+from pybench.harness.gate.baselines import branch_of, older_baseline, pace_in, refused, series
 from pybench.harness.gate.check import GateResult, GateSettings, Measured, Outcome, gate
 from pybench.harness.gate.gathering import LOOKS, Gathering, pooled
 from pybench.harness.gate.verdicts import is_verdict
 from pybench.harness.stats import cell_key
 
 if TYPE_CHECKING:
+    from pybench.harness.comparison.pace import Pace
     from pybench.harness.model import Run, Sample
     from pybench.harness.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A run that was carried out."""
+
+    run: Run
+    samples: Sequence[Sample]
+    pace: Pace | None = None
+    """Of the host; None if it is not known."""
+
+    @classmethod
+    def of(cls, record: Store, run: Run) -> Recorded:
+        """Everything of it that the record has."""
+        return cls(run, record.samples(run.id), pace_in(record, run.id))
+
+    @property
+    def measured(self) -> Measured:
+        """What the gate sees of it."""
+        return Measured(self.run.id, self.samples, self.pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +60,8 @@ class Judgement:
 
 
 def hold_against(
-    baseline: tuple[Run, Sequence[Sample]],
-    candidate: tuple[Run, Sequence[Sample]],
+    baseline: Recorded,
+    candidate: Recorded,
     settings: GateSettings,
     *,
     allowed: Collection[str] = (),
@@ -51,8 +72,8 @@ def hold_against(
     """Gate a candidate.
 
     Args:
-        baseline: the run and its samples.
-        candidate: the same of what is judged.
+        baseline: the run that it is held against.
+        candidate: what is judged.
         settings: limits and rate.
         allowed: fields of the environment in which the two may differ.
         record: where earlier baselines and the level of the runs before are, if there is one.
@@ -60,34 +81,37 @@ def hold_against(
         gathering: where more samples come from while the result is not clear; each look then has its share
             of the rate, the first one too.
     """
-    (before, of_baseline), (run, samples) = baseline, candidate
+    before, run = baseline.run, candidate.run
     differences = [
         *mismatches(before.environment, run.environment),
-        *mismatched_qualifiers(of_baseline, samples),
+        *mismatched_qualifiers(baseline.samples, candidate.samples),
     ]
     if forbidding := refused(differences, allowed):
         return Judgement(run.id, before.id, tuple(forbidding), None)
     if gathering is not None:
         settings = replace(settings, rate=settings.rate / LOOKS)
     old = older_baseline(record, name, before, run, allowed) if record else None
-    older = Measured(old.id, record.samples(old.id)) if record and old else None
-    metrics = set(filter(settings.gates, {sample.metric for sample in samples}))
+    older = Recorded.of(record, old).measured if record and old else None
+    metrics = set(filter(settings.gates, {sample.metric for sample in candidate.samples}))
     settings = learnt(settings, record, baseline, candidate, allowed)
     while True:
-        level = series(record, run, samples, metrics, allowed) if record else {}
-        measured = Measured(run.id, samples)
-        result = gate(Measured(before.id, of_baseline), measured, settings, older=older, series=level)
+        level = series(record, run, candidate.samples, metrics, allowed) if record else {}
+        result = gate(baseline.measured, candidate.measured, settings, older=older, series=level)
         further = gathering.more() if gathering and more_would_tell(result) else None
         if further is None:
             return Judgement(run.id, before.id, (), result, tuple(gathering.runs if gathering else ()))
-        samples = pooled(samples, further)
+        candidate = Recorded(
+            run,
+            pooled(candidate.samples, further),
+            pace_in(record, run.id, *gathering.runs) if record and gathering else candidate.pace,
+        )
 
 
 def learnt(
     settings: GateSettings,
     record: Store | None,
-    baseline: tuple[Run, Sequence[Sample]],
-    candidate: tuple[Run, Sequence[Sample]],
+    baseline: Recorded,
+    candidate: Recorded,
     allowed: Collection[str] = (),
     *,
     level: Series | None = None,
@@ -97,14 +121,16 @@ def learnt(
     The nights are those of the candidate's branch or of the baseline's, whichever has more; `level` are those
     of the candidate's, where they have been read already.
     """
-    (before, of_baseline), (run, samples) = baseline, candidate
-    gated = {cell for cell in map(cell_key, of_baseline) if settings.gates(cell[2]) and not is_verdict(cell)}
+    before, run = baseline.run, candidate.run
+    gated = {
+        cell for cell in map(cell_key, baseline.samples) if settings.gates(cell[2]) and not is_verdict(cell)
+    }
     metrics = {cell[2] for cell in gated}
     nights: Series = {}
     if record is not None:
         branches = dict.fromkeys(branch_of(each) for each in (run, before))
         known = [
-            series(record, run, samples, metrics, allowed, branch=each)
+            series(record, run, candidate.samples, metrics, allowed, branch=each)
             if level is None or each != branch_of(run)
             else level
             for each in branches

@@ -9,9 +9,9 @@ from pybench.harness.comparability import mismatched_qualifiers
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.environment import mismatches
 from pybench.harness.errors import PybenchError
-from pybench.harness.gate.baselines import USUAL_BASELINE, baseline_run, series
-from pybench.harness.gate.check import GateSettings, Measured, gate
-from pybench.harness.gate.judgement import learnt
+from pybench.harness.gate.baselines import USUAL_BASELINE, baseline_run, pace_in, series
+from pybench.harness.gate.check import GateSettings, gate
+from pybench.harness.gate.judgement import Recorded, learnt
 from pybench.harness.gate.standing import Standing
 from pybench.harness.store import RunFilter
 
@@ -41,15 +41,16 @@ def standing(record: Store, candidate: Run, samples: Sequence[Sample], baseline:
     before = _baseline(record, candidate, baseline)
     if before is None:
         return Standing(series=level, started=started)
-    earlier = record.samples(before.id)
+    earlier = Recorded.of(record, before)
+    now = Recorded(candidate, samples, pace_in(record, candidate.id))
     differences = [
         *mismatches(before.environment, candidate.environment),
-        *mismatched_qualifiers(earlier, samples),
+        *mismatched_qualifiers(earlier.samples, samples),
     ]
     if differences:
         return Standing(before, tuple(each.field for each in differences), None, level, started)
-    settings = learnt(settings, record, (before, earlier), (candidate, samples), level=level)
-    result = gate(Measured(before.id, earlier), Measured(candidate.id, samples), settings, series=level)
+    settings = learnt(settings, record, earlier, now, level=level)
+    result = gate(earlier.measured, now.measured, settings, series=level)
     return Standing(before, (), result, level, started)
 
 

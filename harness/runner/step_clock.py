@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pybench.harness import conditions
 from pybench.harness.model import Conditions
 from pybench.harness.runner.lateness import Lateness
+from pybench.harness.runner.pace import PaceMaker
 from pybench.harness.runner.settle import Settling
 from pybench.harness.runner.tuning import drop_caches
 
@@ -23,6 +24,7 @@ class StepClock:
         self._observer = observer
         self._settling = Settling(schedule.settle, observer)
         self._lateness = Lateness()
+        self._pace_maker = PaceMaker()
         self._began = self._step_began = time.monotonic()
         self._launching = self._first_launching = self._cpu = 0.0
         self._stopped: float | None = None
@@ -64,6 +66,7 @@ class StepClock:
             self._values = {**self._observer.observe(), conditions.WAITED_SECONDS: 0, conditions.UNSETTLED: 0}
         self._values[conditions.WAITED_SECONDS] += waited
         self._values[conditions.UNSETTLED] = max(self._values[conditions.UNSETTLED], float(not quiet))
+        self._values[conditions.PACE] = self._pace_maker.seconds()
 
     def launching(self) -> None:
         """The target is about to be asked for an instance."""

@@ -312,6 +312,18 @@ class Store:
                     found.setdefault(run_id, {}).setdefault(cell, []).append(value)
         return found
 
+    def condition(self, run_ids: Iterable[str], name: str) -> dict[str, list[float]]:
+        """One condition of all steps of each run; a run of which it is not known is left out."""
+        table = tables.conditions
+        value = table.c["values"][name].as_float()
+        found: dict[str, list[float]] = {}
+        for ids in _batches(run_ids):
+            statement = sql.select(table.c.run, value).where(table.c.run.in_(ids), value.is_not(None))
+            with self._translated("read"), self._engine.connect() as connection:
+                for run_id, number in connection.execute(statement.order_by(table.c.run, table.c.order)):
+                    found.setdefault(run_id, []).append(number)
+        return found
+
     def _named(self, name: str) -> Run | None:
         table = tables.run
         newest = sql.select(table).order_by(table.c.started.desc(), table.c.id.desc())

@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pybench.harness.export.archive import ArchivedRun
 from pybench.harness.gate.check import GateResult, GateSettings, Measured, gate
 from pybench.harness.gate.gathering import pooled
 from pybench.harness.gate.injection import LEAK, LEAK_CONTROL, InjectedTarget, Injection
-from pybench.harness.gate.judgement import hold_against
+from pybench.harness.gate.judgement import Recorded, hold_against
 from pybench.harness.gate.leak_trials import leak_trials
 from pybench.harness.gate.self_test import WARMUPS
-from pybench.harness.model import Run, Sample
+from pybench.harness.model import Sample
 from pybench.harness.runner.execution import host_for_itself, prepare
 from pybench.harness.scenario import load_scenario
 from pybench.harness.store import BRANCH, Store, timestamp
@@ -43,10 +44,9 @@ INJECTED = (
     Injection("slower", "start slower by 5 %", delay=0.05),
     Injection("larger", "2 MiB more in the instance's group", memory=2 << 20),
 )
-Recorded = tuple[Run, list[Sample]]
 
 
-def measured(folder: Path, labels: Sequence[str]) -> Recorded:
+def measured(folder: Path, labels: Sequence[str]) -> ArchivedRun:
     """One run of a container under several names, which alternate, with what they stand for injected."""
     options = {"kind": "container", "repetitions": REPETITIONS}
     content = {
@@ -77,7 +77,8 @@ def measured(folder: Path, labels: Sequence[str]) -> Recorded:
     ):
         prepared = prepare(scenario, "", {BRANCH: MAIN}, print)
         prepared.carry_out(store, folder, change=change)
-        return store.run(prepared.run.id), store.samples(prepared.run.id)
+        run_id = prepared.run.id
+        return ArchivedRun(store.run(run_id), store.samples(run_id), store.conditions(run_id))
 
 
 def held(samples: Sequence[Sample], label: str) -> GateResult:
@@ -105,7 +106,7 @@ def test_what_is_injected_is_found_and_nothing_else(tmp_path: Path) -> None:
     scatter = []
     gathered: list[Sample] = []
     for number in range(1, ROUNDS + 1):
-        samples = measured(tmp_path, ("container", *(injection.name for injection in INJECTED)))[1]
+        samples = measured(tmp_path, ("container", *(injection.name for injection in INJECTED))).samples
         gathered = pooled(gathered, samples)
         for injection in INJECTED:
             found[injection.name] += is_found(samples, injection)
@@ -144,24 +145,22 @@ def test_a_leaked_pid_is_always_found() -> None:
         assert all(trial.passed for trial in trials)
 
 
-def nights_of(folder: Path, runs: Sequence[Recorded]) -> Iterator[str]:
+def nights_of(folder: Path, runs: Sequence[ArchivedRun]) -> Iterator[str]:
     """What a night's gate says of each run but the first, held against its past: one run a night."""
     first = datetime(2026, 1, 1, tzinfo=UTC)
     with Store.open(folder / f"{len(list(folder.iterdir()))}.sqlite") as record:
         before: Recorded | None = None
-        for night, (run, samples) in enumerate(runs):
+        for night, archived in enumerate(runs):
             instant = timestamp(first + timedelta(days=night))
-            now = replace(run, id=f"night-{night:03}", started=instant, finished=None, status="running")
-            record.begin_run(now)
-            record.add_samples(now.id, samples)
-            record.finish_run(now.id, "done", instant)
-            tonight = record.run(now.id), samples
+            now = replace(archived.run, id=f"night-{night:03}", started=instant, finished=instant)
+            record.put_run(now, archived.samples, archived.conditions)
+            tonight = Recorded.of(record, record.run(now.id))
             if before is not None:
                 yield hold_against(before, tonight, GateSettings(), record=record, name=MAIN).outcome
             before = tonight
 
 
-def reordered(runs: Sequence[Recorded], generator: np.random.Generator) -> list[Recorded]:
+def reordered(runs: Sequence[ArchivedRun], generator: np.random.Generator) -> list[ArchivedRun]:
     """Whole runs in an order that is drawn by blocks of neighbours."""
     start = int(generator.integers(BLOCK))
     turned = [*runs[start:], *runs[:start]]

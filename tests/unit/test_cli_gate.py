@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from gate_runs import night_run, night_samples, store_night
+from gate_runs import night_run, night_samples, store_night, store_paced_night
 
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.store import Store
@@ -40,6 +40,25 @@ def test_the_exit_code_says_what_the_gate_found(store: Path, capsys: Captured) -
     assert command_line(["gate", "--baseline", "main", "--format", "json"]) == 1
     content = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (content["outcome"], content["findings"][0]["kind"]) == ("regression", "regression")
+
+
+def test_a_slower_host_is_told_and_not_called_a_regression(store: Path, capsys: Captured) -> None:
+    """By the gate, in its lines and its data, and by a comparison; exit code 4."""
+    with Store.open(store) as record:
+        store_paced_night(record, 1, {}, 17e-6)
+        store_paced_night(record, 2, {"startup.ready": 1.2}, 22e-6)
+    assert command_line(["gate", "--baseline", "night-01"]) == 4
+    out = capsys.readouterr().out
+    assert "host itself was 29 % slower" in out.replace("\u00a0", " ").lower()
+    assert "host: ready container startup.ready" in out
+    assert command_line(["gate", "--baseline", "night-01", "--format", "json"]) == 4
+    content = json.loads(capsys.readouterr().out)
+    assert content["host_slowdown"] == pytest.approx(5 / 17)
+    assert [each["kind"] for each in content["findings"]] == ["host"]
+    assert command_line(["compare", "night-01", "night-02"]) == 0
+    out = capsys.readouterr().out
+    assert "host itself was 29 % slower" in out.replace("\u00a0", " ").lower()
+    assert "what the host itself changed by" in out
 
 
 def test_limits_come_from_options_files_and_the_scenario(store: Path, capsys: Captured) -> None:

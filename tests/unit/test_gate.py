@@ -13,6 +13,8 @@ from gate_runs import BASE, night_samples
 from pybench.harness.comparison.changepoints import change_points
 from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.nights import Night, Series
+from pybench.harness.comparison.pace import Pace
+from pybench.harness.comparison.runs import HOST
 from pybench.harness.gate.check import GateResult, GateSettings, Measured, gate
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey
@@ -154,6 +156,65 @@ def test_slow_drift_is_found_against_an_older_baseline() -> None:
     assert result.findings[0].against == "last month"
 
 
+QUIET, SLOWED = Pace(17e-6, 1e-6), Pace(22e-6, 3e-6)
+"""A host that is left alone, and one that others slow down by three tenths."""
+
+
+def on_hosts(before: Pace | None, after: Pace | None, factor: float, **others: float) -> GateResult:
+    """A start that took this many times as long, and the paces of the host on both sides."""
+    factors = {"startup.ready": factor, **others}
+    baseline = Measured("base", night_samples(1), before)
+    return gate(baseline, Measured("new", night_samples(2, factors), after), GateSettings())
+
+
+def test_what_the_host_explains_is_no_regression() -> None:
+    """A fifth more on a host slower by three tenths cannot be told; on one as fast it can, and a half can."""
+    slowed = on_hosts(QUIET, SLOWED, 1.2)
+    assert (slowed.outcome, kinds(slowed)) == ("inconclusive", {("host", "startup.ready")})
+    assert slowed.slowdown.median == pytest.approx(5 / 17)
+    for before, after, factor in (
+        (QUIET, QUIET, 1.2),
+        (SLOWED, SLOWED, 1.2),
+        (None, SLOWED, 1.2),
+        (QUIET, None, 1.2),
+        (SLOWED, QUIET, 1.2),
+        (QUIET, SLOWED, 1.5),
+    ):
+        found = on_hosts(before, after, factor)
+        assert (found.outcome, kinds(found)) == ("regression", {("regression", "startup.ready")})
+
+
+def test_a_host_explains_no_memory_and_no_failure() -> None:
+    """Two mebibytes more are found on a slower host as on any."""
+    found = on_hosts(QUIET, SLOWED, 1.2, **{"memory.host.cgroup": 4.0})
+    assert found.outcome == "regression"
+    assert ("regression", "memory.host.cgroup") in kinds(found)
+
+
+def test_a_faster_host_makes_nothing_faster() -> None:
+    """What is told as better is no more than what exceeds the host's own change."""
+    (ready,) = (each for each in on_hosts(SLOWED, QUIET, 0.85).cells if each.change.cell == READY)
+    assert (ready.verdict, ready.reason) == ("inconclusive", HOST)
+    (ready,) = (each for each in on_hosts(QUIET, QUIET, 0.85).cells if each.change.cell == READY)
+    assert ready.verdict == "faster"
+
+
+def test_a_tail_of_the_hosts_own_is_no_regression() -> None:
+    """Where a quarter of the launches met a slower host, as its pace says, their times are no finding."""
+    longer = [
+        replace(each, value=(each.value or 0) * (1.4 if each.order % 4 == 0 and each.unit == "s" else 1))
+        for each in night_samples(2)
+    ]
+
+    def found(after: Pace) -> set[tuple[str, str]]:
+        return kinds(
+            gate(Measured("a", night_samples(1), QUIET), Measured("b", longer, after), GateSettings())
+        )
+
+    assert found(QUIET) == {("regression", "startup.ready")}
+    assert found(Pace(QUIET.median, 9e-6)) == {("host", "startup.ready")}
+
+
 def level(medians: Sequence[float], tails: Sequence[float] = ()) -> Series:
     """A series of nights of one cell; without other tails of a tenth of the median."""
     known = tails or [0.1 * median for median in medians]
@@ -176,6 +237,51 @@ def test_a_new_level_keeps_failing_for_some_nights() -> None:
         assert kinds(result) == {("change point", "startup.ready")}
         assert result.findings[0].against == "night-20"
     assert found(8).outcome == "pass"
+
+
+def test_a_level_that_the_host_has_changed_is_none() -> None:
+    """Three slower nights on a slower host are no new level, nor is what crept in with the host a drift."""
+    same = Measured("x", night_samples(1))
+
+    def found(after: Pace) -> set[tuple[str, str]]:
+        generator = np.random.default_rng(1)
+        medians = [*generator.normal(1.5e-3, 1e-5, 20), *generator.normal(1.65e-3, 1e-5, 4)]
+        paces = [QUIET] * 20 + [after] * 4
+        nights = {
+            READY: [
+                Night(f"night-{at}", float(median), 1.5e-4, pace)
+                for at, (median, pace) in enumerate(zip(medians, paces, strict=True))
+            ]
+        }
+        return kinds(gate(same, Measured("y", night_samples(2)), GateSettings(), series=nights))
+
+    assert found(QUIET) == {("change point", "startup.ready")}
+    assert found(SLOWED) == set()
+
+
+def test_what_crept_in_with_the_host_is_no_drift() -> None:
+    """A host that slowly fills with neighbours slows every night a little."""
+    usual, now = night_samples(2, {"startup.ready": 1.08}), night_samples(3, {"startup.ready": 1.1})
+
+    def found(last: Pace) -> set[tuple[str, str]]:
+        shares = [at / 11 for at in range(12)]
+        nights = {
+            READY: [
+                Night(
+                    f"night-{at}",
+                    1.5e-3 * (1 + 0.1 * share),
+                    1.5e-4,
+                    Pace(QUIET.median + share * (last.median - QUIET.median), QUIET.tail),
+                )
+                for at, share in enumerate(shares)
+            ]
+        }
+        # The candidate itself had a pace as at the beginning, so that only the nights tell.
+        older, before = Measured("night-0", night_samples(1), QUIET), Measured("b", usual, QUIET)
+        return kinds(gate(before, Measured("now", now, QUIET), GateSettings(), older, nights))
+
+    assert found(QUIET) == {("drift", "startup.ready")}
+    assert found(SLOWED) == set()
 
 
 def test_a_change_point_is_placed_and_a_spike_is_none() -> None:

@@ -91,6 +91,16 @@ def test_a_restless_host_is_told() -> None:
     assert "2 launches unsettled" in found["waiting for the host"].finding
 
 
+def test_a_host_that_others_slow_down_is_told() -> None:
+    """By how much its fixed work took longer in the median than at best; left alone it is no concern."""
+    slowed = by_subject(make_run(), make_samples({"process": 3}), steps(4, pace=[17e-6, 24e-6, 25e-6, 24e-6]))
+    assert slowed["pace"].is_concern
+    assert slowed["pace"].finding.startswith("a hundred system calls took 24.0 µs in the median")
+    alone = by_subject(make_run(), make_samples({"process": 3}), steps(4, pace=[17e-6, 17e-6, 25e-6, 17e-6]))
+    assert not alone["pace"].is_concern
+    assert "more than at best" not in alone["pace"].finding
+
+
 def test_rejected_samples_are_counted_and_enter_no_number() -> None:
     """By target and metric; beside the row as well, whose n is without them."""
     samples = [value_sample("process", 1.0 + n / 100, order=n) for n in range(10)]

@@ -9,6 +9,7 @@ from audit_samples import ISOLATED, LEAK, verdict
 from gate_runs import night_run, night_samples
 
 from pybench.harness.comparison.nights import Night
+from pybench.harness.comparison.pace import Pace
 from pybench.harness.gate.check import Finding, GateResult, GateSettings, Kind, Measured, gate
 from pybench.harness.gate.standing import NO_PAST, Standing
 from pybench.reports.colours import inks
@@ -58,6 +59,15 @@ def test_worse_cells_stand_first_with_their_limit() -> None:
     assert "µs" in first.limit
     assert first.shift.startswith("+")
     assert not any(row.worse for row in others)
+
+
+def test_a_slower_host_is_said_before_the_findings() -> None:
+    """Beside the outcome, on the page as in the text; nothing of it where both hosts were alike."""
+    before = Measured("before", night_samples(1), Pace(17e-6, 1e-6))
+    slowed = gate(before, Measured("after", night_samples(2), Pace(22e-6, 1e-6)), GateSettings())
+    assert "29 % slower" in told(slowed).host.replace("\u00a0", " ")
+    alike = gate(before, Measured("after", night_samples(2), Pace(17e-6, 2e-6)), GateSettings())
+    assert not told(alike).host
 
 
 def test_nothing_is_told_where_nothing_is_known() -> None:

@@ -378,6 +378,7 @@ def test_each_step_has_its_conditions(bench: Bench) -> None:
         assert each.values[conditions.MEASURED_SECONDS] >= each.values[conditions.LAUNCH_SECONDS]
         assert each.values[conditions.HARNESS_CPU] >= 0
         assert each.values[conditions.UNSETTLED] == 0
+        assert each.values[conditions.PACE] > 0
     assert [conditions.OWN_SECONDS in each.values for each in found] == [False, True, True, True]
 
 
