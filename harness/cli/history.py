@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -17,10 +19,12 @@ from pybench.harness.errors import InputError
 
 if TYPE_CHECKING:
     from pybench.harness.model import Note, Run
-    from pybench.harness.store import RunFilter, Store
+    from pybench.harness.store import Checked, RunFilter, Store
 
 TREND_METRIC: Final = "startup.ready"
 _COMMIT_DIGITS: Final = 9
+_MOST_DAMAGE: Final = 10
+"""Lines of SQLite's own findings that people are shown."""
 _SMALLEST_TREND: Final = 2
 _RunArgument = Annotated[
     str,
@@ -32,7 +36,7 @@ _RunArgument = Annotated[
 app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
-    help="List runs and their trends; tag, annotate, prune, import and deliver them.",
+    help="List runs and their trends; tag, annotate, check, prune, import and deliver them.",
     epilog="Example: pybench history --scenario startup --branch main --since 2026-01-01",
 )
 
@@ -201,6 +205,50 @@ def import_(
                 typer.echo(f"  {name} is {run_id} here, and stays that")
 
 
+@app.command(epilog="Example: pybench history check --rescue saved.sqlite")
+def check(
+    rescue: Annotated[
+        Path | None,
+        typer.Option("--rescue", metavar="FILE", help="Copy every run that can be read to a new record."),
+    ] = None,
+    store: StoreOption = "",
+    results: ResultsOption = None,
+    format_: FormatOption = Format.TEXT,
+) -> None:
+    """Read the whole record: is its file sound, and can every run be read?
+
+    The record is not changed. The exit code is 2 if something is damaged.
+    """
+    from pybench.harness.store import Store  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.harness.store import check as check_record  # noqa: PLC0415
+
+    with ExitStack() as opened:
+        record = opened.enter_context(open_record(store, results))
+        rescued = None
+        if rescue is not None:
+            if rescue.exists():
+                raise InputError(f"{rescue}: it exists already", "name a new file")
+            rescued = opened.enter_context(Store.open(rescue))
+        checked = check_record(record, rescued)
+    entries = [asdict(run) for run in checked.runs]
+    print_data(
+        format_,
+        document={"sound": checked.sound, "damage": list(checked.damage), "runs": entries},
+        records=entries,
+        lines=lambda: _findings(checked, rescue),
+    )
+    if not checked.sound:
+        raise InputError(
+            f"{record.place}: the database is damaged",
+            "restore it from a copy"
+            + (
+                ""
+                if rescue
+                else ", or save the runs that can be read: `pybench history check --rescue NEW.sqlite`"
+            ),
+        )
+
+
 @app.command(epilog="Example: pybench history sync --store postgresql+psycopg://bench@db/pybench")
 def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
     """Deliver to the server what could not reach it before."""
@@ -221,6 +269,19 @@ def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
         left = deliver_all(local, server, tell)
     going_on = count(left, "run is still going on", "runs are still going on")
     typer.echo(going_on if left else "nothing waits to be delivered any more")
+
+
+def _findings(checked: Checked, rescue: Path | None) -> list[str]:
+    from pybench.reports.numbers import count, one_line  # noqa: PLC0415 - keeps `--help` quick
+
+    readable = [run for run in checked.runs if not run.problem]
+    samples = count(sum(run.samples for run in readable), "sample")
+    lines = [one_line(f"damage: {text}", 200) for text in checked.damage[:_MOST_DAMAGE]]
+    if len(checked.damage) > _MOST_DAMAGE:
+        lines.append(f"and {len(checked.damage) - _MOST_DAMAGE} more of this kind")
+    lines += [one_line(f"{run.id}: {run.problem}", 300) for run in checked.runs if run.problem]
+    lines.append(f"{len(readable)} of {count(len(checked.runs), 'run')} can be read, with {samples}")
+    return [*lines, f"they are in {rescue}"] if rescue else lines
 
 
 def _group(run: Run) -> tuple[str, ...]:

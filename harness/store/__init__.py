@@ -1,5 +1,6 @@
 """The record of all runs: SQLite by default, PostgreSQL by URL."""
 
+from pybench.harness.store.checking import Checked, CheckedRun, check
 from pybench.harness.store.errors import UnreachableError
 from pybench.harness.store.names import new_run_id, timestamp
 from pybench.harness.store.record import BRANCH, HOST, LATEST, Recorder, RunFilter, Store
@@ -13,6 +14,8 @@ __all__ = [
     "LATEST",
     "REVISION",
     "SPOOL",
+    "Checked",
+    "CheckedRun",
     "Delivery",
     "Recorder",
     "RunFilter",
@@ -20,6 +23,7 @@ __all__ = [
     "Store",
     "TagsAndNotes",
     "UnreachableError",
+    "check",
     "deliver_all",
     "new_run_id",
     "timestamp",

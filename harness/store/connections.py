@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.pool import StaticPool
 
 from pybench.harness.errors import HostError, InputError
+from pybench.harness.store.validation import decode
 
 BUSY_TIMEOUT: Final = 10.0
 """Seconds to wait for another writer, or for the server, before giving up."""
@@ -177,4 +177,4 @@ def _cached_json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
 
     Whatever holds it takes it for immutable.
     """
-    return json.loads(text)
+    return decode(text)

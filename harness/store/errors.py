@@ -12,7 +12,17 @@ from pybench.harness.errors import HostError, InputError, PybenchError
 _OTHER_FOLDER: Final = "choose another place with --results or --store"
 _ANOTHER_WRITER: Final = "end the other run, then try again"
 _DISK_FULL: Final = "free some space; what was committed is kept"
+_DAMAGE: Final = ("not a database", "malformed", "no such", "corrupt", "could not decode")
+_DAMAGED: Final = (
+    "restore it from a copy; or save what can be read: whole runs with "
+    "`pybench history check --rescue NEW.sqlite`, single rows with `sqlite3 FILE .recover`"
+)
+_LONGEST_REASON: Final = 200
 _DISK_REFUSES: Final = "look for a quota, for `ulimit -f`, and in dmesg; what was committed is kept"
+
+
+class DamagedValueError(ValueError):
+    """What was read from the database cannot be what was stored there."""
 
 
 class UnreachableError(HostError):
@@ -31,6 +41,12 @@ def translate(error: DBAPIError, what: str) -> PybenchError:
     return _of_sqlite(error, what)
 
 
+def damaged(what: str, reason: str) -> InputError:
+    """The error of a record whose content is not what was stored."""
+    reason = "".join(each if each.isprintable() else "?" for each in reason)
+    return InputError(f"{what}: the database is damaged ({reason[:_LONGEST_REASON]})", _DAMAGED)
+
+
 def _of_sqlite(error: DBAPIError, what: str) -> PybenchError:
     """SQLite's result codes reach Python as their English text (sqlite.org/rescode.html)."""
     text = str(error.orig)
@@ -41,11 +57,8 @@ def _of_sqlite(error: DBAPIError, what: str) -> PybenchError:
         return HostError(f"{what}: the disk is full", _DISK_FULL)
     if "readonly" in lowered or "unable to open" in lowered or "permission" in lowered:
         return InputError(f"{what}: it cannot be written", _OTHER_FOLDER)
-    if "not a database" in lowered or "malformed" in lowered or "no such" in lowered or "corrupt" in lowered:
-        return InputError(
-            f"{what}: the database is damaged ({text})",
-            "restore it from a copy, or move it away and `sqlite3 FILE .recover` what can be saved",
-        )
+    if any(word in lowered for word in _DAMAGE):
+        return damaged(what, text)
     if "constraint failed" in lowered:
         return InputError(f"{what}: it is there already, or what it belongs to is not")
     hint = _DISK_REFUSES if "i/o error" in lowered else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import fields, make_dataclass
 from typing import Any, Final
@@ -11,10 +10,11 @@ import sqlalchemy as sql
 
 from pybench.harness.model import Sample
 from pybench.harness.store import tables
+from pybench.harness.store.validation import check_mapping, decode
 
-_FIELDS: Final = tuple(field.name for field in fields(Sample))
+FIELDS: Final = tuple(field.name for field in fields(Sample))
 _MAPPINGS: Final = ("qualifiers", "parameters")
-_Draft: Final[Any] = make_dataclass("_Draft", _FIELDS, slots=True)
+_Draft: Final[Any] = make_dataclass("_Draft", FIELDS, slots=True)
 """A sample that is not frozen yet: it is laid out alike, and made in a quarter of the time."""
 
 
@@ -24,7 +24,7 @@ def columns() -> list[sql.ColumnElement[Any]]:
     Samples share their qualifiers by the thousand, so that their text is decoded here and not in every row.
     """
     table = tables.sample
-    return [sql.cast(table.c[name], sql.Text) if name in _MAPPINGS else table.c[name] for name in _FIELDS]
+    return [sql.cast(table.c[name], sql.Text) if name in _MAPPINGS else table.c[name] for name in FIELDS]
 
 
 def as_samples(rows: Iterable[Sequence[Any]]) -> list[Sample]:
@@ -34,7 +34,7 @@ def as_samples(rows: Iterable[Sequence[Any]]) -> list[Sample]:
         rows: with the columns that `columns` gives.
 
     Raises:
-        json.JSONDecodeError: a mapping is no JSON.
+        DamagedValueError: a mapping is no JSON, or something else.
     """
     names: dict[Any, Any] = {}
     shared = names.setdefault
@@ -46,7 +46,7 @@ def as_samples(rows: Iterable[Sequence[Any]]) -> list[Sample]:
     ) in rows:  # fmt: skip
         for text in (qualifiers, parameters):
             if text not in decoded:
-                decoded[text] = json.loads(text)
+                decoded[text] = check_mapping(decode(text))
         draft = _Draft(
             shared(workload, workload), shared(target, target), shared(metric, metric), shared(unit, unit),
             value, repetition, warmup, order, shared(channel, channel), resolution,

@@ -7,11 +7,9 @@ A commit is on the disk when the call returns, so a run that is killed has lost 
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import sqlalchemy as sql
@@ -21,12 +19,20 @@ from pybench.harness.errors import InputError
 from pybench.harness.model import Conditions, Environment, Run, RunStatus, Sample, parameter_label
 from pybench.harness.store import tables
 from pybench.harness.store.connections import SHORT, WRITES, connect
-from pybench.harness.store.errors import translate
+from pybench.harness.store.errors import DamagedValueError, damaged, translate
 from pybench.harness.store.insertion import insert_conditions, insert_samples
 from pybench.harness.store.owner import is_dead, this_process
-from pybench.harness.store.reading import as_samples, columns
+from pybench.harness.store.reading import FIELDS, as_samples, columns
 from pybench.harness.store.schema import prepare
 from pybench.harness.store.tags import TagsAndNotes
+from pybench.harness.store.validation import (
+    check_column,
+    check_conditions,
+    check_mapping,
+    check_run,
+    check_samples,
+    check_texts,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +45,7 @@ HOST: Final = "host.name"
 _PARAMETERS_AT_ONCE: Final = 500
 """Ids in one statement: SQLite's oldest limit is 999 parameters (sqlite.org/limits.html)."""
 _ROWS_AT_ONCE: Final = 10_000
+_VALUE_FIELDS: Final = ("parameters", "workload", "target", "unit", "status", "warmup", "value")
 
 CellName = tuple[str, str, str, str]
 """Of the cells of one metric: workload, target, unit, label of the parameters."""
@@ -90,7 +97,7 @@ class Store:
         self._next_sequence: dict[str, int] = {}
         self.place = place
         """The file or the URL (without a password), for messages."""
-        self.tags = TagsAndNotes(self._read, self._write)
+        self.tags = TagsAndNotes(self._read_texts, self._write)
         """Tags, baselines and notes."""
 
     @classmethod
@@ -227,6 +234,22 @@ class Store:
                 # Not within a transaction (sqlite.org/lang_vacuum.html), hence past SQLAlchemy.
                 connection.connection.cursor().execute("VACUUM")
 
+    def damage(self) -> list[str]:
+        """What SQLite finds wrong with the structure of its file; a server checks its own.
+
+        This reads the whole file.
+        """
+        if self._engine.dialect.name != "sqlite":
+            return []
+        with self._translated("check"), self._engine.connect() as connection:
+            found = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
+        return [] if found == ["ok"] else [str(line) for line in found]
+
+    def ids(self) -> list[str]:
+        """Every run's id, sorted; they can be read where a run itself is damaged."""
+        column = tables.run.c.id
+        return [row["id"] for row in self._read(sql.select(column).order_by(column))]
+
     def run(self, name: str = LATEST) -> Run:
         """One run: by id, tag, `latest`, the beginning of an id that only one run has, or branch.
 
@@ -258,20 +281,27 @@ class Store:
         statement = _filtered(wanted).order_by(tables.run.c.started.desc(), tables.run.c.id.desc())
         if wanted.newest is not None:
             statement = statement.limit(wanted.newest)
-        return [_as_run(row) for row in reversed(self._read(statement))]
+        return self._runs(statement)[::-1]
 
     def samples(self, run_id: str) -> list[Sample]:
         """The samples of a run in the order in which they were stored.
 
         Raises:
-            InputError: there is no such run.
+            InputError: there is no such run, or what the file has is not what was stored.
         """
         run_id = self.run(run_id).id
         table = tables.sample
-        statement = sql.select(*columns()).where(table.c.run == run_id).order_by(table.c.sequence)
+        statement = (
+            sql.select(table.c.sequence, *columns()).where(table.c.run == run_id).order_by(table.c.sequence)
+        )
         with self._translated("read"), self._engine.connect() as connection:
             found = connection.execute(statement.execution_options(yield_per=_ROWS_AT_ONCE))
-            return as_samples(chain.from_iterable(found.partitions()))
+            samples: list[Sample] = []
+            for rows in found.partitions():
+                check_samples(rows, FIELDS, len(samples))
+                samples += as_samples(row[1:] for row in rows)
+            self._check_number(connection, len(samples), table.c.run == run_id)
+        return samples
 
     def conditions(self, run_id: str) -> list[Conditions]:
         """The conditions of a run's steps, in the order of the plan.
@@ -282,17 +312,28 @@ class Store:
         run_id = self.run(run_id).id
         table = tables.conditions
         statement = sql.select(*table.c["order", "values"]).where(table.c.run == run_id)
-        return [Conditions(**row) for row in self._read(statement.order_by(table.c.order))]
+        with self._translated("read"):
+            found = [Conditions(**row) for row in self._read(statement.order_by(table.c.order))]
+            for each in found:
+                check_conditions(each)
+        return found
 
     def sample_counts(self, run_ids: Iterable[str]) -> dict[str, int]:
         """How many samples each run has; a run without any is left out."""
         column = tables.sample.c.run
         counts: dict[str, int] = {}
         for ids in _batches(run_ids):
+            last = sql.func.max(tables.sample.c.sequence)
             statement = (
-                sql.select(column, sql.func.count().label("n")).where(column.in_(ids)).group_by(column)
+                sql.select(column, sql.func.count().label("n"), last.label("last"))
+                .where(column.in_(ids))
+                .group_by(column)
             )
-            counts.update((row["run"], row["n"]) for row in self._read(statement))
+            with self._translated("read"):
+                for row in self._read(statement):
+                    if row["last"] != row["n"] - 1:
+                        raise DamagedValueError(f"samples of {row['run']} are missing")
+                    counts[row["run"]] = row["n"]
         return counts
 
     def values(self, run_ids: Iterable[str], metric: str) -> dict[str, dict[CellName, list[float]]]:
@@ -300,16 +341,21 @@ class Store:
         table = tables.sample
         found: dict[str, dict[CellName, list[float]]] = {}
         for ids in _batches(run_ids):
+            chosen = sql.and_(table.c.run.in_(ids), table.c.metric == metric)
             statement = (
-                sql.select(*table.c["run", "workload", "target", "unit", "parameters", "value"])
-                .where(table.c.run.in_(ids), table.c.metric == metric, table.c.status == "ok")
-                .where(table.c.warmup.is_(False), table.c.value.is_not(None))
+                sql.select(*table.c["run", *_VALUE_FIELDS])
+                .where(chosen)
                 .order_by(table.c.run, table.c.sequence)
             )
             with self._translated("read"), self._engine.connect() as connection:
-                for run_id, workload, target, unit, parameters, value in connection.execute(statement):
-                    cell = (workload, target, unit, parameter_label(parameters))
-                    found.setdefault(run_id, {}).setdefault(cell, []).append(value)
+                rows = connection.execute(statement).all()
+                self._check_number(connection, len(rows), chosen)
+                for name, column in zip(_VALUE_FIELDS[1:], [*zip(*rows, strict=True)][2:], strict=False):
+                    check_column(name, column)
+                for run_id, parameters, workload, target, unit, status, warmup, value in rows:
+                    if status == "ok" and not warmup and value is not None:
+                        cell = (workload, target, unit, parameter_label(check_mapping(parameters)))
+                        found.setdefault(run_id, {}).setdefault(cell, []).append(value)
         return found
 
     def condition(self, run_ids: Iterable[str], name: str) -> dict[str, list[float]]:
@@ -328,18 +374,22 @@ class Store:
         table = tables.run
         newest = sql.select(table).order_by(table.c.started.desc(), table.c.id.desc())
         if name == LATEST:
-            rows = self._read(newest.limit(1))
-            return _as_run(rows[0]) if rows else None
+            found = self._runs(newest.limit(1))
+            return found[0] if found else None
         tagged = sql.select(tables.tag.c.run).where(tables.tag.c.name == name, tables.tag.c.until.is_(None))
         for chosen in (table.c.id == name, table.c.id.in_(tagged)):
-            if rows := self._read(newest.where(chosen)):
-                return _as_run(rows[0])
+            if found := self._runs(newest.where(chosen)):
+                return found[0]
         # Two are enough to know that a beginning is not unique.
         beginning = table.c.id.startswith(name, autoescape=True)
-        rows = self._read(newest.where(beginning).limit(2)) if name else []
-        if len(rows) != 1:
-            rows = self._read(newest.where(table.c.environment[BRANCH].as_string() == name).limit(1))
-        return _as_run(rows[0]) if rows else None
+        found = self._runs(newest.where(beginning).limit(2)) if name else []
+        if len(found) != 1:
+            found = self._runs(newest.where(table.c.environment[BRANCH].as_string() == name).limit(1))
+        return found[0] if found else None
+
+    def _runs(self, statement: sql.Select[Any]) -> list[Run]:
+        with self._translated("read"):
+            return [_as_run(row) for row in self._read(statement)]
 
     def _write(self, action: str, work: Callable[[sql.Connection], _Result]) -> _Result:
         with self._translated(action), self._writing.begin() as connection:
@@ -354,6 +404,14 @@ class Store:
         with self._translated("read"), self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
+    def _read_texts(self, statement: sql.Select[Any]) -> list[dict[str, Any]]:
+        """Read rows that have nothing but text."""
+        with self._translated("read"):
+            rows = self._read(statement)
+            for row in rows:
+                check_texts(row)
+        return rows
+
     @contextmanager
     def _translated(self, action: str) -> Iterator[None]:
         """The database's errors as ours."""
@@ -361,8 +419,18 @@ class Store:
             yield
         except DBAPIError as error:
             raise translate(error, f"{self.place}: cannot {action} the record") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.place}: the database is damaged", "restore it from a copy") from error
+        except (DamagedValueError, UnicodeDecodeError) as error:
+            raise damaged(f"{self.place}: cannot {action} the record", str(error)) from error
+
+    def _check_number(self, connection: sql.Connection, found: int, chosen: sql.ColumnElement[bool]) -> None:
+        """Check within one transaction that the index knows as many samples as were found in the table.
+
+        A server keeps its own house, and does not show both as they were at one moment.
+        """
+        if self._engine.dialect.name == "sqlite":
+            count = sql.select(sql.func.count()).select_from(tables.sample).where(chosen)
+            if connection.execute(count).scalar() != found:
+                raise DamagedValueError("samples are missing, or their index is wrong")
 
 
 def _filtered(wanted: RunFilter) -> sql.Select[Any]:
@@ -407,7 +475,8 @@ def _check_same(stored: Run, given: Run, place: str) -> None:
 def _as_run(row: Mapping[str, Any]) -> Run:
     fields = {name: row[name] for name in tables.RUN_FIELDS}
     run = Run(**fields, environment=Environment(row["environment"]))
-    if run.status == "running" and is_dead(row["owner"]):
+    check_run(run, row["owner"])
+    if run.status == "running" and (not row["owner"] or is_dead(row["owner"])):
         return replace(run, status="abandoned")
     return run
 
