@@ -16,11 +16,12 @@ from vm_guests import Guests
 from worker_state import is_anothers
 
 from pybench.runtime.journal import Journal, open_journal
+from pybench.runtime.leftovers import remove_leftovers
 from pybench.runtime.vm.connection import Connection, open_connection
 from pybench.vm_images import Image, build
 
-ANOTHER_TEST = 60.0
-"""Seconds in which a test that kills something has cleaned up."""
+ANOTHER_TEST = 120.0
+"""Seconds in which a test that kills something has cleaned up, and then in which one that failed has."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -94,10 +95,31 @@ def host_unchanged(request: pytest.FixtureRequest) -> Iterator[None]:
     if not hasattr(request.config, "workerinput"):
         assert _host_state() == before
         return
-    deadline = time.monotonic() + ANOTHER_TEST
+    if added := _await_nothing(before, ANOTHER_TEST):
+        # What this test has left must not fail the tests beside it and after it.
+        done = _clean_up(before["children"])
+        assert done == [], added
+        assert _await_nothing(before, 2 * ANOTHER_TEST) == {}
+
+
+def _await_nothing(before: dict[str, frozenset[str]], patience: float) -> dict[str, frozenset[str]]:
+    """What has been added after `patience` seconds, or nothing as soon as nothing has."""
+    deadline = time.monotonic() + patience
     while (added := _added(before)) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert added == {}
+    return added
+
+
+def _clean_up(expected: frozenset[str]) -> list[str]:
+    """End the children that are not expected, and remove what this process's journals tell of; says what."""
+    done = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if (name := f"{child.pid} {child.name()}") not in expected:
+                child.kill()
+                child.wait(ANOTHER_TEST)
+                done.append(f"killed {name}")
+    return [*done, *remove_leftovers()]
 
 
 def _added(before: dict[str, frozenset[str]]) -> dict[str, frozenset[str]]:

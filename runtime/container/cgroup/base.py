@@ -18,6 +18,7 @@ from pybench.runtime.container.cgroup.readings import KernelMemory, Pressure, Us
 from pybench.runtime.errors import HostError, LeftoverError
 
 __all__ = [
+    "KILL_PATIENCE",
     "REMOVAL_PATIENCE",
     "Controller",
     "DeviceLimits",
@@ -34,6 +35,8 @@ __all__ = [
     "remove_directory",
 ]
 
+KILL_PATIENCE = 20.0
+"""Seconds until what was killed has ended, which each process does by itself, when it gets its turn."""
 REMOVAL_PATIENCE = 2.0
 """Seconds until a group must be empty: a dying process leaves it a moment after it is reaped."""
 FREEZE_PATIENCE = 5.0
@@ -220,14 +223,14 @@ def _remove_one(directory: Path, deadline: float) -> None:
 def kill_and_wait(
     processes: Callable[[], tuple[int, ...]], still: Callable[[], AbstractContextManager[None]]
 ) -> None:
-    """SIGKILL everything while it is held still, then wait until it is gone; bounded by REMOVAL_PATIENCE.
+    """SIGKILL everything while it is held still, then wait until it is gone; bounded by KILL_PATIENCE.
 
     Through pidfds: what is signalled is what is awaited, and the end of each is pushed.
 
     Raises:
         LeftoverError: something did not end.
     """
-    deadline = time.monotonic() + REMOVAL_PATIENCE
+    deadline = time.monotonic() + KILL_PATIENCE
     while processes():
         if time.monotonic() > deadline:
             raise LeftoverError(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pybench.runtime.container.cgroup.base import (
     FREEZE_PATIENCE,
+    KILL_PATIENCE,
     REMOVAL_PATIENCE,
     Group,
     if_vanished,
@@ -193,7 +194,7 @@ class Group2:
             if self.directory.is_dir():
                 self._sweep()
             return
-        if not self._await_event("populated", 0, REMOVAL_PATIENCE):
+        if not self._await_event("populated", 0, KILL_PATIENCE):
             raise LeftoverError(f"control group {self.directory}: processes {self.processes()} do not end")
 
     def _sweep(self) -> None:
