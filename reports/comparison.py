@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
-import plotly.graph_objects as go
-
 from pybench.harness.audit.results import FORMULA
 from pybench.harness.comparison.pace import UNKNOWN, Pace, Slowdown
 from pybench.harness.comparison.runs import Comparison, Judged, compare
@@ -19,8 +17,9 @@ from pybench.reports.analysis import NO_TITLES, MetricTable, Report, Row, analys
 from pybench.reports.audits_together import Audits, audits_together, changes_told, leaks_told
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import Ink, inks
+from pybench.reports.drawing import Drawing
 from pybench.reports.embedding import script_safe_json
-from pybench.reports.figures import Figure, drawing_of, themes
+from pybench.reports.figures import Figure, themes
 from pybench.reports.history import VerdictRow, verdict_rows
 from pybench.reports.numbers import DASH, count, one_line, slug, tied, visible
 from pybench.reports.page import policy, scripts, templates
@@ -270,13 +269,13 @@ def _figure(
         if row.estimate
         for end in (row.estimate.ci_low, row.estimate.median, row.estimate.ci_high)
     ]
-    figure = go.Figure()
+    drawing = Drawing()
     heights = list(range(len(drawn), 0, -1))
     for (target, side, row), y in zip(drawn, heights, strict=True):
         if row.estimate is None:
             continue
         middle = row.estimate.median
-        figure.add_scatter(
+        drawing.scatter(
             x=[middle], y=[y], mode="markers+text", text=[row.median], cliponaxis=False,
             textposition=text_position(middle, values),
             marker={
@@ -291,10 +290,10 @@ def _figure(
             hovertemplate=f"{plotly_text(row.label)}, {plotly_text(side.label)}: {row.median}<extra></extra>",
         )  # fmt: skip
     texts = [_axis_text(target, side, row) for target, side, row in drawn]
-    figure.update_yaxes(
+    drawing.y_axis(
         tickvals=heights, ticktext=texts, range=[0.3, len(drawn) + 0.75], automargin=True, showgrid=False
     )
-    figure.update_xaxes(**value_axis(values, table.unit, from_zero=True))
+    drawing.x_axis(**value_axis(values, table.unit, from_zero=True))
     height = 70 + ROW_HEIGHT * len(drawn)
     return Figure(
         id=slug("together", table.metric, table.workload),
@@ -304,7 +303,7 @@ def _figure(
         caption=f"Filled: {sides[0].label}. Mark: median. Bar: its 95 % interval.{scale_words(values)}",
         headers=(),
         rows=(),
-        drawing=drawing_of(figure, height),
+        drawing=drawing.json(height),
         height=height,
     )
 

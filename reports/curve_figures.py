@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-import plotly.graph_objects as go
-
 from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import Ratio, ratio
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import GREY, VEIL, Ink
 from pybench.reports.curves import Curve, CurveLine, curve_finding
-from pybench.reports.figures import Figure, drawing_of, target_words
+from pybench.reports.drawing import Drawing
+from pybench.reports.figures import Figure, target_words
 from pybench.reports.numbers import TIMES, count, one_line, single, slug
 from pybench.reports.vocabulary import BASELINE
 
@@ -31,15 +30,14 @@ METRIC_LETTERS = 20
 
 def curve_figure(curve: Curve, inks: Mapping[str, Ink]) -> Figure:
     """A line for each target over the parameter, with the interval of every median."""
-    figure = go.Figure()
+    drawing = Drawing()
     values = [end for line in curve.lines for point in line.measured for end in (point.low, point.high)]
     for line in curve.lines:
-        _draw_line(figure, line, inks[line.target])
+        _draw_line(drawing, line, inks[line.target])
     name, axis = curve.family.parameter, value_axis(values, curve.unit, from_zero=True)
-    _name_lines(figure, curve.lines, axis)
-    figure.update_xaxes(title=plotly_text(name), tickvals=list(curve.values)[:24], showgrid=False)
-    figure.update_yaxes(**axis, showgrid=True, automargin=True)
-    figure.update_layout(margin={"b": 64})
+    _name_lines(drawing, curve.lines, axis)
+    drawing.x_axis(title=plotly_text(name), tickvals=list(curve.values)[:24], showgrid=False)
+    drawing.y_axis(**axis, showgrid=True, automargin=True)
     return Figure(
         id=slug("curve", curve.metric, curve.workload),
         workload=curve.workload,
@@ -53,17 +51,17 @@ def curve_figure(curve: Curve, inks: Mapping[str, Ink]) -> Figure:
             for line in curve.lines
             for point in line.points
         ),
-        drawing=drawing_of(figure, HEIGHT),
+        drawing=drawing.json(HEIGHT, bottom=64),
         height=HEIGHT,
     )
 
 
-def _draw_line(figure: go.Figure, line: CurveLine, ink: Ink) -> None:
+def _draw_line(drawing: Drawing, line: CurveLine, ink: Ink) -> None:
     points = line.measured
     if not points:
         return
     name = plotly_text(one_line(_words(line), 34))
-    figure.add_scatter(
+    drawing.scatter(
         x=[point.at for point in points], y=[point.median for point in points],
         mode="lines+markers", cliponaxis=False, line={"color": ink.light, "width": 2},
         marker={"symbol": ink.marker, "size": 8, "color": ink.light},
@@ -77,7 +75,7 @@ def _draw_line(figure: go.Figure, line: CurveLine, ink: Ink) -> None:
     )  # fmt: skip
 
 
-def _name_lines(figure: go.Figure, lines: Sequence[CurveLine], axis: Mapping[str, Any]) -> None:
+def _name_lines(drawing: Drawing, lines: Sequence[CurveLine], axis: Mapping[str, Any]) -> None:
     """Each line's name above its last point, moved up where it would stand on another name."""
     low, high = axis.get("range", (0.0, 1.0))
     ends = sorted(
@@ -88,7 +86,7 @@ def _name_lines(figure: go.Figure, lines: Sequence[CurveLine], axis: Mapping[str
         place = math.log10(point.median) if axis.get("type") == "log" else point.median
         height = (place - low) / (high - low) * DRAWN_HEIGHT
         taken = max(height + NAME_ABOVE, taken + NAME_HEIGHT)
-        figure.add_annotation(
+        drawing.note(
             x=point.at, y=place, text=plotly_text(one_line(_words(line), 34)), showarrow=False,
             xanchor="right", yanchor="bottom", yshift=taken - height, borderpad=0, bgcolor=VEIL.light,
         )  # fmt: skip
@@ -107,7 +105,7 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
     found, middles, bottom = _placed(lines)
     if not found:
         return None
-    figure = go.Figure()
+    drawing = Drawing()
     extent = [1.0, *(end for _, _, value, _ in found for end in value)]
     named: set[str] = set()
     for _, row, value, height in found:
@@ -117,14 +115,13 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
             label, near = f"{label} {one_line(target_words(row), 34)}", 0.5
             named.add(row.target)
         position = text_position(value.value, extent, near)
-        _draw_ratio(figure, row, value, height, inks[row.target], label, position)
-    figure.add_vline(x=1, line={"color": GREY.light, "width": 1.5, "dash": "dot"})
-    figure.update_yaxes(
+        _draw_ratio(drawing, row, value, height, inks[row.target], label, position)
+    drawing.vertical_line(1, color=GREY.light, width=1.5, dash="dot")
+    drawing.y_axis(
         tickvals=middles, ticktext=[_wrapped(table.text.title) for table, _ in lines],
         range=[bottom + BETWEEN_METRICS + 0.5, 1], automargin=True, showgrid=False,
     )  # fmt: skip
-    figure.update_xaxes(**value_axis(extent, TIMES), title="as a multiple of the bare process")
-    figure.update_layout(margin={"b": 64})
+    drawing.x_axis(**value_axis(extent, TIMES), title="as a multiple of the bare process")
     height = 90 + round(MARK_HEIGHT * -bottom)
     return Figure(
         id=slug("overhead", tables[0].metric, tables[0].workload),
@@ -141,7 +138,7 @@ def overhead_figure(tables: Sequence[MetricTable], inks: Mapping[str, Ink]) -> F
             )
             for table, row, value, _ in found
         ),
-        drawing=drawing_of(figure, height),
+        drawing=drawing.json(height, bottom=64),
         height=height,
     )  # fmt: skip
 
@@ -179,10 +176,10 @@ def _overhead_finding(found: Sequence[tuple[MetricTable, Row, Ratio]]) -> str:
 
 
 def _draw_ratio(  # noqa: PLR0917 - what is drawn, where, and how
-    figure: go.Figure, row: Row, value: Ratio, y: float, ink: Ink, label: str, position: str
+    drawing: Drawing, row: Row, value: Ratio, y: float, ink: Ink, label: str, position: str
 ) -> None:
     middle, low, high = value
-    figure.add_scatter(
+    drawing.scatter(
         x=[middle], y=[y], mode="markers+text", textposition=position, cliponaxis=False,
         text=[plotly_text(label)],
         textfont={"size": 11},

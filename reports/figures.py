@@ -6,15 +6,12 @@ no script. Colours are those for light paper; the page exchanges them for the da
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 from markupsafe import Markup
-from plotly.subplots import make_subplots
 
 from pybench.harness.model import Estimate
 from pybench.harness.stats import Values
@@ -22,7 +19,7 @@ from pybench.harness.units import SCALES, plain_name
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import percent_ticks, plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import BLACK, VEIL, Ink
-from pybench.reports.embedding import script_safe_json
+from pybench.reports.drawing import Drawing
 from pybench.reports.findings import finding, phase_finding, spread_finding
 from pybench.reports.numbers import count, one_line, single, slug
 from pybench.reports.phases import PhaseBar
@@ -71,13 +68,13 @@ def comparison_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
     """Median and interval of each target; the 95th percentile as a ring where there are enough samples."""
     rows = table.measured
     values = [number for row in rows for number in _extent(row)]
-    figure = go.Figure()
+    drawing = Drawing()
     positions = _positions(rows)
     for row, y in zip(rows, positions, strict=True):
         if row.estimate:
-            _dot(figure, row, row.estimate, y, inks[row.target], values)
-    _target_axis(figure, rows)
-    figure.update_xaxes(**value_axis(values, table.unit, from_zero=True))
+            _dot(drawing, row, row.estimate, y, inks[row.target], values)
+    _target_axis(drawing, rows)
+    drawing.x_axis(**value_axis(values, table.unit, from_zero=True))
     height = AXIS_HEIGHT + ROW_HEIGHT * len(rows)
     return Figure(
         id=slug("figure", table.metric, table.workload),
@@ -90,24 +87,24 @@ def comparison_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
         ),
         headers=(),
         rows=(),
-        drawing=drawing_of(figure, height),
+        drawing=drawing.json(height),
         height=height,
     )
 
 
 def _dot(  # noqa: PLR0917 - what is drawn, where, and how
-    figure: go.Figure, row: Row, estimate: Estimate, y: int, ink: Ink, values: Sequence[float]
+    drawing: Drawing, row: Row, estimate: Estimate, y: int, ink: Ink, values: Sequence[float]
 ) -> None:
     """One target of a comparison: median, interval and 95th percentile, with the median in words."""
     if estimate.p95 is not None:
-        figure.add_scatter(
+        drawing.scatter(
             x=[estimate.p95],
             y=[y],
             mode="markers",
             hoverinfo="skip",
             marker={"symbol": f"{ink.marker}-open", "size": 9, "color": ink.light, "opacity": 0.75},
         )
-    figure.add_scatter(
+    drawing.scatter(
         x=[estimate.median],
         y=[y],
         mode="markers+text",
@@ -133,17 +130,14 @@ def distribution_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
     rows = table.measured
     strip_height, curve_height = 40 + 44 * len(rows), 220
     height = strip_height + curve_height
-    figure = make_subplots(
-        rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.04,
-        row_heights=[strip_height / height, curve_height / height],
-    )  # fmt: skip
+    drawing = Drawing((strip_height, curve_height), shared=True)
     for row, y in zip(rows, _positions(rows), strict=True):
-        _strip_and_curve(figure, row, y, table.unit, inks[row.target])
+        _strip_and_curve(drawing, row, y, table.unit, inks[row.target])
     extent = [float(end) for row in rows for end in (row.values.min(), row.values.max())]
-    _target_axis(figure, rows, row=1, col=1)
-    figure.update_xaxes(**value_axis(extent, table.unit))
-    figure.update_xaxes(showticklabels=False, row=1, col=1)
-    figure.update_yaxes(range=[-0.03, 1.05], showgrid=True, row=2, col=1, **percent_ticks())
+    _target_axis(drawing, rows)
+    for panel in (1, 2):
+        drawing.x_axis(panel, **value_axis(extent, table.unit))
+    drawing.y_axis(2, range=[-0.03, 1.05], showgrid=True, **percent_ticks())
     caption = (
         "Above: one mark per sample; its height within the row means nothing. Below: the share of samples "
         f"that took at most so long. Warm-ups and failed launches are left out.{scale_words(extent)}"
@@ -159,47 +153,44 @@ def distribution_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
         caption=caption,
         headers=("Target", "Minimum", "25 %", "Median", "75 %", "Maximum", "n"),
         rows=tuple((target_words(row), *_quartiles(row.values, table.unit), str(row.n)) for row in rows),
-        drawing=drawing_of(figure, height + AXIS_HEIGHT),
+        drawing=drawing.json(height + AXIS_HEIGHT),
         height=height + AXIS_HEIGHT,
     )
 
 
-def _strip_and_curve(figure: go.Figure, row: Row, y: int, unit: str, ink: Ink) -> None:
+def _strip_and_curve(drawing: Drawing, row: Row, y: int, unit: str, ink: Ink) -> None:
     """One target of a distribution: its samples in the upper panel, their share in the lower one."""
     values = _drawn(row.values)
     label = plotly_text(row.label)
     shown = f"%{{x:.4s}}{plain_name(unit)}" if unit in SCALES else f"%{{x:.4g}} {plotly_text(unit)}"
-    figure.add_scatter(
+    drawing.scatter(
         x=values,
         y=y + _jitter(len(values)),
         mode="markers",
         marker={"symbol": ink.marker, "size": 6, "color": ink.light, "opacity": 0.55},
         hovertemplate=f"{label}: {shown}<extra></extra>",
-        row=1,
-        col=1,
     )
     ordered, drawn = np.sort(row.values), np.sort(values)
     shares = np.searchsorted(ordered, drawn, side="right") / len(ordered)
-    figure.add_scatter(
+    drawing.scatter(
         x=np.concatenate([ordered[:1], drawn]),
         y=np.concatenate([[0.0], shares]),
         mode="lines",
         line={"color": ink.light, "width": 2, "shape": "hv"},
         hovertemplate=f"{label}: %{{y:.0%}} ≤ {shown}<extra></extra>",
-        row=2,
-        col=1,
+        panel=2,
     )
 
 
 def phase_figure(bars: Sequence[PhaseBar], inks: Mapping[str, Ink]) -> Figure:
     """The phases of each target's start, each bar stretched to its own total."""
-    figure = go.Figure()
+    drawing = Drawing()
     positions = list(range(len(bars), 0, -1))
     for bar, y in zip(bars, positions, strict=True):
         ink = inks[bar.target]
         for index, span in enumerate(bar.spans):
             name = plotly_text(one_line(span.name, 24))
-            figure.add_bar(
+            drawing.bar(
                 x=[span.width / (bar.total or 1.0)], y=[y], orientation="h", width=0.52,
                 marker={"color": ink.light, "opacity": 0.22 if index % 2 else 0.38, "line": {"width": 0}},
                 text=f"{name}<br>{span.quantity.text}", textposition="inside", insidetextanchor="middle",
@@ -210,14 +201,11 @@ def phase_figure(bars: Sequence[PhaseBar], inks: Mapping[str, Ink]) -> Figure:
         _axis_label(bar.target, bar.said, single(bar.total, bar.spans[0].estimate.unit), f"n = {bar.n}")
         for bar in bars
     ]
-    figure.update_layout(barmode="stack", uniformtext={"minsize": 11, "mode": "hide"})
-    figure.update_yaxes(
+    drawing.layout |= {"barmode": "stack", "uniformtext": {"minsize": 11, "mode": "hide"}}
+    drawing.y_axis(
         tickvals=positions, ticktext=labels, range=[0.5, len(bars) + 0.5], showgrid=False, automargin=True
     )
-    figure.update_xaxes(
-        range=[0, 1], title="share of the target’s own start", showgrid=False, **percent_ticks()
-    )
-    figure.update_layout(margin={"b": 64})
+    drawing.x_axis(range=[0, 1], title="share of the target’s own start", showgrid=False, **percent_ticks())
     height = AXIS_HEIGHT + 20 + ROW_HEIGHT * len(bars)
     return Figure(
         id=slug("phases", bars[0].workload),
@@ -231,7 +219,7 @@ def phase_figure(bars: Sequence[PhaseBar], inks: Mapping[str, Ink]) -> Figure:
         ),
         headers=("Target", "Phase", "Ends after", "Share", "Median", "95 % interval", "n"),
         rows=tuple(_phase_row(bar, index) for bar in bars for index in range(len(bar.spans))),
-        drawing=drawing_of(figure, height),
+        drawing=drawing.json(height, bottom=64),
         height=height,
     )
 
@@ -290,11 +278,11 @@ def _axis_label(target: str, words: Said, *remarks: str) -> str:
     )
 
 
-def _target_axis(figure: go.Figure, rows: Sequence[Row], **cell: int) -> None:
+def _target_axis(drawing: Drawing, rows: Sequence[Row]) -> None:
     labels = [_axis_label(row.target, row.said, f"n = {row.n}") for row in rows]
-    figure.update_yaxes(
+    drawing.y_axis(
         tickvals=_positions(rows), ticktext=labels, range=[0.4, len(rows) + 0.65], automargin=True,
-        showgrid=False, zeroline=False, **cell,
+        showgrid=False, zeroline=False,
     )  # fmt: skip
 
 
@@ -312,21 +300,3 @@ def _template(*, text: str, muted: str, grid: str, line: str) -> dict[str, Any]:
             "hoverlabel": {"font": {"family": "system-ui, sans-serif"}},
         }
     }  # fmt: skip
-
-
-def drawing_of(figure: go.Figure, height: int, top: int = 10) -> Markup:
-    """Plotly's JSON of a figure, without a template: the page brings those of both themes.
-
-    Args:
-        figure: the figure.
-        height: of the whole drawing, in CSS pixels.
-        top: of the margin above, in CSS pixels.
-    """
-    bottom = figure.layout.margin.b or 44
-    figure.update_layout(
-        template=None, height=height, showlegend=False, dragmode=False,
-        margin={"l": 8, "r": 28, "t": top, "b": bottom, "pad": 6},
-    )  # fmt: skip
-    drawing = json.loads(figure.to_json())
-    drawing["layout"].pop("template", None)
-    return script_safe_json(drawing)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import plotly.graph_objects as go
-
 from pybench.reports.axes import plotly_text, scale_words, value_axis
 from pybench.reports.colours import GREY, Ink
-from pybench.reports.figures import Figure, drawing_of
+from pybench.reports.drawing import Drawing
+from pybench.reports.figures import Figure
 from pybench.reports.isolation import Isolation
 from pybench.reports.numbers import count, one_line
 
@@ -39,8 +38,8 @@ def frontier_figure(
         return None
     best = [each for each in points if not any(_beats(other, each) for other in points)]
     best.sort(key=lambda each: each[1])
-    figure = go.Figure()
-    figure.add_scatter(
+    drawing = Drawing()
+    drawing.scatter(
         x=[each[1] for each in best], y=[each[2] for each in best], mode="lines", hoverinfo="skip",
         line={"color": GREY.light, "width": 1.5, "shape": "hv", "dash": "dot"},
     )  # fmt: skip
@@ -48,18 +47,15 @@ def frontier_figure(
         tally = found.tally(target)
         caveats = f"({'; '.join(tally.said.caveats)})" if tally and tally.said.caveats else ""
         label = plotly_text(f"{one_line(target, 22)} {one_line(caveats, 30)}".strip())
-        figure.add_scatter(
+        drawing.scatter(
             x=[cost], y=[index], mode="markers+text", text=[label], textposition="top center",
             marker={"symbol": inks[target].marker, "size": 12, "color": inks[target].light},
             hovertemplate=f"{label}: {words}, leak index {index:.1f}<extra></extra>", cliponaxis=False,
         )  # fmt: skip
     values = [each[1] for each in points]
     highest = max(each[2] for each in points)
-    figure.update_xaxes(**value_axis(values, unit), title=plotly_text(title))
-    figure.update_yaxes(
-        range=[-0.05 * (highest or 1), 1.2 * (highest or 1)], title="leak index", automargin=True
-    )
-    figure.update_layout(margin={"b": 64})
+    drawing.x_axis(**value_axis(values, unit), title=plotly_text(title))
+    drawing.y_axis(range=[-0.05 * (highest or 1), 1.2 * (highest or 1)], title="leak index", automargin=True)
     beaten = [one_line(each[0], 30) for each in points if each not in best]
     finding = "Every target trades cost for isolation: none is both dearer and worse isolated than another."
     if beaten:
@@ -74,7 +70,7 @@ def frontier_figure(
         caption=f"Lower is better isolated, further left cheaper. Dotted: the frontier.{scale_words(values)}",
         headers=("Target", title, "Leak index"),
         rows=tuple((each[0], each[3], f"{each[2]:.1f}") for each in points),
-        drawing=drawing_of(figure, 320),
+        drawing=drawing.json(320, bottom=64),
         height=320,
     )
 

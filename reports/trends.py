@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
 from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
 from pybench.reports.axes import plotly_text, value_axis
 from pybench.reports.colours import GREY, Ink
-from pybench.reports.figures import Figure, drawing_of
+from pybench.reports.drawing import Drawing
+from pybench.reports.figures import Figure
 from pybench.reports.numbers import count, one_line, percent_change, single, slug, tied
 from pybench.reports.vocabulary import metric_text, noun
 
@@ -100,15 +98,11 @@ def trend_figure(
     """One panel for each cell, with the level before and after each change, and the limit."""
     titles = ", ".join(dict.fromkeys(metric_text(trend.cell[2]).title for trend in shown))
     of_one_metric = len({trend.cell[2] for trend in shown}) == 1
-    figure = make_subplots(
-        rows=len(shown), cols=1, vertical_spacing=min(0.42 / max(1, len(shown) - 1), 0.3),
-        subplot_titles=[plotly_text(trend.cell_of if of_one_metric else trend.label) for trend in shown],
-    )  # fmt: skip
-    for row, trend in enumerate(shown, 1):
-        _panel(figure, trend, inks, started, row)
-    figure.update_annotations(x=0, xanchor="left", font={"size": 12.5}, align="left")
+    drawing = Drawing([1.0] * len(shown), gap=min(0.42 / max(1, len(shown) - 1), 0.3))
+    drawing.name_panels([plotly_text(trend.cell_of if of_one_metric else trend.label) for trend in shown])
+    for panel, trend in enumerate(shown, 1):
+        _panel(drawing, panel, trend, inks, started)
     height = 60 + PANEL_HEIGHT * len(shown)
-    figure.update_layout(margin={"b": 34})
     return Figure(
         id=slug("trend", name),
         workload="",
@@ -121,44 +115,44 @@ def trend_figure(
         ),
         headers=("Cell", "Runs", "First", "Last", "Change of level"),
         rows=tuple(_row(trend) for trend in shown),
-        drawing=drawing_of(figure, height, top=30),
+        drawing=drawing.json(height, top=30, bottom=34),
         height=height,
     )
 
 
 def _panel(
-    figure: go.Figure, trend: Trend, inks: Mapping[str, Ink], started: Mapping[str, str], row: int
+    drawing: Drawing, panel: int, trend: Trend, inks: Mapping[str, Ink], started: Mapping[str, str]
 ) -> None:
     ink = inks.get(trend.cell[1], GREY)
     unit = trend.cell[3]
     x = list(range(len(trend.runs)))
-    figure.add_scatter(
-        x=x, y=list(trend.medians), mode="markers", cliponaxis=False,
+    drawing.scatter(
+        panel, x=x, y=list(trend.medians), mode="markers", cliponaxis=False,
         marker={"symbol": ink.marker, "size": 6, "color": ink.light, "opacity": 0.75},
         text=[plotly_text(one_line(run, 60)) for run in trend.runs],
         customdata=[plotly_text(single(each, unit)) for each in trend.medians],
-        hovertemplate="%{text}: %{customdata}<extra></extra>", row=row, col=1,
+        hovertemplate="%{text}: %{customdata}<extra></extra>",
     )  # fmt: skip
     for begin, end, level in _levels(trend):
-        figure.add_scatter(
-            x=[begin - 0.4, end - 0.6], y=[level, level], mode="lines", hoverinfo="skip",
-            line={"color": ink.light, "width": 2}, row=row, col=1,
+        drawing.scatter(
+            panel, x=[begin - 0.4, end - 0.6], y=[level, level], mode="lines", hoverinfo="skip",
+            line={"color": ink.light, "width": 2},
         )  # fmt: skip
     values = [*trend.medians]
     if trend.limit is not None:
         values.append(trend.limit)
-        figure.add_scatter(
-            x=[-0.4, len(x) - 0.6], y=[trend.limit, trend.limit], mode="lines", hoverinfo="skip",
-            line={"color": GREY.light, "width": 1.5, "dash": "dot"}, row=row, col=1,
+        drawing.scatter(
+            panel, x=[-0.4, len(x) - 0.6], y=[trend.limit, trend.limit], mode="lines", hoverinfo="skip",
+            line={"color": GREY.light, "width": 1.5, "dash": "dot"},
         )  # fmt: skip
     axis = value_axis(values, unit)
     every = -(-len(axis["tickvals"]) // MOST_LEVELS)
     axis |= {name: axis[name][::every] for name in ("tickvals", "ticktext")}
-    figure.update_yaxes(**axis, automargin=True, showgrid=True, row=row, col=1)
+    drawing.y_axis(panel, **axis, automargin=True, showgrid=True)
     step = max(1, -(-len(x) // MOST_DATES))
     shown = x[::step]
-    figure.update_xaxes(
-        range=[-0.7, len(x) - 0.3], tickvals=shown, showgrid=False, row=row, col=1,
+    drawing.x_axis(
+        panel, range=[-0.7, len(x) - 0.3], tickvals=shown, showgrid=False,
         ticktext=_dates([one_line(started.get(trend.runs[each], "")) for each in shown]),
     )  # fmt: skip
 

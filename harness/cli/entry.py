@@ -8,7 +8,7 @@ from typing import Final
 
 from pybench.harness.cli.overview import HELP_OPTIONS, overview
 
-_SHORT: Final = frozenset({"compare", "history", "list"})
+_SHORT: Final = frozenset({"compare", "history", "list", "report"})
 """Verbs that import, read and print; what they make on the way stays until they end."""
 
 

@@ -215,7 +215,7 @@ def written(store: Store | SpooledStore, run_id: str, destination: Destination) 
         paths.append(f"json    {destination.json}")
     if destination.report:
         from pybench.harness.cli.probe_titles import titles_for  # noqa: PLC0415
-        from pybench.reports.html import write_report  # noqa: PLC0415 - plotly and pandas are slow to import
+        from pybench.reports.html import write_report  # noqa: PLC0415 - slow to import
 
         report = destination.results / record.id / REPORT
         report.parent.mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -22,6 +22,7 @@ from pybench.harness.stats import (
     ratio,
     shared_qualifiers,
 )
+from pybench.harness.stats.student import upper_quantile
 
 
 def samples(values: list[float], **changes: object) -> list[Sample]:
@@ -69,6 +70,25 @@ def test_the_coverage_agrees_with_scipy(n: int) -> None:
     assert interval.confidence == pytest.approx(1 - 2 * scipy_stats.binom.cdf(rank - 1, n, 0.5))
     assert interval.confidence >= 0.95
     assert 1 - 2 * scipy_stats.binom.cdf(rank, n, 0.5) < 0.95
+
+
+@pytest.mark.parametrize("n", [1000, 9_999, 100_000, 1_000_000])
+def test_the_coverage_of_many_samples_agrees_with_scipy(n: int) -> None:
+    """So many samples have the ranks and, to a millionth, the coverage that scipy's distribution gives."""
+    interval = median_interval(np.arange(1.0, n + 1))
+    tails = scipy_stats.binom.cdf(np.arange(n // 2), n, 0.5)
+    rank = int(np.searchsorted(tails, 0.025, side="right"))
+    assert (interval.low, interval.high) == (rank, n + 1 - rank)
+    assert interval.confidence == pytest.approx(1 - 2 * tails[rank - 1], abs=1e-6)
+
+
+@given(st.floats(1, 1000), st.floats(1e-9, 0.49))
+@example(9.0, 0.01 / 88)
+@example(1.0, 1e-9)
+def test_quantiles_of_student_agree_with_scipy(freedom: float, probability: float) -> None:
+    """Also for degrees of freedom that are no whole numbers, and far out."""
+    expected = scipy_stats.t.isf(probability, freedom)
+    assert upper_quantile(freedom, probability) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("n", [7, 12, 30, 40])
