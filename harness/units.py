@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+MINUS: Final = "−"
+"""As typography has it: as wide as a plus, and no hyphen, at which a line may break."""
 DIGITS: Final = 3
 """Significant digits of a formatted value: more would claim a precision that noisy hosts do not have."""
 
@@ -39,6 +41,7 @@ SCALES: Final[Mapping[str, tuple[tuple[float, str], ...]]] = {
 """Divisors, largest first, of the units that are written with prefixes; others are written as they are."""
 _WHOLE: Final = frozenset({"B", "B/s"})
 """Units whose whole numbers stay whole."""
+_GROUPED_FROM: Final = 5
 _PLAIN_LIMIT: Final = 1e6
 """Numbers without a prefix of their own change to scientific notation from here."""
 
@@ -114,9 +117,16 @@ def format_bytes(value: float, digits: int = DIGITS) -> str:
 
 
 def format_value(value: float, unit: str, digits: int = DIGITS) -> str:
-    """A value in any unit of the model: those of `SCALES` with prefixes (`220 M/s`), others as they are."""
+    """A value in any unit of the model: those of `SCALES` with prefixes (`220 M/s`), others as they are.
+
+    What is counted, and so has no unit, stays whole.
+    """
+    if value < 0:
+        return MINUS + format_value(-value, unit, digits)
     if unit in SCALES:
         return _with_prefix(value, unit, digits)
+    if not unit and float(value).is_integer() and value < _PLAIN_LIMIT:
+        return f"{value:.0f}"
     return f"{_significant(value, digits)} {unit}" if unit else _significant(value, digits)
 
 
@@ -132,6 +142,19 @@ def format_span(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes_left:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def count(number: int, singular: str, plural: str = "") -> str:
+    """E.g. `1 launch`, `12 launches`."""
+    return f"{grouped(str(number))} {singular if number == 1 else plural or singular + 's'}"
+
+
+def grouped(numeral: str) -> str:
+    """Thousands set apart by a narrow no-break space from five digits on, as SI recommends."""
+    whole, point, fraction = numeral.partition(".")
+    if len(whole.lstrip("-")) >= _GROUPED_FROM:
+        whole = f"{int(whole):,}".replace(",", "\u202f")
+    return whole + point + fraction
 
 
 def _with_prefix(value: float, unit: str, digits: int) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pybench.harness.audit.model import Outcome
+from pybench.harness.units import count
 from pybench.reports.isolation import GRAVE, Isolation, ProbeRow, Tally, VerdictCell
-from pybench.reports.numbers import DASH, count, tied
+from pybench.reports.numbers import DASH, tied
 from pybench.reports.vocabulary import target_order
 
 

@@ -12,8 +12,8 @@ from pybench.harness import conditions as names
 from pybench.harness.model import Conditions, Run, Sample
 from pybench.harness.stats import CellSamples, gathered, quantile
 from pybench.harness.stats.series import autocorrelation, drift, modes
-from pybench.harness.units import format_bytes, format_seconds, format_value
-from pybench.reports.numbers import count, one_line, percent_change, single, tied
+from pybench.harness.units import count, format_bytes, format_seconds, format_value
+from pybench.reports.numbers import one_line, percent_change, single, tied
 from pybench.reports.vocabulary import PHASE_PREFIX, target_order
 
 STEAL_FROM: Final = 0.01

@@ -13,6 +13,7 @@ from pybench.harness.comparison.pace import UNKNOWN, Pace, Slowdown
 from pybench.harness.comparison.runs import Comparison, Judged, compare
 from pybench.harness.gate.verdicts import UNIT
 from pybench.harness.model import Run, Sample
+from pybench.harness.units import count
 from pybench.reports.analysis import NO_TITLES, MetricTable, Report, Row, analyse, shown_field
 from pybench.reports.audits_together import Audits, audits_together, changes_told, leaks_told
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
@@ -21,7 +22,7 @@ from pybench.reports.drawing import Drawing
 from pybench.reports.embedding import script_safe_json
 from pybench.reports.figures import Figure, themes
 from pybench.reports.history import VerdictRow, verdict_rows
-from pybench.reports.numbers import DASH, count, one_line, slug, tied, visible
+from pybench.reports.numbers import DASH, one_line, slug, tied, visible
 from pybench.reports.page import policy, scripts, templates
 from pybench.reports.slowdown import slowdown_told
 from pybench.reports.vocabulary import PHASE_PREFIX, metric_order, target_order

@@ -9,13 +9,14 @@ from typing import Any
 
 from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import Ratio, ratio
+from pybench.harness.units import count
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import GREY, VEIL, Ink
 from pybench.reports.curves import Curve, CurveLine, curve_finding
 from pybench.reports.drawing import Drawing
 from pybench.reports.figures import Figure, target_words
-from pybench.reports.numbers import TIMES, count, one_line, single, slug
+from pybench.reports.numbers import TIMES, one_line, single, slug
 from pybench.reports.vocabulary import BASELINE
 
 HEIGHT = 340

@@ -13,9 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from pybench.harness.units import count
 from pybench.reports.analysis import MetricTable, Report, Row
 from pybench.reports.criteria import CRITERIA, ISOLATION, NEVER_RANKED, REFERENCES, Criterion
-from pybench.reports.numbers import DASH, count
+from pybench.reports.numbers import DASH
 
 FORMULA = (
     "score = best ÷ value where less is better, value ÷ best where more is better, "

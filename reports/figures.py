@@ -15,13 +15,13 @@ from markupsafe import Markup
 
 from pybench.harness.model import Estimate
 from pybench.harness.stats import Values
-from pybench.harness.units import SCALES, plain_name
+from pybench.harness.units import SCALES, count, plain_name
 from pybench.reports.analysis import MetricTable, Row
 from pybench.reports.axes import percent_ticks, plotly_text, scale_words, text_position, value_axis
 from pybench.reports.colours import BLACK, VEIL, Ink
 from pybench.reports.drawing import Drawing
 from pybench.reports.findings import finding, phase_finding, spread_finding
-from pybench.reports.numbers import count, one_line, single, slug
+from pybench.reports.numbers import one_line, single, slug
 from pybench.reports.phases import PhaseBar
 from pybench.reports.thinning import order_statistics
 from pybench.reports.vocabulary import Said

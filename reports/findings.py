@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pybench.harness.gate.verdicts import INDEX
+from pybench.harness.units import count
 from pybench.reports.analysis import MetricTable, Report, Row, times
 from pybench.reports.families import family_of
 from pybench.reports.isolation import isolation_sentence
-from pybench.reports.numbers import TIMES, count, one_line, single, tied
+from pybench.reports.numbers import TIMES, one_line, single, tied
 from pybench.reports.phases import PhaseBar
 from pybench.reports.vocabulary import (
     BASELINE,

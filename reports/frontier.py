@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from pybench.harness.units import count
 from pybench.reports.axes import plotly_text, scale_words, value_axis
 from pybench.reports.colours import GREY, Ink
 from pybench.reports.drawing import Drawing
 from pybench.reports.figures import Figure
 from pybench.reports.isolation import Isolation
-from pybench.reports.numbers import count, one_line
+from pybench.reports.numbers import one_line
 
 
 def frontier_figure(

@@ -19,7 +19,6 @@ from pybench.reports.trends import Trend, trend_figure, trends
 from pybench.reports.vocabulary import metric_order, metric_text, target_order
 
 MOST_PANELS = 8
-MINUS = "−"
 _WORDS: Mapping[Kind, str] = {
     "regression": "worse than its baseline by more than the limit",
     "maximum": "above the largest value that is allowed",
@@ -142,7 +141,7 @@ def _verdict(each: Judged) -> VerdictRow:
         cell=f"{metric_text(metric).title} ({one_line(of)})",
         baseline=_median(change.baseline.median, unit),
         candidate=_median(change.candidate.median, unit),
-        shift=tied(shift).replace("-", MINUS),
+        shift=tied(shift),
         limit=single(each.margin, unit, 2) if math.isfinite(each.margin) else DASH,
         verdict=each.verdict,
         worse=each.worse,

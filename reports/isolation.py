@@ -12,7 +12,8 @@ from pybench.harness.audit.model import SEVERITIES, Outcome, Severity
 from pybench.harness.audit.results import WEIGHTS
 from pybench.harness.gate.verdicts import PREFIX, UNIT, VERDICT
 from pybench.harness.model import Sample
-from pybench.reports.numbers import DASH, count, one_line, visible
+from pybench.harness.units import count
+from pybench.reports.numbers import DASH, one_line, visible
 from pybench.reports.vocabulary import BASELINE, CONTAINER, Said, noun, said, target_order
 
 LEAK_INDEX: Final = "isolation.leak_index"

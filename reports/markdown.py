@@ -9,6 +9,7 @@ from pybench.harness.audit.model import SEVERITIES, Outcome
 from pybench.harness.audit.results import FORMULA as LEAK_FORMULA
 from pybench.harness.gate.standing import NO_PAST, Standing
 from pybench.harness.model import Conditions, Run, Sample
+from pybench.harness.units import count
 from pybench.reports.analysis import NO_TITLES, MetricTable, Report, analyse
 from pybench.reports.claims import judged_claims, lines_of, tally
 from pybench.reports.colours import inks
@@ -18,7 +19,7 @@ from pybench.reports.families import FAMILIES, OTHERS, SUPPORTING, family_of
 from pybench.reports.findings import finding, findings
 from pybench.reports.history import History, VerdictRow, history
 from pybench.reports.isolation import isolation_sentence
-from pybench.reports.numbers import DASH, count, one_line, visible
+from pybench.reports.numbers import DASH, one_line, visible
 from pybench.reports.page import STATUSES
 from pybench.reports.vocabulary import BASELINE
 

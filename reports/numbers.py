@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pybench.harness.model import Estimate
-from pybench.harness.units import SCALES, format_value, plain_name
+from pybench.harness.units import MINUS, SCALES, format_value, grouped, plain_name
 
 DASH = "—"
 NO_BREAK_SPACE = "\u00a0"
@@ -21,7 +21,6 @@ UNSPACED = frozenset({TIMES, COUNT})
 
 LEAST_DIGITS, MOST_DIGITS = 2, 3
 TWO_DIGITS_BELOW = 3.545
-GROUPED_FROM = 5
 ANOTHER_UNIT_FROM = 1000
 _CONTROL = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that may reorder, hide or break a line: control, format, surrogate, separator."""
@@ -101,7 +100,8 @@ def single(value: float, unit: str, digits: int = 3) -> str:
 def percent_change(share: float) -> str:
     """A signed share in percent: `+1.3 %`, and whole from ten on, `+260 %`."""
     percent = share * 100
-    return f"{percent:+.0f} %" if abs(percent) >= _WHOLE_PERCENT_FROM else f"{percent:+.2g} %"
+    text = f"{percent:+.0f} %" if abs(percent) >= _WHOLE_PERCENT_FROM else f"{percent:+.2g} %"
+    return text.replace("-", MINUS)
 
 
 def scale_of(value: float, unit: str) -> tuple[float, str]:
@@ -116,14 +116,10 @@ def scale_of(value: float, unit: str) -> tuple[float, str]:
     return scales[-1]
 
 
-def count(number: int, singular: str, plural: str = "") -> str:
-    """E.g. `1 launch`, `12 launches`."""
-    return f"{_grouped(str(number))} {singular if number == 1 else plural or singular + 's'}"
-
-
 def tied(text: str) -> str:
     """A sentence in which no line may break between a number and its unit, or within `n = 40`."""
-    return text.replace(" %", f"{NO_BREAK_SPACE}%").replace("n = ", f"n{NO_BREAK_SPACE}={NO_BREAK_SPACE}")
+    text = text.replace(" %", f"{NO_BREAK_SPACE}%")
+    return re.sub(r"\b([np]) = ", rf"\1{NO_BREAK_SPACE}={NO_BREAK_SPACE}", text)
 
 
 def visible(text: str, limit: int = 4000) -> str:
@@ -184,15 +180,7 @@ def _numeral(number: float, decimals: int) -> str:
     rounded = round(number, decimals)
     if rounded == 0 and number != 0:
         rounded = round(number, decimals := _decimals_for_digits(number, 1))
-    return _grouped(f"{rounded:.{max(decimals, 0)}f}")
-
-
-def _grouped(numeral: str) -> str:
-    """Thousands set apart by a narrow no-break space from five digits on, as SI recommends."""
-    whole, point, fraction = numeral.partition(".")
-    if len(whole.lstrip("-")) >= GROUPED_FROM:
-        whole = f"{int(whole):,}".replace(",", "\u202f")
-    return whole + point + fraction
+    return grouped(f"{rounded:.{max(decimals, 0)}f}").replace("-", MINUS)
 
 
 def _with_unit(numerals: str, unit: str) -> str:

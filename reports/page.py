@@ -16,10 +16,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pybench.harness.errors import InputError
+from pybench.harness.units import count
 from pybench.reports.curves import curve_finding, slowdown
 from pybench.reports.decision import score_text
 from pybench.reports.findings import finding
-from pybench.reports.numbers import count, one_line, slug
+from pybench.reports.numbers import one_line, slug
 
 SITE_SOURCES = ("'self'", "file:")
 """Where the library that the pages of a site share comes from: a server, or the disk."""

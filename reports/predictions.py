@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from pybench.harness.units import count
 from pybench.reports.analysis import MetricTable, Report
-from pybench.reports.numbers import count, one_line, tied
+from pybench.reports.numbers import one_line, tied
 from pybench.reports.vocabulary import LIMIT
 
 EACH = "density.memory.each"

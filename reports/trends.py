@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
 from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
+from pybench.harness.units import count
 from pybench.reports.axes import plotly_text, value_axis
 from pybench.reports.colours import GREY, Ink
 from pybench.reports.drawing import Drawing
 from pybench.reports.figures import Figure
-from pybench.reports.numbers import count, one_line, percent_change, single, slug, tied
+from pybench.reports.numbers import one_line, percent_change, single, slug, tied
 from pybench.reports.vocabulary import metric_text, noun
 
 PANEL_HEIGHT = 132

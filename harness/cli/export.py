@@ -11,6 +11,7 @@ import typer
 from pybench.harness.cli import completers
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_record
 from pybench.harness.errors import InputError
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +47,6 @@ def export(
 ) -> None:
     """Write runs to a file that other tools read and `pybench history import` reads back without loss."""
     from pybench.harness.export.archive import ArchivedRun, write_archive  # noqa: PLC0415
-    from pybench.reports.numbers import count  # noqa: PLC0415
 
     with open_record(store, results) as record:
         chosen = {run.id: run for run in map(record.run, runs)}

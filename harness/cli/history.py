@@ -16,6 +16,7 @@ from pybench.harness.cli.columns import columns
 from pybench.harness.cli.output import Format, FormatOption, print_data
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_or_make_record, open_record
 from pybench.harness.errors import InputError
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.model import Note, Run
@@ -164,7 +165,6 @@ def prune(
     Runs that have or had a tag, and those that are going on, are always kept.
     """
     from pybench.harness.history import Policy, runs_to_prune  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.reports.numbers import count  # noqa: PLC0415
 
     if not (keep_last or keep_days or keep_weekly or keep_monthly):
         raise InputError("nothing says which runs to keep", "give at least one --keep option")
@@ -193,7 +193,6 @@ def import_(
     Tags and notes come with their runs; a tag that names another run here is left to it.
     """
     from pybench.harness.export.archive import read_archive  # noqa: PLC0415 - keeps `--help` quick
-    from pybench.reports.numbers import count  # noqa: PLC0415
 
     archives = [read_archive(path) for path in files]
     with open_or_make_record(store, results) as record:
@@ -253,7 +252,6 @@ def check(
 def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
     """Deliver to the server what could not reach it before."""
     from pybench.harness.store import SPOOL, Delivery, Store, deliver_all  # noqa: PLC0415
-    from pybench.reports.numbers import count  # noqa: PLC0415
 
     if not store:
         raise InputError("no server to deliver to", "give --store URL, or set PYBENCH_STORE")

@@ -9,6 +9,7 @@ import typer
 
 from pybench.harness.cli import completers
 from pybench.harness.cli.output import Format, FormatOption, console, flat, note, print_data, progress
+from pybench.harness.units import count
 from pybench.runtime.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ def import_(
     reference: Annotated[str, typer.Option("--reference", help="Which image, if FILE holds several.")] = "",
 ) -> None:
     """Import an OCI image; layers are shared with other images."""
-    from pybench.reports.numbers import count  # noqa: PLC0415 - keeps the other verbs quick
     from pybench.runtime.container import image as oci  # noqa: PLC0415
 
     _check_import_name(name)
@@ -165,7 +165,6 @@ def rm(
 ) -> None:
     """Remove images from the cache; of imported ones the import as well."""
     from pybench import vm_images  # noqa: PLC0415 - keeps the other verbs quick
-    from pybench.reports.numbers import count  # noqa: PLC0415
     from pybench.runtime.container import image as oci  # noqa: PLC0415
 
     if not names and not old:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import os
 import signal
 import sys
@@ -92,6 +94,27 @@ def pybench(
     """Take what comes before the verb; `overview` has the help."""
 
 
+_NEAREST: Final = {
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "→": "->",
+    "…": "...",
+    "×": "x",
+    "µ": "u",
+    "≤": "<=",
+    "≥": ">=",
+}
+
+
+def _nearest(problem: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an output cannot show, such as a minus sign in ASCII."""
+    if not isinstance(problem, UnicodeEncodeError):
+        raise problem
+    lost = problem.object[problem.start : problem.end]
+    return "".join(_NEAREST.get(character, "?") for character in lost), problem.end
+
+
 def main() -> None:
     """Run the command line of this process, and exit.
 
@@ -101,6 +124,10 @@ def main() -> None:
         # `nohup` ignores SIGHUP.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, signal.default_int_handler)
+    codecs.register_error("nearest", _nearest)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="nearest")
     sys.exit(run(sys.argv[1:]))
 
 

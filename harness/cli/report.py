@@ -15,6 +15,7 @@ from pybench.harness.cli.probe_titles import titles_for
 from pybench.harness.cli.record import ResultsOption, StoreOption, open_record
 from pybench.harness.cli.sides import Sides, sides
 from pybench.harness.errors import InputError
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.export.archive import ArchivedRun
@@ -153,8 +154,6 @@ def _site(folder: Path, store: str, results: Path | None, baseline: str) -> str:
             return standing(record, run, samples, baseline)
 
         built = build_site(folder, record, judge, titles_for)
-    from pybench.reports.numbers import count  # noqa: PLC0415 - keeps `--help` quick
-
     removed = f", {built.removed} removed" if built.removed else ""
     return f"{built.index}: {count(built.drawn, 'run')} drawn, {built.kept} up to date{removed}"
 

@@ -116,7 +116,7 @@ def attribution_lines(attribution: Attribution) -> list[str]:
     total = attribution.total.value
     rows: list[Sequence[str]] = []
     for part in (*attribution.phases, attribution.total):
-        share = f"{part.value / total:.0%}" if total else ""
+        share = f"{part.value / total:.0%}".replace("-", "−") if total else ""
         interval = f"{_signed(part.low, 's')} … {_signed(part.high, 's')}"
         rows.append((f"  {one_line(part.phase, 32)}", _signed(part.value, "s"), interval, share))
     return [f"{names}: where the change of the mean start comes from", *_right(rows)]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.cli.columns import columns
 from pybench.harness.cli.show_comparison import attribution_lines, cell_name, relative, side
-from pybench.reports.numbers import DASH, count, one_line, single
+from pybench.harness.units import count
+from pybench.reports.numbers import DASH, one_line, single
 from pybench.reports.slowdown import slowdown_told
 
 if TYPE_CHECKING:

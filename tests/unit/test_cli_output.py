@@ -254,6 +254,20 @@ def test_colours_are_for_terminals_that_want_them(tmp_path: Path, no_color: str,
     assert piped.stdout == b"ok\n"
 
 
+@pytest.mark.parametrize(("encoding", "shown"), [("latin-1", "'a-b->c'"), ("utf-8", "'a−b→c'")])
+def test_an_output_that_lacks_a_sign_shows_the_nearest(tmp_path: Path, encoding: str, shown: str) -> None:
+    """A minus sign becomes a hyphen, and an arrow two signs; nothing ends with an error of encoding."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from pybench.harness.cli.main import main; main()", "a−b→c"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert shown in done.stderr.decode(encoding)
+
+
 @pytest.mark.parametrize("option", HELP_OPTIONS)
 def test_the_overview_is_printed_without_what_the_verbs_need(
     tmp_path: Path, capsys: Captured, option: str

@@ -28,7 +28,7 @@ NBSP = "\u00a0"
         (3.0, 2.9, 3.1, "1/s", "3.00 /s", "2.90–3.10 /s"),
         (219.7e6, 213e6, 226e6, "1/s", "220 M/s", "213–226 M/s"),
         (0.0, 0.0, 0.0, "1/s", "0 /s", "0 /s"),
-        (-1.0, -1.1, -0.9, "s", "-1.00 s", "-1.10–-0.90 s"),
+        (-1.0, -1.1, -0.9, "s", "−1.00 s", "−1.10–−0.90 s"),
     ],
 )
 def test_rounding_follows_the_interval(  # noqa: PLR0917 - columns of the table above
@@ -56,7 +56,7 @@ def test_other_values_of_a_cell_are_rounded_alike() -> None:
 def test_changes_are_told_in_percent() -> None:
     """Two digits below ten percent, whole percents from there on, and never a power of ten."""
     changes = [percent_change(share) for share in (0.0127, -0.047, 0.337, -0.5, 2.6)]
-    assert changes == ["+1.3 %", "-4.7 %", "+34 %", "-50 %", "+260 %"]
+    assert changes == ["+1.3 %", "−4.7 %", "+34 %", "−50 %", "+260 %"]
 
 
 def test_single_values_carry_their_unit() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pybench.harness.units import (
+    count,
     format_bytes,
     format_seconds,
     format_span,
@@ -104,12 +105,28 @@ def test_bytes_are_written(size: float, text: str) -> None:
         (86_000, "1/s", "86.0 k/s"),
         (219_700_000, "1/s", "220 M/s"),
         (1.5, "", "1.50"),
+        (4.0, "", "4"),
+        (0, "", "0"),
+        (123_456.0, "", "123456"),
+        (-0.002, "s", "−2.00 ms"),
+        (-3.0, "", "−3"),
         (12.34, "verdict", "12.3 verdict"),
     ],
 )
 def test_values_are_written_with_the_prefix_of_their_unit(value: float, unit: str, text: str) -> None:
-    """Times and rates have SI prefixes, sizes binary ones; any other unit follows its number."""
+    """Times and rates have SI prefixes, sizes binary ones; any other unit follows its number.
+
+    What is counted stays whole, and what is negative has a minus sign and no hyphen.
+    """
     assert format_value(value, unit) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 directories"), (1, "1 directory"), (12345, "12\u202f345 directories")]
+)
+def test_one_thing_is_singular(number: int, text: str) -> None:
+    """The plural is for any other number, and long numbers are grouped."""
+    assert count(number, "directory", "directories") == text
 
 
 @pytest.mark.parametrize(

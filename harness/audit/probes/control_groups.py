@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.audit.model import Expected, Probe, Verdict, isolated, leak, not_applicable
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Observation
@@ -65,7 +66,8 @@ def _sibling_group(observation: Observation) -> Verdict:
     seen = observation.table("names")
     if found := [path for name, path in seen.items() if name in names]:
         return leak("it sees its sibling's control group", *evidence(found))
-    return isolated(f"none of {observation.number('looked_at')} control groups that it sees is its sibling's")
+    groups = count(observation.number("looked_at"), "control group")
+    return isolated(f"none of {groups} that it sees is its sibling's")
 
 
 CGROUP_NAMESPACES: Final = "https://man7.org/linux/man-pages/man7/cgroup_namespaces.7.html"

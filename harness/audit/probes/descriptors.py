@@ -17,6 +17,7 @@ from pybench.harness.audit.model import (
     not_applicable,
 )
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 from pybench.runtime.container.defaults import own_capabilities
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def _inherited(observation: Observation) -> Verdict:
     )
     if found.is_leak:
         return found
-    return isolated(f"none of its {observation.number('open')} descriptors is inherited from the host")
+    return isolated(
+        f"none of its {count(observation.number('open'), 'descriptor')} is inherited from the host"
+    )
 
 
 def _outside(observation: Observation) -> Verdict:
@@ -56,7 +59,7 @@ def _environment(observation: Observation) -> Verdict:
     found += [f"variable {name}" for name in observation.texts("proxies") if name in ours]
     if found:
         return leak("it has the environment of whoever started it", *evidence(found))
-    return isolated(f"its {observation.number('variables')} variables are its own")
+    return isolated(f"{count(observation.number('variables'), 'variable')}, and none of the host's")
 
 
 def _executables(observation: Observation) -> Verdict:
@@ -66,7 +69,9 @@ def _executables(observation: Observation) -> Verdict:
     found = [f"{path}: {fault or 'opened'}" for path, fault in faults.items() if fault in {"", _BUSY}]
     if found:
         return leak("a program of the host's can be opened for writing", *evidence(found))
-    return isolated(f"{len(faults)} programs are refused with {', '.join(sorted(set(faults.values())))}")
+    return isolated(
+        f"{count(len(faults), 'program')}, each refused with {', '.join(sorted(set(faults.values())))}"
+    )
 
 
 def _opened(observation: Observation, yes: str) -> Verdict:
@@ -130,7 +135,7 @@ def _labels(observation: Observation) -> Verdict:
         return leak(
             "what labels its processes is not the kernel's", *evidence(wrong or ["/proc is no procfs"])
         )
-    return isolated(f"all {observation.number('found')} files of labels are those of a real /proc")
+    return isolated(f"{count(observation.number('found'), 'file')} of labels, as in a real /proc")
 
 
 PROC_SYS: Final = "https://man7.org/linux/man-pages/man5/proc_sys_kernel.5.html"

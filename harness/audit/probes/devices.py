@@ -18,6 +18,7 @@ from pybench.harness.audit.model import (
     shared,
 )
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground, Observation
@@ -47,7 +48,7 @@ def _devices(observation: Observation) -> Verdict:
     return observation.reached(
         others,
         "it has devices that a service does not need",
-        f"its {observation.number('count')} devices are harmless ones",
+        f"{count(observation.number('count'), 'device')}, and harmless ones alone",
     )
 
 

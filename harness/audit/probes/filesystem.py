@@ -18,6 +18,7 @@ from pybench.harness.audit.model import (
     not_applicable,
 )
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 from pybench.runtime.container.profiles import MASKED_PATHS
 from pybench.runtime.container.system_calls import MNT_DETACH, umount
 
@@ -74,7 +75,7 @@ def _climbing(observation: Observation) -> Verdict:
     found = [f"from the {start}: {top}" for start, top in rows if top == host or top not in {"", own}]
     if found:
         return leak("climbing leads out of its root", *evidence(found))
-    return isolated(f"climbing from {len(rows)} directories ends at its own root")
+    return isolated(f"climbing from {count(len(rows), 'directory', 'directories')} ends at its own root")
 
 
 def _writable_root(observation: Observation) -> Verdict:
@@ -101,7 +102,7 @@ def _mount_paths(observation: Observation) -> Verdict:
     places = observation.places(place.token, place.volume_token)
     if places:
         return leak("a path of the host's is in its list of mounts", *evidence(places))
-    return isolated(f"none of its {observation.number('mounts')} mounts tells a path of the host's")
+    return isolated(f"none of its {count(observation.number('mounts'), 'mount')} tells a path of the host's")
 
 
 def _flags(observation: Observation) -> Verdict:
@@ -170,7 +171,9 @@ def _removal_of_masks(observation: Observation) -> Verdict:
     done = [what for what, fault in faults.items() if not fault]
     if done:
         return leak("masks can be taken away", *evidence(done))
-    return isolated(f"{len(faults)} attempts are refused: {', '.join(sorted(set(faults.values())))}")
+    return isolated(
+        f"{count(len(faults), 'attempt')}, refused each time: {', '.join(sorted(set(faults.values())))}"
+    )
 
 
 def _masks(observation: Observation) -> Verdict:
@@ -179,7 +182,7 @@ def _masks(observation: Observation) -> Verdict:
         return not_applicable("it has no masks")
     if wrong:
         return leak("a mask is not what it should be", *evidence(wrong))
-    return isolated(f"{len(masks)} masks are the null device or empty read-only directories")
+    return isolated(f"{count(len(masks), 'mask')}: the null device, or empty read-only directories")
 
 
 MOUNT_NAMESPACES: Final = "https://man7.org/linux/man-pages/man7/mount_namespaces.7.html"

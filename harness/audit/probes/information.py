@@ -21,6 +21,7 @@ from pybench.harness.audit.model import (
 )
 from pybench.harness.audit.observation import evidence
 from pybench.harness.audit.perturbation import FALSE_ALARM, PACE_SECONDS, READINGS, Perturbation, perturb
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground, Observation
@@ -40,12 +41,14 @@ def _sweep(observation: Observation) -> Verdict:
     theirs = observation.table("digests")
     same = [path for path, found in theirs.items() if found == _own_digest(path)]
     if same and not observation.subject.own_kernel:
-        return leak(f"{len(same)} files tell of the machine what they tell the host", *evidence(same))
+        return leak(f"of the machine {count(len(same), 'file')} said what the host is told", *evidence(same))
     if same:
         return leak("files of the guest have the content of the host's", *evidence(same))
     if not observation.flag("complete"):
-        return error(f"only {len(theirs)} files could be read in the time")
-    return isolated(f"none of {len(theirs)} files in /proc says of the machine what it says to the host")
+        return error(f"only {count(len(theirs), 'file')} could be read in the time")
+    return isolated(
+        f"none of {count(len(theirs), 'file')} in /proc says of the machine what it says to the host"
+    )
 
 
 def _own_digest(path: str) -> str:
@@ -83,7 +86,8 @@ def _correlate(observation: Observation) -> Verdict:
     if found:
         return leak("it sees when the host is busy", *evidence(found))
     return isolated(
-        f"none of {len(series)} figures follows the host's work (with an error of {FALSE_ALARM:g} at most)"
+        f"none of {count(len(series), 'figure')} follows the host's work "
+        f"(with an error of {FALSE_ALARM:g} at most)"
     )
 
 
@@ -107,7 +111,7 @@ def _system_information(observation: Observation) -> Verdict:
 def _sensors(observation: Observation) -> Verdict:
     readable = observation.texts("readable")
     if observation.subject.own_kernel:
-        return isolated(f"its sensors are emulated, or none ({len(readable)} files)")
+        return isolated(f"its sensors are emulated, or none ({count(len(readable), 'file')})")
     if readable:
         return leak("it reads counters and sensors of the host's hardware", *evidence(readable))
     return isolated("no counter or sensor of the hardware can be read")
@@ -123,7 +127,7 @@ def _identity(observation: Observation) -> Verdict:
     ]
     if same:
         return leak("it reads what identifies the host's hardware", *evidence(same))
-    return isolated(f"none of {len(theirs)} files that identify hardware says what the host's say")
+    return isolated(f"none of {count(len(theirs), 'file')} that identify hardware says what the host's say")
 
 
 def _kernel_files(observation: Observation) -> Verdict:
@@ -164,7 +168,7 @@ def _page_cache(observation: Observation) -> Verdict:
     if not canary.files:
         return not_applicable("the image has too few files that nobody needs")
     if len(told) != len(canary.cached):
-        return error(f"it told of {len(told)} files, not of {len(canary.cached)}")
+        return error(f"it told of {count(len(told), 'file')}, not of {len(canary.cached)}")
     answered = [each for each in told if each in {"0", "1"}]
     if not answered:
         return isolated(f"whether a page is cached is not told: {', '.join(sorted(set(told)))}")

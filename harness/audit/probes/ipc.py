@@ -10,6 +10,7 @@ from pybench.harness.audit.canaries.ipc import KeyCanary, LockCanary, PosixCanar
 from pybench.harness.audit.canaries.place import WRITABLE
 from pybench.harness.audit.model import Expected, Parameters, Probe, Verdict, isolated, leak, shared
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground, Observation
@@ -49,7 +50,8 @@ def _posix(observation: Observation) -> Verdict:
     if found:
         return leak("it reaches POSIX shared memory or queues of the host", *evidence(found))
     return isolated(
-        f"none of {observation.number('files')} shared files is the host's; its queue answers {fault}"
+        f"none of {count(observation.number('files'), 'shared file')} is the host's; "
+        f"its queue answers {fault}"
     )
 
 
@@ -68,7 +70,7 @@ def _key_list(observation: Observation) -> Verdict:
     canary = observation.canary(KeyCanary)
     if places := observation.places(canary.description_token):
         return leak("it lists keys of the host's", *evidence(places + observation.texts("users")))
-    return isolated(f"none of {observation.number('keys')} keys that it lists is the host's")
+    return isolated(f"none of {count(observation.number('keys'), 'key')} that it lists is the host's")
 
 
 def _key_calls(observation: Observation) -> Verdict:

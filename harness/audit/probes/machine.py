@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.audit.model import Expected, Probe, Verdict, isolated, leak, not_applicable, shared
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Observation
@@ -52,7 +53,7 @@ def shared_with_neighbours(description: str) -> Verdict:
             "it shares a network with its neighbours, and nothing else",
             *evidence([each for each, _ in networks]),
         )
-    return isolated(f"none of its {len(devices)} devices is shared with a neighbour")
+    return isolated(f"none of its {count(len(devices), 'device')} is shared with a neighbour")
 
 
 def _is_shared(disk: Xml.Element) -> bool:

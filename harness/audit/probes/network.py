@@ -22,6 +22,7 @@ from pybench.harness.audit.model import (
     shared,
 )
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground, Observation
@@ -113,7 +114,7 @@ def _socket_tables(observation: Observation) -> Verdict:
         found += [f"/proc/net: {port}" for port in listed]
     if found:
         return leak("it sees which sockets the host has", *evidence(found))
-    return isolated(f"its tables list {len(ports)} ports, the host's canaries not among them")
+    return isolated(f"its tables list {count(len(ports), 'port')}, the host's canaries not among them")
 
 
 def _hardware_addresses() -> dict[str, str]:

@@ -19,6 +19,7 @@ from pybench.harness.audit.model import (
     shared,
 )
 from pybench.harness.audit.observation import evidence
+from pybench.harness.units import count
 
 if TYPE_CHECKING:
     from pybench.harness.audit.observation import Ground, Observation
@@ -31,7 +32,8 @@ def _host_processes(observation: Observation) -> Verdict:
     found = observation.sighted(observation.canary(ProcessCanary).tokens, "a process of the host")
     if found.is_leak:
         return found
-    return isolated(f"none of {observation.number('processes')} visible processes is the host's canary")
+    visible = count(observation.number("processes"), "visible process", "visible processes")
+    return isolated(f"none of {visible} is the host's canary")
 
 
 def _sibling_processes(observation: Observation) -> Verdict:
@@ -65,7 +67,7 @@ def _namespaces(observation: Observation) -> Verdict:
     if same:
         names = ", ".join(line.partition(":")[0] for line in same)
         return leak(f"it is in the host's own namespaces: {names}", *evidence(same))
-    return isolated(f"all {len(theirs)} namespaces are its own")
+    return isolated(f"{count(len(theirs), 'namespace')}, and none of the host's")
 
 
 def _first_processes(observation: Observation) -> Verdict:
