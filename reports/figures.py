@@ -28,6 +28,8 @@ from pybench.reports.vocabulary import Said
 
 ROW_HEIGHT = 64
 AXIS_HEIGHT = 60
+STRIP_HEIGHT = 54
+"""Of one target's samples: a label of three lines needs as much."""
 DRAWN_AT_ONCE = 2000
 """Samples of one target that a figure shows one by one; of more, evenly spaced order statistics."""
 TAIL_KEPT = 200
@@ -128,7 +130,7 @@ def _dot(  # noqa: PLR0917 - what is drawn, where, and how
 def distribution_figure(table: MetricTable, inks: Mapping[str, Ink]) -> Figure:
     """Every sample as a mark, above the cumulative share of samples (ECDF) on the same axis."""
     rows = table.measured
-    strip_height, curve_height = 40 + 44 * len(rows), 220
+    strip_height, curve_height = 40 + STRIP_HEIGHT * len(rows), 220
     height = strip_height + curve_height
     drawing = Drawing((strip_height, curve_height), shared=True)
     for row, y in zip(rows, _positions(rows), strict=True):

@@ -285,7 +285,7 @@ def _samples_cautions(report: Report) -> Iterator[Finding]:
             coarse.setdefault(one_line(channel.channel, 40), []).append(one_line(channel.target, 40))
     if coarse:
         listed = "; ".join(f"{name} on {', '.join(targets)}" for name, targets in coarse.items())
-        text = f"The channel’s resolution exceeds 5 % of a median: {listed}."
+        text = tied(f"The channel’s resolution exceeds 5 % of a median: {listed}.")
         yield Finding("caution", text, "validity")
     if len({image for images in report.images.values() for image in images}) > max(1, len(report.workloads)):
         text = "The targets did not all run the same image: differences between them may come from that."

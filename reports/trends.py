@@ -10,7 +10,7 @@ from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
 from pybench.harness.units import count
 from pybench.reports.axes import plotly_text, value_axis
-from pybench.reports.colours import GREY, Ink
+from pybench.reports.colours import BLACK, GREY, Ink
 from pybench.reports.drawing import Drawing
 from pybench.reports.figures import Figure
 from pybench.reports.numbers import one_line, percent_change, single, slug, tied
@@ -137,7 +137,7 @@ def _panel(
     for begin, end, level in _levels(trend):
         drawing.scatter(
             panel, x=[begin - 0.4, end - 0.6], y=[level, level], mode="lines", hoverinfo="skip",
-            line={"color": ink.light, "width": 2},
+            line={"color": BLACK.light, "width": 2},
         )  # fmt: skip
     values = [*trend.medians]
     if trend.limit is not None:
