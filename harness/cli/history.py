@@ -270,7 +270,7 @@ def sync(store: StoreOption = "", results: ResultsOption = None) -> None:
 
 
 def _findings(checked: Checked, rescue: Path | None) -> list[str]:
-    from pybench.reports.numbers import count, one_line  # noqa: PLC0415 - keeps `--help` quick
+    from pybench.reports.numbers import one_line  # noqa: PLC0415 - keeps `--help` quick
 
     readable = [run for run in checked.runs if not run.problem]
     samples = count(sum(run.samples for run in readable), "sample")
