@@ -20,7 +20,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
-PATIENCE = 30
+PATIENCE = 120
 ROLE = "pybench"
 
 

@@ -216,8 +216,9 @@ def check_freeze() -> Facts:
         time.sleep(0.2)
         group.freeze()
         group.freeze()
-        # What a task used last is charged when it leaves its processor, and here that is an emulated one.
-        time.sleep(0.2)
+        # What a task used last is charged when it leaves its processor, and here that is an emulated one,
+        # which may stand still for a while.
+        wait_until(lambda: _is_steady(group))
         before = cpu_seconds(group)
         time.sleep(0.3)
         frozen = cpu_seconds(group) - before
@@ -229,6 +230,13 @@ def check_freeze() -> Facts:
         group.thaw()
         wait_until(lambda: cpu_seconds(group) > before)
         return {"frozen": frozen, "thawed": cpu_seconds(group) - before, "refused": refused}
+
+
+def _is_steady(group: Group) -> bool:
+    """Whether it uses nothing during half a second."""
+    before = cpu_seconds(group)
+    time.sleep(0.5)
+    return cpu_seconds(group) == before
 
 
 def _holds(group: Group, number: int) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-_PATIENCE = 60
+_PATIENCE = 180
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def docker_daemon(place: Path, *flags: str) -> Iterator[list[str]]:
     command = [
         "/usr/sbin/dockerd", "--host", f"unix://{socket}", "--data-root", str(place / "data"),
         "--exec-root", str(place / "exec"), "--pidfile", str(place / "pid"), "--bridge", "none",
-        "--iptables=false", "--ip6tables=false", "--storage-driver", "overlay2", *flags,
+        "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--storage-driver", "overlay2", *flags,
     ]  # fmt: skip
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)

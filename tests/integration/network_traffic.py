@@ -77,8 +77,13 @@ def answers_ping(address: IPv4Address) -> bool:
             return False
 
 
-def datagrams(place: Lease | None, sender: Lease | None, address: IPv4Address | str) -> list[bytes]:
-    """What a UDP socket of `place` gets of two datagrams: one from `sender`, and then one from itself."""
+def datagrams(
+    place: Lease | None, sender: Lease | None, address: IPv4Address | str, *, patience: float = SILENCE
+) -> set[bytes]:
+    """What a UDP socket of `place` gets of two datagrams: one from `sender`, and one from itself.
+
+    It waits for `patience` seconds for what may yet come.
+    """
     with open_socket(place, socket.SOCK_DGRAM) as receiver, open_socket(sender, socket.SOCK_DGRAM) as there:
         receiver.bind(("0.0.0.0", 0))  # noqa: S104
         port = receiver.getsockname()[1]
@@ -86,10 +91,11 @@ def datagrams(place: Lease | None, sender: Lease | None, address: IPv4Address | 
             there.sendto(b"theirs", (str(address), port))
         with open_socket(place, socket.SOCK_DGRAM) as here:
             here.sendto(b"own", ("127.0.0.1", port))
-        found = []
+        receiver.settimeout(patience)
+        found: set[bytes] = set()
         with contextlib.suppress(TimeoutError):
-            while True:
-                found.append(receiver.recv(64))
+            while len(found) < 2:
+                found.add(receiver.recv(64))
         return found
 
 
@@ -137,11 +143,11 @@ def arp_reply(mac: str, address: IPv4Address, target_mac: str, target: IPv4Addre
 
 
 def frames_that_arrive(place: Lease, listener: str, frames: list[bytes]) -> list[bytes]:
-    """Send frames from inside and return those that come up on a link of the host's."""
+    """Send frames from inside and return those that come up on a link of the host's, as the last one does."""
     every_protocol = socket.htons(0x0003)
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, every_protocol) as watching:
         watching.bind((listener, 0x0003))
-        watching.settimeout(SILENCE)
+        watching.settimeout(AFTER_SILENCE)
         with open_socket(place, socket.SOCK_RAW, socket.AF_PACKET) as sending:
             sending.bind((place.interface, 0))
             for each in frames:
@@ -151,4 +157,6 @@ def frames_that_arrive(place: Lease, listener: str, frames: list[bytes]) -> list
         with contextlib.suppress(TimeoutError):
             while True:
                 found.add(watching.recv(2048))
+                if frames[-1] in found:
+                    watching.settimeout(SILENCE)
         return [each for each in frames if each in found]

@@ -9,18 +9,15 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
+from patience import PATIENCE, has_ended, wait_until
 
 PROGRAM: Final = str(Path(sys.executable).with_name("pybench-oci"))
 SEALED: Final = ["nosuid", "noexec", "nodev"]
-PATIENCE: Final = 60.0
-"""Seconds for what takes a fraction of one on a machine that does nothing else."""
 
 _numbers = itertools.count()
 
@@ -60,22 +57,6 @@ def set_value(configuration: dict[str, Any], path: str, value: object) -> None:
     place[last] = value
 
 
-def wait_until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
-    """Look again and again until it holds."""
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.01)
-
-
-def has_ended(pid: int) -> bool:
-    """Whether a process is gone, or dead and not reaped yet."""
-    try:
-        return psutil.Process(pid).status() in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
-    except psutil.NoSuchProcess:
-        return True
-
-
 @dataclass
 class Runtime:
     """`pybench-oci` with a root of its own, and everything that was made with it."""
@@ -97,7 +78,7 @@ class Runtime:
         """Run one command to its end."""
         with self.begin(*words, pass_fds=pass_fds, stdin=subprocess.PIPE) as process:
             try:
-                output, complaint = process.communicate(input_, timeout=PATIENCE * 3)
+                output, complaint = process.communicate(input_, timeout=PATIENCE)
             except BaseException:
                 process.kill()
                 raise
@@ -126,7 +107,7 @@ class Runtime:
         """Run a command that leaves a process behind, which would keep a pipe open."""
         command = [PROGRAM, "--root", str(self.root), *words]
         null = subprocess.DEVNULL
-        subprocess.run(command, stdin=null, stdout=null, check=True, timeout=PATIENCE * 3)
+        subprocess.run(command, stdin=null, stdout=null, check=True, timeout=PATIENCE)
 
     def refusal(self, *words: str) -> str:
         """What a command says that fails."""
@@ -188,7 +169,7 @@ class Runtime:
                 stderr=errors,
             )
         self.makers.append(process.pid)
-        assert process.wait(PATIENCE * 3) == 0, (bundle / "errors").read_text(encoding="utf-8")
+        assert process.wait(PATIENCE) == 0, (bundle / "errors").read_text(encoding="utf-8")
         try:
             yield identifier
         finally:

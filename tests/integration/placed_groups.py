@@ -8,6 +8,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 
+from patience import PATIENCE
+
 from pybench.runtime.container.cgroup.base import Group
 from pybench.runtime.container.cgroup.placement import placement_of, remove_placed
 from pybench.runtime.container.cgroup.resources import limits_of
@@ -55,7 +57,7 @@ def python_in(group: Group, program: str) -> Iterator[subprocess.Popen[str]]:
 def answer_in(group: Group, program: str) -> str:
     """What a Python program inside a group prints."""
     with python_in(group, program) as process:
-        output, complaint = process.communicate(timeout=90)
+        output, complaint = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, complaint
         return output
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from oci_archives import archive_of
+from patience import PATIENCE
 
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import detect
@@ -44,7 +45,7 @@ def spec_of(layers: Sequence[Path], script: str, **more: Any) -> SandboxSpec:
 def started(journal: Journal, layers: Sequence[Path], script: str = "", **more: Any) -> Iterator[Container]:
     """A container in which a script has run and which stays until the end."""
     with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec_of(layers, script, **more)) as sandbox:
-        container = sandbox.start(10)
+        container = sandbox.start(PATIENCE)
         try:
             yield container
         finally:

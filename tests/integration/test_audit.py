@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from pybench.harness.audit import payload
 from pybench.harness.audit.canaries.base import Planting
@@ -346,7 +347,7 @@ def test_what_a_killed_audit_has_planted_is_removed() -> None:
     for kind in ("segment", "semaphore", "queue", "posix-queue"):
         assert any(line.startswith(f"removed {kind} ") for line in done)
     assert not place.exists()
-    prefix, patience = place.name.removeprefix("audit-")[:13], time.monotonic() + 30
+    prefix, patience = place.name.removeprefix("audit-")[:13], time.monotonic() + PATIENCE
     # The kernel collects the keys of a process that has died a little later.
     while host_traces(prefix) and time.monotonic() < patience:
         time.sleep(0.05)

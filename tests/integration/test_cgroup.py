@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from pybench.runtime.container.cgroup import delegation
 from pybench.runtime.container.cgroup.base import (
@@ -143,7 +144,7 @@ def test_cpusets_are_held(version1: Version1) -> None:
     with made(version1, Limits(cpuset_cpus=str(cpu))) as group:
         assert held(group, "cpuset.cpus") == str(cpu)
         with python_in(group, "import os; print(os.sched_getaffinity(0))") as process:
-            assert process.communicate(timeout=90)[0].strip() == f"{{{cpu}}}"
+            assert process.communicate(timeout=PATIENCE)[0].strip() == f"{{{cpu}}}"
     with made(version1, Limits(cpuset_mems="0")) as group:
         assert held(group, "cpuset.mems") == "0"
 
@@ -177,7 +178,7 @@ print(time.monotonic() - begun)
         python_in(group, reader) as process,
     ):
         # 2 MiB at 2 MiB/s; what comes first is granted in advance.
-        assert float(process.communicate(timeout=90)[0]) > 0.5
+        assert float(process.communicate(timeout=PATIENCE)[0]) > 0.5
         usage = group.usage()
         assert usage.io_bytes_read is not None
         assert usage.io_bytes_read >= 2 * MEBIBYTE
@@ -188,16 +189,15 @@ def test_a_quota_holds_a_spinner(version1: Version1) -> None:
     """A spinner gets a quarter of a CPU, and the throttling is counted."""
     needs(version1, "cpu", "cpuacct")
     with made(version1, Limits(cpus=0.25)) as group, python_in(group, SPIN):
-        share, deadline = 0.0, time.monotonic() + 90
-        # Never more; on a busy host it may get less at times.
-        while share < 0.25 * 0.9 and time.monotonic() < deadline:
+        share, throttled, deadline = 0.0, 0.0, time.monotonic() + PATIENCE
+        # Never more; on a busy host it may get less at times, and then is not throttled.
+        while (share < 0.25 * 0.9 or throttled <= 0.5) and time.monotonic() < deadline:
             begun, before = time.monotonic(), cpu_seconds(group)
             time.sleep(1.5)
             share = (cpu_seconds(group) - before) / (time.monotonic() - begun)
             assert share < 0.25 * 1.1
+            throttled = group.usage().throttled_seconds or 0.0
         assert share >= 0.25 * 0.9
-        throttled = group.usage().throttled_seconds
-        assert throttled is not None
         assert throttled > 0.5
 
 
@@ -211,7 +211,7 @@ def test_weights_divide_a_busy_cpu(version1: Version1) -> None:
         python_in(heavy, SPIN),
         python_in(light, SPIN),
     ):
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         # Both have begun; of then on both must have had their turns, on a busy host, too.
         while not (cpu_seconds(heavy) and cpu_seconds(light)) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -243,7 +243,7 @@ time.sleep(60)
         assert len(group.processes()) == 5
         assert group.usage().pids == 5
     with made(version1, Limits(pids=1)) as group, python_in(group, "print('alone')") as process:
-        assert process.communicate(timeout=90)[0] == "alone\n"
+        assert process.communicate(timeout=PATIENCE)[0] == "alone\n"
         assert held(group, "pids.max") == "1"
 
 
@@ -252,7 +252,7 @@ def test_memory_beyond_the_limit_is_an_oom_kill(version1: Version1) -> None:
     needs(version1, "memory")
     with made(version1, Limits(memory=32 * MEBIBYTE)) as group:
         with python_in(group, "x = bytearray(200 << 20)") as process:
-            assert process.wait(timeout=90) == -signal.SIGKILL
+            assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
         usage = group.usage()
         assert usage.oom_kills == group.out_of_memory_kills() == 1
         assert usage.memory_peak is not None
@@ -274,7 +274,7 @@ def test_a_frozen_group_stands_still(version1: Version1) -> None:
             pass
         group.thaw()
         group.thaw()
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while cpu_seconds(group) == before and time.monotonic() < deadline:
             time.sleep(0.02)
         assert cpu_seconds(group) > before
@@ -284,14 +284,14 @@ def test_kill_beats_a_fork_bomb(version1: Version1) -> None:
     """A bomb at its pids limit is gone after one kill, frozen or not."""
     needs(version1, "freezer", "pids")
     with made(version1, Limits(pids=100)) as group, python_in(group, BOMB) as process:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         while len(group.processes()) < 100 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert len(group.processes()) == 100
         group.freeze()
         group.kill()
         assert group.processes() == ()
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)
 
 
 def test_kill_beats_a_fork_bomb_without_a_freezer(version1: Version1) -> None:
@@ -299,12 +299,12 @@ def test_kill_beats_a_fork_bomb_without_a_freezer(version1: Version1) -> None:
     needs(version1, "pids")
     partial = Version1({"pids": version1.parents["pids"]}, version1.files)
     with made(partial, Limits(pids=60)) as group, python_in(group, BOMB) as process:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         while len(group.processes()) < 60 and time.monotonic() < deadline:
             time.sleep(0.01)
         group.kill()
         assert group.processes() == ()
-        process.wait(timeout=60)
+        process.wait(timeout=PATIENCE)
         with pytest.raises(HostError, match="freezer"):
             group.freeze()
 
@@ -344,7 +344,7 @@ def test_what_cannot_be_held_is_named(version1: Version1) -> None:
     )
     with made(only_pids, asked) as group, python_in(group, "print('ran')") as process:
         assert held(group, "pids.max") == "10"
-        assert process.communicate(timeout=90)[0] == "ran\n"
+        assert process.communicate(timeout=PATIENCE)[0] == "ran\n"
         usage = group.usage()
         assert (usage.memory, usage.cpu_seconds, usage.oom_kills) == (None, None, None)
         assert usage.pids is not None
@@ -385,7 +385,7 @@ def test_a_group_is_found_again(version1: Version1) -> None:
             assert group.processes() == (process.pid,)
             again.freeze()
             again.kill()
-            assert process.wait(timeout=60) == -signal.SIGKILL
+            assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
     with pytest.raises(HostError, match="not there any more"):
         open_group(group.directories)
 
@@ -415,7 +415,7 @@ def test_what_was_made_beneath_goes_too(version1: Version1) -> None:
                 inner.write_text(str(process.pid), encoding="ascii")
             assert group.processes() == (process.pid,)
             group.kill()
-            assert process.wait(timeout=60) == -signal.SIGKILL
+            assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
 
 
 def test_without_groups_everything_is_unavailable() -> None:
@@ -442,7 +442,7 @@ def test_an_ordinary_user_is_told_why() -> None:
         "print(detect().reason)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.stdout == ("no hierarchy can be written by this user, and systemd is not running here\n"), (
         done.stderr

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 from placed_groups import PARENT, held, placed, python_in
 
 from pybench.runtime.container.cgroup.detect import detect, mounted_hierarchies, open_group, own_directories
@@ -30,7 +31,7 @@ from pybench.runtime.errors import HostError, LeftoverError
 MEBIBYTE = 2**20
 NOTHING = Resources()
 HOG = "x = bytearray(200 << 20)"
-SLEEP = "import time; time.sleep(60)"
+SLEEP = "import time; time.sleep(600)"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -130,13 +131,13 @@ def test_a_memory_hog_and_a_fork_bomb_are_told() -> None:
     with placed(Resources(memory=Memory(limit=32 * MEBIBYTE, swap=32 * MEBIBYTE))) as group:
         assert exhausted(group) == ()
         with python_in(group, HOG) as process:
-            assert process.wait(timeout=90) == -signal.SIGKILL
+            assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
         assert exhausted(group) == (
             f"out of memory: the kernel killed 1 process(es) at the limit of {32 * MEBIBYTE} bytes",
         )
     bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
     with placed(Resources(pids=Pids(limit=8), cpu=Cpu(quota=50_000))) as group, python_in(group, bomb):
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + PATIENCE
         while not (told := exhausted(group)) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert told[0].startswith("out of processes: ")

@@ -20,12 +20,13 @@ from typing import Any
 
 import cgroup_guest_program
 import pytest
+from patience import PATIENCE
 
 from pybench.runtime.vm.initramfs import ArchiveEntry, write_archive
 from pybench.vm_images import Image
 
 MEBIBYTE = 2**20
-BOOT_TIMEOUT = 150
+BOOT_TIMEOUT = 900
 """Seconds; it takes some twenty on a quiet machine."""
 PROGRAM = "/pybench-guest.py"
 
@@ -57,8 +58,10 @@ def boot(kernel: Path, initramfs: Path, disk: Path) -> str:
     The processor model has RDRAND: Python does not start before the kernel has random numbers.
     """
     interpreter = Path(sys.executable).resolve()
+    # What the kernel complains of when an emulated processor stood still would cut the answer in two.
     command_line = (
-        f"console=ttyS0 quiet panic=-1 psi=1 cgroup_no_v1=all rdinit={interpreter} -- -I -S {PROGRAM}"
+        "console=ttyS0 quiet loglevel=1 panic=-1 psi=1 cgroup_no_v1=all "
+        f"rdinit={interpreter} -- -I -S {PROGRAM}"
     )
     completed = subprocess.run(
         [
@@ -130,7 +133,7 @@ def imported_modules() -> dict[str, Path]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     standard = sysconfig.get_path("stdlib")
     return {
@@ -153,7 +156,7 @@ def libraries(binaries: Iterable[Path]) -> set[Path]:
     found: set[Path] = set()
     for binary in binaries:
         listed = subprocess.run(
-            ["ldd", str(binary)], check=True, capture_output=True, text=True, timeout=30
+            ["ldd", str(binary)], check=True, capture_output=True, text=True, timeout=PATIENCE
         ).stdout
         found.update(Path(path) for path in re.findall(r"(/\S+) \(0x", listed))
     return found

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, wait_until
 
 from pybench.runtime.container.cgroup.base import Limits
 from pybench.runtime.container.cgroup.detect import NoGroups, detect
@@ -53,7 +54,7 @@ def running(
         "box",
     )
     with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
-        container = sandbox.start(10)
+        container = sandbox.start(PATIENCE)
         try:
             yield container
         finally:
@@ -169,6 +170,7 @@ def test_devices_are_the_minimum(journal: Journal, image: Image) -> None:
 
 def test_it_gets_nothing_of_the_harness(journal: Journal, image: Image) -> None:
     """Its environment is the workload's, its descriptors are 0 to 2, its host name and uptime its own."""
+    begun = time.monotonic()
     descriptor = os.open("/etc/hostname", os.O_RDONLY)
     os.set_inheritable(descriptor, True)
     try:
@@ -185,7 +187,7 @@ def test_it_gets_nothing_of_the_harness(journal: Journal, image: Image) -> None:
     assert seen.split("fds\n")[1].split("rest\n")[0].split() == ["0", "1", "2"]
     host_name, uptime = seen.split("rest\n")[1].split()
     assert host_name == "box"
-    assert int(uptime) <= 3
+    assert int(uptime) <= time.monotonic() - begun + 2
 
 
 def test_only_loopback_and_it_is_up(journal: Journal, image: Image) -> None:
@@ -221,10 +223,7 @@ def test_a_memory_hog_is_killed_inside(journal: Journal, image: Image) -> None:
     """Beyond the memory limit the kernel kills inside the container, and that is counted as such."""
     hog = ("/bin/sh", "-c", "echo ready; tail -c 200m /dev/zero > /dev/null; sleep 60")
     with running(journal, image, hog, limits=Limits(memory=16 * MEBIBYTE, pids=32)) as container:
-        deadline = time.monotonic() + 90
-        while not container.out_of_memory_kills and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert container.out_of_memory_kills >= 1
+        wait_until(lambda: container.out_of_memory_kills >= 1)
 
 
 def test_a_fork_bomb_hits_its_own_ceiling(journal: Journal, image: Image) -> None:
@@ -240,17 +239,17 @@ def test_stop_kills_what_ignores_the_request(journal: Journal, image: Image) -> 
     with running(journal, image, ("/bin/workload", "stubborn")) as container:
         begun = time.monotonic()
         container.stop(0.2)
-        assert 0.2 <= time.monotonic() - begun < 5
+        assert time.monotonic() - begun >= 0.2
         assert container.status == -signal.SIGKILL
         assert not Path(f"/proc/{container.pid}").exists()
 
 
 def test_stop_is_polite_first(journal: Journal, image: Image) -> None:
-    """A workload that heeds SIGTERM ends with its own exit code, well within the grace period."""
+    """A workload that heeds SIGTERM ends with its own exit code, within the grace period."""
     with running(journal, image) as container:
-        container.stop(5)
+        container.stop(PATIENCE)
         assert container.status == 0
-        container.stop(5)
+        container.stop(PATIENCE)
 
 
 @pytest.mark.parametrize(
@@ -303,9 +302,7 @@ def test_a_flood_is_bounded_and_does_not_block(journal: Journal, image: Image) -
     """A workload that prints without end keeps running, and only the last of it is kept."""
     flood = ("/bin/sh", "-c", "echo ready; yes flooding | head -c 4000000; echo finished; sleep 60")
     with running(journal, image, flood) as container:
-        deadline = time.monotonic() + 60
-        while "finished" not in container.output and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: "finished" in container.output)
         assert container.output.endswith("finished\n")
         assert len(container.output) <= 16 * 1024
 
@@ -328,11 +325,11 @@ def test_many_in_a_row_leave_nothing(journal: Journal, image: Image) -> None:
     """Thirty starts and stops from one sandbox leave no process, descriptor, group or journal entry."""
     spec = SandboxSpec(image.rootfs, READY, {}, Readiness(marking=True, line="ready"), LIMITS)
     with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
-        sandbox.start(10).stop(2)
+        sandbox.start(PATIENCE).stop(2)
         before = open_descriptors()
         entries = len(journal.entries)
         for _ in range(30):
-            sandbox.start(10).stop(2)
+            sandbox.start(PATIENCE).stop(2)
         assert open_descriptors() == before
         assert len(journal.entries) == entries
 
@@ -348,7 +345,7 @@ KILLED_HARNESS = """
     with open_journal() as journal, Spawner(journal) as spawner:
         spec = SandboxSpec(Path(sys.argv[1]), ("/bin/workload", "stubborn"), {}, Readiness(True, "ready"))
         with Sandbox(spawner, detect(), spec) as sandbox:
-            container = sandbox.start(10)
+            container = sandbox.start(120)
             print(container.pid, flush=True)
             time.sleep(60)
 """
@@ -365,10 +362,7 @@ def test_a_killed_harness_takes_its_containers_with_it(image: Image) -> None:
         assert harness.stdout is not None
         pid = int(harness.stdout.readline())
         harness.kill()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
     cleaned = subprocess.run(
         [str(Path(sys.executable).with_name("pybench")), "clean"],
         capture_output=True,
@@ -383,7 +377,7 @@ def test_without_control_groups_the_degradation_is_said(journal: Journal, image:
     """Where no group can be made the container still runs, and its qualifiers say what it lacks."""
     spec = SandboxSpec(image.rootfs, READY, {}, Readiness(marking=True, line="ready"), LIMITS)
     with Spawner(journal) as spawner, Sandbox(spawner, NoGroups("for this test"), spec) as sandbox:
-        container = sandbox.start(10)
+        container = sandbox.start(PATIENCE)
         try:
             assert container.memory_charged is None
             assert container.processes == (container.pid,)
@@ -407,7 +401,7 @@ def ask(journal: Journal, image: Image, profile: ProfileName) -> tuple[str, dict
     readiness = Readiness(marking=False, line="finished")
     spec = SandboxSpec(image.rootfs, command, {"PATH": "/bin"}, readiness, LIMITS, "box", profile)
     with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
-        container = sandbox.start(10)
+        container = sandbox.start(PATIENCE)
         try:
             return container.output, sandbox.qualifiers
         finally:
@@ -440,7 +434,7 @@ def test_the_privileged_profile_is_what_the_others_prevent(journal: Journal, ima
     readiness = Readiness(marking=False, line="finished")
     spec = SandboxSpec(image.rootfs, command, {"PATH": "/bin"}, readiness, LIMITS, "box", "privileged")
     with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
-        container = sandbox.start(10)
+        container = sandbox.start(PATIENCE)
         output = container.output
         user_namespace = Path(f"/proc/{container.pid}/ns/user").readlink()
         container.stop(0)
@@ -454,7 +448,7 @@ def test_a_network_from_the_pool_is_its_own(journal: Journal, image: Image) -> N
     """Two containers at once have an interface and an address each, and both may have port 80."""
     script = (
         "ip -4 addr show eth0; echo hello | nc -l -p 80 > /dev/null &"
-        "sleep 0.2; netstat -tln; echo finished; wait"
+        "until netstat -tln | grep ':80 '; do sleep 0.05; done; echo finished; wait"
     )
     readiness = Readiness(marking=False, line="finished")
     with (
@@ -475,7 +469,7 @@ def test_a_network_from_the_pool_is_its_own(journal: Journal, image: Image) -> N
             ),
         ) as sandbox,
     ):
-        containers = [sandbox.start(10), sandbox.start(10)]
+        containers = [sandbox.start(PATIENCE), sandbox.start(PATIENCE)]
         try:
             for container in containers:
                 assert container.network is not None

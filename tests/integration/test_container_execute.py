@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, wait_until
 from sandboxes import MEBIBYTE, printed, started
 
 from pybench.runtime.container import notify
@@ -148,9 +149,9 @@ def test_a_flood_is_bounded_and_so_is_its_time(journal: Journal, image: Image) -
 def test_a_background_that_goes_on_printing_is_not_waited_for(journal: Journal, image: Image) -> None:
     """The command's end is the end, whoever still holds its output."""
     with started(journal, (image.rootfs,)) as container:
-        done = container.execute(("/bin/sh", "-c", "yes & echo done"), Request(timeout=60))
+        done = container.execute(("/bin/sh", "-c", "yes & echo done"), Request(timeout=PATIENCE))
         assert done.status == 0
-        silent = container.execute(("/bin/sh", "-c", "sleep 300 & echo done"), Request(timeout=60))
+        silent = container.execute(("/bin/sh", "-c", "sleep 300 & echo done"), Request(timeout=PATIENCE))
         assert silent.output == b"done\n"
 
 
@@ -160,21 +161,22 @@ def test_a_paused_container_does_nothing_until_it_is_resumed(journal: Journal, i
     with started(journal, (image.rootfs,), script) as container:
         container.pause()
         container.pause()
-        before, deadline = "", time.monotonic() + 60
-        # What it had printed before may still be on its way.
-        while container.output != before and time.monotonic() < deadline:
-            before = container.output
-            time.sleep(0.2)
-        assert container.output == before
+        seen: list[str] = []
+
+        def stands_still() -> bool:
+            # What it had printed before may still be on its way.
+            seen.append(container.output)
+            time.sleep(0.1)
+            return seen[-4:] == [container.output] * 4
+
+        wait_until(stands_still)
+        before = seen[-1]
         with pytest.raises(PybenchError, match=r"frozen|paused"):
             container.execute(("/bin/true",))
         container.resume()
         container.resume()
         assert container.execute(("/bin/true",)).status == 0
-        deadline = time.monotonic() + 60
-        while container.output == before and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert container.output != before
+        wait_until(lambda: container.output != before)
 
 
 def test_pausing_while_commands_start_never_holds_the_harness(journal: Journal, image: Image) -> None:
@@ -185,7 +187,7 @@ def test_pausing_while_commands_start_never_holds_the_harness(journal: Journal, 
         def keep_starting() -> None:
             while not ended.is_set():
                 try:
-                    container.execute(("/bin/true",), Request(timeout=60))
+                    container.execute(("/bin/true",), Request(timeout=PATIENCE))
                 except PybenchError:
                     time.sleep(0.001)
 
@@ -197,7 +199,7 @@ def test_pausing_while_commands_start_never_holds_the_harness(journal: Journal, 
                 container.resume()
         finally:
             ended.set()
-            starting.join(120)
+            starting.join(PATIENCE)
         assert not starting.is_alive()
 
 
@@ -207,7 +209,7 @@ def test_a_paused_container_can_be_stopped(journal: Journal, image: Image) -> No
         journal, (image.rootfs,), "trap 'exit 5' TERM; echo finished; while :; do sleep 0.05; done"
     ) as one:
         one.pause()
-        one.stop(60)
+        one.stop(PATIENCE)
         assert one.status == 5
 
 
@@ -216,12 +218,9 @@ def test_signals_reach_the_first_process(journal: Journal, image: Image) -> None
     script = "trap 'echo got usr1' USR1; trap 'exit 9' USR2; echo finished; while :; do sleep 0.02; done"
     with started(journal, (image.rootfs,), script) as container:
         container.send_signal(signal.SIGUSR1)
-        deadline = time.monotonic() + 60
-        while "got usr1" not in container.output and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert "got usr1" in container.output
+        wait_until(lambda: "got usr1" in container.output)
         container.send_signal(signal.SIGUSR2)
-        assert container.wait(60)
+        assert container.wait(PATIENCE)
         assert container.status == 9
         container.send_signal(signal.SIGUSR1)
         with pytest.raises(InstanceError, match="has ended"):
@@ -241,13 +240,11 @@ def test_a_command_that_ends_with_the_container_says_so(journal: Journal, image:
 
         running = threading.Thread(target=run)
         running.start()
-        deadline = time.monotonic() + 60
-        while len(container.processes) < 2 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: len(container.processes) >= 2)
         # Until it has certainly left the thread that starts commands.
         container.pause()
         container.stop(0)
-        running.join(60)
+        running.join(PATIENCE)
         assert results == [-signal.SIGKILL]
 
 

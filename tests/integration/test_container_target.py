@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from patience import PATIENCE
+
 from pybench.harness.model import TargetChoice, Workload
 from pybench.harness.targets import TargetContext, open_target
 from pybench.runtime.journal import Journal
@@ -22,12 +24,12 @@ def test_instances_that_are_alive_together_share_no_ids(
     target = open_target(TargetChoice("container", "container", 1), TargetContext(journal, tmp_path))
     try:
         target.prepare(Workload("ready", "minimal", ("/bin/workload", "ready")), image)
-        instances = [target.launch(30) for _ in range(3)]
+        instances = [target.launch(PATIENCE) for _ in range(3)]
         ids = [first_id(instance.processes[0]) for instance in instances]
         assert min(abs(one - other) for one in ids for other in ids if one != other) >= 65536
         assert len(set(ids)) == 3
         instances[1].stop(2)
-        instances.append(target.launch(30))
+        instances.append(target.launch(PATIENCE))
         assert first_id(instances[3].processes[0]) == ids[1]
         for instance in instances:
             instance.stop(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, wait_until
 from typer.testing import CliRunner
 
 from pybench import vm_images
@@ -24,7 +26,7 @@ from pybench.vm_images import cache, compiler, elf, modules, packages
 BUILD = (
     "from pybench import vm_images; vm_images.build('minimal', progress=lambda text: print(text, flush=True))"
 )
-TIMEOUT = 120
+TIMEOUT = 300
 NOBODY = 65534
 UNREACHABLE = 77
 
@@ -135,12 +137,12 @@ def test_the_initramfs_holds_the_root_filesystem_and_the_guest_parts(image: vm_i
 
 
 def test_nothing_is_built_twice(image: vm_images.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the image in place a build needs neither apt nor compiler, and well under a second."""
+    """With the image in place a build needs neither apt nor compiler, and well under a second's work."""
     monkeypatch.setenv("PATH", "/nonexistent")
     said: list[str] = []
-    before = time.monotonic()
+    before = time.process_time()
     assert vm_images.build("minimal", progress=said.append) == image
-    assert time.monotonic() - before < 1
+    assert time.process_time() - before < 1
     assert said == []
 
 
@@ -215,13 +217,17 @@ def test_parallel_builders_build_once(empty_cache: Path) -> None:
     """Of two builders at the same time one builds, and the other waits and takes the result."""
     command = [sys.executable, "-c", BUILD]
     environment = {**os.environ, cache.CACHE_VARIABLE: str(empty_cache)}
-    builders = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)
-    ]
+    # Both begin at the same time, when both are known to wait.
+    with cache.locked(cache.images_directory(), "minimal", ignore):
+        builders = [
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)
+        ]
+        for builder in builders:
+            assert builder.stdout is not None
+            assert "waiting for another process" in builder.stdout.readline()
     outputs = [builder.communicate(timeout=TIMEOUT)[0] for builder in builders]
     assert [builder.returncode for builder in builders] == [0, 0]
     assert sorted("compiling" in output for output in outputs) == [False, True]
-    assert sorted("waiting for another process" in output for output in outputs) == [False, True]
     vm_images.verify(vm_images.find("minimal"))
 
 
@@ -384,11 +390,17 @@ class Workload:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             return not selector.select(seconds)
 
+    def handles(self, number: signal.Signals) -> bool:
+        """Whether it has a handler for a signal by now."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
+        (caught,) = re.findall(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        return bool(int(caught, 16) >> (number - 1) & 1)
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 10) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """The exit status."""
         return self._process.wait(timeout)
 
@@ -415,7 +427,8 @@ def test_the_workload_ends_at_once_when_asked(
         assert workload.mark() == b"exec\n"
         if command[0] == "silent":
             # The handler is set just after the mark.
-            assert workload.is_silent(0.2)
+            wait_until(lambda: workload.handles(number))
+            assert workload.is_silent(0.1)
         else:
             assert workload.line() == command[-1].encode() + b"\n"
         workload.signal(number)
@@ -472,7 +485,7 @@ def test_the_workload_ends_as_the_first_process_of_a_pid_namespace(image: vm_ima
         assert parent.stdout.readline() == b"ready\n"
         children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
         os.kill(int(children[0]), signal.SIGTERM)
-        assert parent.wait(10) == 0
+        assert parent.wait(PATIENCE) == 0
 
 
 def test_the_command_line_builds_lists_and_shows(image: vm_images.Image) -> None:

@@ -22,7 +22,7 @@ from pybench.runtime.vm.connection import open_connection
 from pybench.vm_images import Image, cache, tree
 
 NOBODY = 65534
-TIMEOUT = 300
+TIMEOUT = 600
 KERNEL = "kernel: none\n"
 BUILD = (
     "import sys\n"
@@ -177,7 +177,7 @@ def test_a_killed_installation_leaves_neither_processes_nor_mounts(recipe: str) 
             assert time.monotonic() < deadline
             time.sleep(0.05)
         builder.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + TIMEOUT
     while _mentioning(str(images)):
         assert time.monotonic() < deadline, _mentioning(str(images))
         time.sleep(0.05)

@@ -14,7 +14,7 @@ import pytest
 from image_recipes import BUSYBOX, add_recipe, ignore, use_empty_cache
 from oci_archives import archive_of, directory, entry, symlink, tar
 from typer.testing import CliRunner
-from vm_guests import BOOT_TIMEOUT, Guests
+from vm_guests import BOOT_TIMEOUT, STOP_TIMEOUT, Guests
 
 from pybench import vm_images
 from pybench.harness.cli.images import app
@@ -28,7 +28,7 @@ from pybench.runtime.vm.network import random_link_address, user_network
 from pybench.vm_images import Image, forms, tree
 
 CLOUD_KERNEL = "kernel: {package: [linux-image-cloud-amd64, linux-image-virtual]}\n"
-KVM_SECONDS = 60.0
+KVM_SECONDS = 180.0
 """Where KVM is software itself, the firmware before the guest takes seconds."""
 
 
@@ -100,7 +100,7 @@ def test_a_guest_on_a_disk_lacks_nothing(
     done = machine.execute(["grep", " / ", "/proc/mounts"])
     assert done.channel == "virtio-serial"
     assert done.output.split()[2] == b"erofs"
-    state = machine.save(tmp_path / "state", 60)
+    state = machine.save(tmp_path / "state", STOP_TIMEOUT)
     assert machine.spec.interface is not None
     card = dataclasses.replace(machine.spec.interface, hardware_address=random_link_address())
     spec = dataclasses.replace(machine.spec, interface=card)
@@ -109,7 +109,7 @@ def test_a_guest_on_a_disk_lacks_nothing(
     restored.start(BOOT_TIMEOUT)
     script = "echo 3 > /proc/sys/vm/drop_caches; sha256sum /bin/busybox; cat /sys/class/net/eth0/address"
     digest, _, address = restored.execute(["sh", "-c", script], privileged=True).output.decode().split()
-    restored.stop(5)
+    restored.stop(STOP_TIMEOUT)
     assert digest == hashlib.sha256((image.rootfs / "bin/busybox").read_bytes()).hexdigest()
     assert address == card.hardware_address
     assert guests.traces() == []
@@ -141,7 +141,7 @@ def test_the_bare_metal_guest_says_its_line_and_ends(
     machine.start(KVM_SECONDS)
     with pytest.raises(InstanceError, match="no init to run commands"):
         machine.execute(["true"])
-    machine.stop(10)
+    machine.stop(STOP_TIMEOUT)
     names = [mark.name for mark in machine.marks]
     assert names[1:] == ["request", "vmm", "kernel", "sandbox", "exec", "ready", "stopping", "stopped"]
     assert machine.output == "ready\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from pybench.harness.model import Readiness, TargetChoice, Workload
 from pybench.harness.targets import TargetContext, open_target
@@ -21,8 +22,8 @@ def test_a_long_farewell_is_let_out(kind: str, journal: Journal, tmp_path: Path,
     command = ("/bin/busybox", "sh", "-c", FAREWELL)
     target = open_target(TargetChoice(kind, kind, 1), TargetContext(journal, tmp_path))
     target.prepare(Workload("w", "minimal", command, readiness=Readiness("line", "ready")), image)
-    instance = target.launch(30)
-    instance.stop(60)
+    instance = target.launch(PATIENCE)
+    instance.stop(PATIENCE)
     assert instance.output.endswith("goodbye\n")
     assert instance.ended.startswith("it ended by itself: exit code 0")
     target.cleanup()
@@ -33,7 +34,7 @@ def test_an_endless_farewell_ends_with_its_grace(journal: Journal, tmp_path: Pat
     command = ("/bin/busybox", "sh", "-c", ENDLESS)
     target = open_target(TargetChoice("process", "process", 1), TargetContext(journal, tmp_path))
     target.prepare(Workload("w", "minimal", command, readiness=Readiness("line", "ready")), image)
-    instance = target.launch(30)
+    instance = target.launch(PATIENCE)
     instance.stop(0.3)
     assert "SIGKILL" in instance.ended
     target.cleanup()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from pybench.harness.model import (
     Environment,
@@ -33,7 +34,7 @@ workloads:
     command: {command}
     readiness: {readiness}
     resources: {{memory: 32MiB, pids: 16}}
-schedule: {{warmups: 0, ready_timeout: {timeout}, stop_timeout: 5s}}
+schedule: {{warmups: 0, ready_timeout: {timeout}, stop_timeout: {grace}}}
 targets:
   {target}: {{repetitions: 1{options}}}
 measure: {measure}
@@ -59,7 +60,9 @@ def carry_out(tmp_path: Path, image: Image) -> Carry:
                 command=command,
                 readiness=readiness,
                 options=options,
-                timeout="60s" if command == READY else "3s",
+                timeout="180s" if command == READY else "3s",
+                # Only what heeds the request is given all the time that it may need.
+                grace="120s" if command == READY else "5s",
             ),
             encoding="utf-8",
         )
@@ -185,7 +188,7 @@ def test_a_bare_process_can_be_held_to_limits(tmp_path: Path, image: Image, kind
     with open_journal() as journal:
         target = open_target(TargetChoice(kind, kind, 1, {"limited": True}), TargetContext(journal, tmp_path))
         target.prepare(workload, image)
-        instance = target.launch(30)
+        instance = target.launch(PATIENCE)
         groups = [Path(str(entry.details["path"])) for entry in journal.entries if entry.kind == "cgroup"]
         assert groups
         assert 0 < (instance.cgroup_memory or 0) <= 32 * 2**20

@@ -36,6 +36,7 @@ from network_traffic import (
     open_socket,
     route_through,
 )
+from patience import PATIENCE, wait_until
 from worker_state import is_anothers
 
 from pybench.runtime.container import system_calls
@@ -59,8 +60,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a 
 METADATA = "169.254.169.254"
 
 
-def host_network() -> dict[str, object]:
-    """The links, networks and packet filters of the host that are no other run's, and our descriptors."""
+def host_network() -> dict[str, set[object]]:
+    """The links, networks and packet filters of the host that are no other run's."""
     with route_socket() as routes:
         names = {link["index"]: link.get("ifname") for link in routes.get_links()}
         networks = {
@@ -80,10 +81,12 @@ def host_network() -> dict[str, object]:
         "links": {name for name in names.values() if not is_anothers(name)},
         "networks": {each for each in networks if each[0] is None or not is_anothers(each[0])},
         "filters": {each for each in filters if not is_anothers(each[1])},
-        "namespaces": sum(
-            target.startswith("net:") for target in map(_target, Path("/proc/self/fd").iterdir())
-        ),
     }
+
+
+def own_namespaces() -> int:
+    """How many descriptors of networks this process has open."""
+    return sum(target.startswith("net:") for target in map(_target, Path("/proc/self/fd").iterdir()))
 
 
 def _target(link: Path) -> str:
@@ -94,12 +97,24 @@ def _target(link: Path) -> str:
 
 
 @pytest.fixture(autouse=True)
-def network_unchanged() -> Iterator[None]:
+def network_unchanged(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test leaves the host's network and our namespaces as it found them, itself included."""
-    before, place = host_network(), Path("/proc/thread-self/ns/net").readlink()
+    before, namespaces = host_network(), own_namespaces()
+    place = Path("/proc/thread-self/ns/net").readlink()
     yield
     assert Path("/proc/thread-self/ns/net").readlink() == place
-    assert host_network() == before
+    assert own_namespaces() == namespaces
+    if not hasattr(request.config, "workerinput"):
+        assert host_network() == before
+        return
+
+    def added() -> dict[str, set[object]]:
+        return {kind: new for kind, found in host_network().items() if (new := found - before[kind])}
+
+    # Another process of tests may have yet to clean up after what it has killed.
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not added())
+    assert added() == {}
 
 
 @pytest.fixture
@@ -149,9 +164,10 @@ def test_data_passes_both_ways(pool: NetworkPool) -> None:
     """A connection made by the host carries data in and out, closing included."""
     lease = pool.lease()
     with open_socket(lease) as server:
+        server.settimeout(AFTER_SILENCE)
         server.bind((str(lease.address.ip), 80))
         server.listen()
-        with socket.create_connection((str(lease.address.ip), 80), timeout=5) as client:
+        with socket.create_connection((str(lease.address.ip), 80), timeout=AFTER_SILENCE) as client:
             there, _ = server.accept()
             with there:
                 client.sendall(b"question")
@@ -168,11 +184,11 @@ def test_a_container_does_not_reach_the_hosts_ports(bridge: Bridge, pool: Networ
         assert connects(None, gateway, port, patience=AFTER_SILENCE)
         assert not connects(lease, gateway, port)
         assert not connects(lease, gateway, own_port)
-        assert datagrams(None, lease, gateway) == [b"own"]
+        assert datagrams(None, lease, gateway) == {b"own"}
         assert firewall.remove(bridge.name)
         assert connects(lease, gateway, port, patience=AFTER_SILENCE)
         assert connects(lease, gateway, own_port, patience=AFTER_SILENCE)
-        assert datagrams(None, lease, gateway) == [b"theirs", b"own"]
+        assert datagrams(None, lease, gateway, patience=AFTER_SILENCE) == {b"theirs", b"own"}
 
 
 def test_a_route_does_not_help_a_container(bridge: Bridge, pool: NetworkPool) -> None:
@@ -217,7 +233,7 @@ def test_siblings_do_not_reach_one_another(bridge: Bridge, pool: NetworkPool) ->
     one, other = pool.lease(), pool.lease()
     with listening(other, port=80):
         assert not connects(one, other.address.ip, 80)
-        assert datagrams(other, one, other.address.ip) == [b"own"]
+        assert datagrams(other, one, other.address.ip) == {b"own"}
         assert neighbour(one, other.address.ip) is None
         firewall.remove(bridge.name)
         assert not connects(one, other.address.ip, 80)
@@ -243,7 +259,8 @@ def test_siblings_meet_where_that_is_asked_for(journal: Journal) -> None:
         with listening(other, port=80), listening(None) as port:
             assert connects(one, other.address.ip, 80, patience=AFTER_SILENCE)
             assert neighbour(one, other.address.ip) == other.mac
-            assert datagrams(other, one, other.address.ip) == [b"theirs", b"own"]
+            arrived = datagrams(other, one, other.address.ip, patience=AFTER_SILENCE)
+            assert arrived == {b"theirs", b"own"}
             assert not connects(one, bridge.subnet.gateway.ip, port)
 
 
@@ -305,7 +322,7 @@ def container(spawner: Spawner, lease: Lease, script: str, line: str) -> Iterato
         def start() -> Instance:
             with lease.entered():
                 ready = Readiness(marking=False, line=line)
-                return launch(spawner, program, ready, 10, identity=identity)
+                return launch(spawner, program, ready, PATIENCE, identity=identity)
 
         instance = spawner.call(start)
         try:
@@ -329,7 +346,7 @@ def test_three_containers_have_the_same_port(journal: Journal, pool: NetworkPool
         leases = [pool.lease() for _ in range(3)]
         for lease in leases:
             stack.enter_context(container(spawner, lease, SERVER, "bound"))
-        assert all(connects(None, lease.address.ip, 80) for lease in leases)
+        assert all(connects(None, lease.address.ip, 80, patience=AFTER_SILENCE) for lease in leases)
         place = spawner.call(lambda: Path("/proc/thread-self/ns/net").readlink())
         assert place == Path("/proc/self/ns/net").readlink()
 
@@ -401,10 +418,11 @@ def test_a_survivor_is_reported(journal: Journal, bridge: Bridge) -> None:
 
 
 def test_connections_that_were_cut_do_not_keep_a_network(journal: Journal) -> None:
-    """What a dead process had still to send holds its network for seconds, not for minutes."""
-    with Bridge(journal, siblings=True) as bridge, NetworkPool(bridge, 2, patience=15) as pool:
+    """What a dead process had still to send holds its network for seconds, not for the kernel's minutes."""
+    with Bridge(journal, siblings=True) as bridge, NetworkPool(bridge, 2, patience=PATIENCE) as pool:
         one, other = pool.lease(), pool.lease()
         with listening(other, port=80), open_socket(one) as client:
+            client.settimeout(AFTER_SILENCE)
             client.connect((str(other.address.ip), 80))
             with route_socket() as routes:
                 routes.link("set", index=socket.if_nametoindex(other.port), state="down")
@@ -463,7 +481,7 @@ def test_a_killed_harness_leaves_nothing_after_cleaning(tmp_path: Path) -> None:
     )
     assert harness.stdout is not None
     with harness.stdout:
-        assert select.select([harness.stdout], [], [], 30)[0]
+        assert select.select([harness.stdout], [], [], PATIENCE)[0]
         name, pid = harness.stdout.readline().split()
     survivor = os.pidfd_open(int(pid))
     try:
@@ -503,10 +521,11 @@ def test_a_published_port_leads_inside(pool: NetworkPool) -> None:
     """A port of 127.0.0.1 carries data to the container and back, until it is withdrawn."""
     lease = pool.lease()
     with open_socket(lease) as server, PublishedPorts() as published:
+        server.settimeout(AFTER_SILENCE)
         server.bind(("0.0.0.0", 80))  # noqa: S104
         server.listen()
         port = published.publish(lease.address.ip, 80)
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=AFTER_SILENCE) as client:
             there, _ = server.accept()
             with there:
                 client.sendall(b"question")
@@ -526,11 +545,12 @@ def test_a_published_port_nobody_serves_hangs_up(pool: NetworkPool) -> None:
     with open_socket(lease) as server:
         with PublishedPorts() as published:
             port = published.publish(lease.address.ip, TEST_PORT)
-            with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            with socket.create_connection(("127.0.0.1", port), timeout=AFTER_SILENCE) as client:
                 assert client.recv(1) == b""
+            server.settimeout(AFTER_SILENCE)
             server.bind(("0.0.0.0", TEST_PORT))  # noqa: S104
             server.listen()
-            idle = socket.create_connection(("127.0.0.1", port), timeout=5)
+            idle = socket.create_connection(("127.0.0.1", port), timeout=AFTER_SILENCE)
             there, _ = server.accept()
         with idle, there:
             assert idle.recv(1) == b""
@@ -550,8 +570,7 @@ def test_what_a_lease_costs(bridge: Bridge, capsys: pytest.CaptureFixture[str]) 
             began = time.perf_counter()
             assert not pool.lease().ready_ahead
             made.append(time.perf_counter() - began)
-    taken.sort()
-    made.sort()
     with capsys.disabled():
-        print(f"\nlease and enter {taken[10] * 1e6:.0f} µs, making one {made[5] * 1e3:.1f} ms")  # noqa: T201
-    assert taken[10] < made[5] / 5
+        print(f"\nlease and enter {min(taken) * 1e6:.0f} µs, making one {min(made) * 1e3:.1f} ms")  # noqa: T201
+    # The quickest of each: a busy host delays any.
+    assert min(taken) < min(made) / 5

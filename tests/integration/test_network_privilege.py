@@ -9,6 +9,7 @@ import tempfile
 import textwrap
 
 import pytest
+from patience import PATIENCE
 
 NOBODY = 65534
 
@@ -55,7 +56,7 @@ def test_a_bridge_needs_privilege(user: int) -> None:
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
     message, hint, entries = done.stdout.strip().split(" | ")
     assert "cannot make the bridge pyb" in message

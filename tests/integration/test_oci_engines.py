@@ -22,7 +22,7 @@ from oci_bundles import PROGRAM
 
 from pybench.vm_images import Image
 
-PATIENCE = 60
+PATIENCE = 180
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run the engines")
 
 
@@ -147,7 +147,7 @@ class TestDocker:
             assert (group / "pids.max").read_text(encoding="ascii").strip() == "33"
             assert box[:12] in docker("ps").stdout
             assert "trap 'exit 3' TERM" in docker("top", box).stdout
-            docker("stop", "--time", "20", box)
+            docker("stop", "--time", "120", box)
             assert state_of(docker, box)["ExitCode"] == 3
             docker("start", box)
             assert state_of(docker, box)["Running"]
@@ -250,7 +250,7 @@ class TestPodman:
             assert podman("exec", box, "nothing", check=False).returncode in {126, 127}
             podman("pause", box)
             podman("unpause", box)
-            podman("stop", "--time", "20", box)
+            podman("stop", "--time", "120", box)
             assert json.loads(podman("inspect", box).stdout)[0]["State"]["ExitCode"] == 3
         finally:
             podman("rm", "--force", box)

@@ -16,11 +16,10 @@ from oci_bundles import (
     PROGRAM,
     Runtime,
     container_configuration,
-    has_ended,
     set_value,
     shell_configuration,
-    wait_until,
 )
+from patience import has_ended, wait_until
 
 AARCH64 = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack(
     "<HHIQQQIHHHHHH", 2, 183, 1, 0x400000, 64, 0, 0, 64, 56, 0, 64, 0, 0

@@ -58,7 +58,7 @@ def through_overlay(
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     mounted.rmdir()
     empty.rmdir()

@@ -20,11 +20,10 @@ from oci_bundles import (
     PROGRAM,
     Runtime,
     container_configuration,
-    has_ended,
     set_value,
     shell_configuration,
-    wait_until,
 )
+from patience import PATIENCE, has_ended, wait_until
 
 SLEEP = ("/bin/sleep", "600")
 
@@ -131,7 +130,7 @@ def test_run_passes_signals_and_streams_on(runtime: Runtime) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 5
+        assert process.wait(PATIENCE) == 5
 
 
 def test_signals_by_name_and_number(runtime: Runtime) -> None:
@@ -225,7 +224,7 @@ def test_preserved_descriptors_are_inherited_and_no_others(runtime: Runtime, tmp
             )
         )  # fmt: skip
         runtime.makers.append(process.pid)
-        output, _ = process.communicate(timeout=90)
+        output, _ = process.communicate(timeout=PATIENCE)
     assert output.split() == ["kept", "0", "1", "2", "3", "4"], "4 is the directory that ls reads"
 
 
@@ -236,7 +235,7 @@ def console_socket(directory: Path) -> Iterator[tuple[str, socket.socket]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen()
-        listener.settimeout(90)
+        listener.settimeout(PATIENCE)
         yield path, listener
     Path(path).unlink()
 
@@ -245,7 +244,7 @@ def take_master(listener: socket.socket) -> int:
     """The master of the terminal that was sent."""
     connection, _ = listener.accept()
     with connection:
-        connection.settimeout(90)
+        connection.settimeout(PATIENCE)
         _, ancillary, _, _ = connection.recvmsg(100, socket.CMSG_SPACE(4))
     ((level, kind, data),) = ancillary
     assert (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
@@ -296,7 +295,7 @@ class TestTerminal:
             words = ("exec", "--tty", "--detach", "--console-socket", path, box, "/bin/sh", "-c", script)
             with runtime.begin(*words) as process:
                 master = take_master(listener)
-                assert process.wait(20) == 0
+                assert process.wait(PATIENCE) == 0
             read_until(master, b"up")
             fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("4H", 50, 120, 0, 0))
             os.write(master, b"\x03")
@@ -404,7 +403,7 @@ class TestExec:
                 assert process.stdout is not None
                 assert process.stdout.readline() == "up\n"
                 runtime.call("kill", box, "KILL")
-                assert process.wait(20) == 137
+                assert process.wait(PATIENCE) == 137
 
 
 class TestLog:

@@ -15,7 +15,7 @@ from oci_archives import archive_of, describe, directory, entry, hard_link, syml
 
 from pybench.runtime.container.image import ImageStore, StoredImage, export_image, flatten
 
-_PATIENCE = 60
+_PATIENCE = 180
 LAYERS = (
     tar(
         directory("./", mode=0o755),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import PATIENCE
 from sandboxes import small_root
 
 from pybench.vm_images import Image
@@ -51,7 +52,7 @@ SCRIPT = """
     with open_journal(folder / "state") as journal:
         target = ContainerTarget(ContainerSettings(), TargetContext(journal, folder))
         target.prepare(workload, image)
-        instance = target.launch(10)
+        instance = target.launch(120)
         marks = [mark.name for mark in instance.marks]
         while "finished" not in instance.output:
             pass
@@ -84,7 +85,7 @@ def said_by(script: str, folder: str, user: int) -> dict[str, Any]:
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=3 * PATIENCE,
         check=False,
     )
     if finished.returncode == UNREACHABLE:
@@ -170,7 +171,7 @@ ROOT_SCRIPT = """
                 volumes=(Volume(folder / "data", "/tmp/deep/volume"),),
             )
             with Sandbox(spawner, NoGroups("for this test"), spec) as sandbox:
-                container = sandbox.start(10)
+                container = sandbox.start(120)
                 command = ("/bin/sh", "-c", "cat; stat -c %s /big; id -u; exit 4")
                 done = container.execute(command, Request(given=b"given "))
                 said[name] = [container.output, done.status, done.output.decode()]

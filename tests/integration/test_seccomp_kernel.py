@@ -17,6 +17,7 @@ from typing import Any
 
 import pyseccomp
 import pytest
+from patience import PATIENCE
 
 from pybench.runtime.container.seccomp.compile import compile_filter
 from pybench.runtime.container.seccomp.profiles import DEFAULT, DENIED, NOT_WHEN_STRICT, STRICT
@@ -71,7 +72,7 @@ def errors(filter_: Path, calls: Sequence[tuple[int, ...]]) -> list[int]:
     """The errno of each call behind a filter, in a process and session of its own; 0 where it worked."""
     done = subprocess.run(
         [sys.executable, "-I", "-c", INSTALL + CALLS, str(filter_)],
-        input=json.dumps(calls), capture_output=True, text=True, check=False, timeout=60,
+        input=json.dumps(calls), capture_output=True, text=True, check=False, timeout=PATIENCE,
         start_new_session=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -81,7 +82,7 @@ def errors(filter_: Path, calls: Sequence[tuple[int, ...]]) -> list[int]:
 def execute(filter_: Path, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a program behind a filter."""
     arguments = [sys.executable, "-I", "-c", INSTALL + EXECUTE, str(filter_), *command]
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("profile", ["default", "strict"])
@@ -185,7 +186,7 @@ def test_x32_is_fatal(filters: dict[str, Path], profile: str) -> None:
     getpid = json.dumps([[0x40000000 | number_of("getpid")]])
     done = subprocess.run(
         [sys.executable, "-I", "-c", INSTALL + CALLS, str(filters[profile])],
-        input=getpid, capture_output=True, text=True, check=False, timeout=60,
+        input=getpid, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == -signal.SIGSYS
 
@@ -206,7 +207,7 @@ def compiled(compiler: str, source: str, place: Path) -> str:
         pytest.skip(f"{compiler} is not installed")
     program = place / f"program-{compiler}"
     arguments = [compiler, "-static", "-pthread", "-O1", "-x", "c", "-", "-o", str(program)]
-    subprocess.run(arguments, input=source, text=True, check=True, timeout=60)
+    subprocess.run(arguments, input=source, text=True, check=True, timeout=PATIENCE)
     return str(program)
 
 

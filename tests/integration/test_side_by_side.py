@@ -54,7 +54,7 @@ def samples(image: Image, tmp_path_factory: pytest.TempPathFactory) -> list[dict
         (folder / "together.yaml").write_text(text + TARGETS, encoding="utf-8")
         command = [PYBENCH, "run", "together.yaml", "--json", "out.json"]
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=600
         )
         assert done.returncode == 0, done.stderr
         found += json.loads((folder / "out.json").read_text(encoding="utf-8"))["samples"]

@@ -9,13 +9,13 @@ import os
 import resource
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from patience import PATIENCE
 
 from pybench.runtime.container.instance import Readiness, launch
 from pybench.runtime.container.sandbox import NAMESPACES, stdio_steps
@@ -51,9 +51,9 @@ def run(spawner: Spawner, script: str, *steps: Step, namespaces: int = 0) -> tup
     program = Program.compile(
         (*steps, *stdio_steps(marking=False)), (SHELL, "-c", script), {"PATH": os.environ["PATH"]}, namespaces
     )
-    instance = spawner.call(lambda: launch(spawner, program, AT_ONCE, 10))
+    instance = spawner.call(lambda: launch(spawner, program, AT_ONCE, PATIENCE))
     try:
-        assert instance.wait(10)
+        assert instance.wait(PATIENCE)
     finally:
         instance.kill()
         instance.release()
@@ -104,8 +104,8 @@ def test_stdio_survives_low_descriptors(spawner: Spawner) -> None:
     """Pipes that happen to be numbered 0 to 3 are not overwritten while they are being passed."""
     steps = (Duplicate(1, 0), Duplicate(0, 1), CloseFrom(3))
     program = Program.compile(steps, (SHELL, "-c", "echo swapped >&0"), {}, 0)
-    instance = spawner.call(lambda: launch(spawner, program, AT_ONCE, 10))
-    assert instance.wait(10)
+    instance = spawner.call(lambda: launch(spawner, program, AT_ONCE, PATIENCE))
+    assert instance.wait(PATIENCE)
     instance.release()
     assert instance.tail.text == "swapped\n"
 
@@ -129,23 +129,22 @@ def test_a_program_outlives_its_python_arguments(spawner: Spawner) -> None:
         stdio_steps(marking=False), (SHELL, "-c", "echo " + "word " * 1000), {"KEY": "value" * 100}, 0
     )
     gc.collect()
-    instance = spawner.call(lambda: launch(spawner, program, AT_ONCE, 10))
-    assert instance.wait(10)
+    instance = spawner.call(lambda: launch(spawner, program, AT_ONCE, PATIENCE))
+    assert instance.wait(PATIENCE)
     instance.release()
     assert instance.tail.text.split() == ["word"] * 1000
 
 
 def test_an_interrupted_wait_ends_at_once_and_leaves_nothing(spawner: Spawner) -> None:
     """Ctrl-C while waiting for readiness ends the program instead of waiting for the timeout."""
-    program = Program.compile(stdio_steps(marking=False), ("/bin/sleep", "60"), {}, 0)
+    program = Program.compile(stdio_steps(marking=False), ("/bin/sleep", "600"), {}, 0)
     readiness = Readiness(marking=False, line="never")
     main = threading.main_thread().ident
     assert main is not None
     threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
-    begun = time.monotonic()
+    # Its timeout, or the program's end, would be told as another error.
     with pytest.raises(KeyboardInterrupt):
-        spawner.call(lambda: launch(spawner, program, readiness, 30))
-    assert time.monotonic() - begun < 5
+        spawner.call(lambda: launch(spawner, program, readiness, PATIENCE))
     children = Path(f"/proc/self/task/{main}/children")
     assert not children.exists() or children.read_text(encoding="ascii").strip() == ""
 

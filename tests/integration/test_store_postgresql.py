@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE, wait_until
 from postgresql_server import PostgresqlServer, postgresql_server, programs
 from store_behaviour import FAILED, RUN, SAMPLE, StoreBehaviour
 
@@ -77,7 +78,8 @@ def test_a_locked_record_is_the_hosts_problem(
     server: PostgresqlServer, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A lock that is held for too long is told, and the store goes on after it."""
-    monkeypatch.setattr(connections, "BUSY_TIMEOUT", 1.0)
+    # It is the time for connecting, too.
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT", 3.0)
     with Store.open(database) as store, server.connect(database) as blocker:
         store.begin_run(RUN)
         with blocker.transaction():
@@ -242,7 +244,7 @@ name: pretended
 workloads:
   ready: {image: minimal, command: [/bin/workload, ready]}
 targets:
-  slow: {kind: mock, repetitions: 60, delay: 20ms}
+  slow: {kind: mock, repetitions: 100, delay: 20ms}
 measure: [startup]
 schedule: {warmups: 0}
 """
@@ -256,12 +258,15 @@ def test_a_run_survives_its_server(server: PostgresqlServer, database: str, tmp_
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
         try:
             assert run.stderr is not None
-            while "preparing" not in run.stderr.readline():
-                pass
+            while "preparing" not in (line := run.stderr.readline()):
+                assert line, "it has ended"
             wait_for_samples(database)
+            # However long the server takes to end, the run is not over before.
+            run.send_signal(signal.SIGSTOP)
             server.stop()
+            run.send_signal(signal.SIGCONT)
             assert "pybench history sync" in run.stderr.read()
-            assert run.wait(30) == 0
+            assert run.wait(PATIENCE) == 0
         finally:
             run.kill()
             server.start()
@@ -279,7 +284,4 @@ def test_a_run_survives_its_server(server: PostgresqlServer, database: str, tmp_
 def wait_for_samples(database: str) -> None:
     """Return once a run has stored something; the server has no way to push that to us."""
     with Store.open(database) as store:
-        deadline = time.monotonic() + 120
-        while not (runs := store.runs()) or not store.sample_counts([runs[-1].id]):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: bool((runs := store.runs()) and store.sample_counts([runs[-1].id])))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from patience import PATIENCE
 
 from pybench.runtime.container import notify
 from pybench.runtime.container.cgroup.base import Limits, Usage
@@ -82,7 +83,7 @@ def start(spawner: Spawner, place: int, script: str, line: str | None = None) ->
         0,
     )
     readiness = Readiness(marking=False, line=line)
-    return spawner.call(lambda: launch(spawner, program, readiness, 10, listener=place))
+    return spawner.call(lambda: launch(spawner, program, readiness, PATIENCE, listener=place))
 
 
 def ask(spawner: Spawner, handlers: Mapping[int, Handler], script: str = "print(sysinfo())") -> str:
@@ -94,7 +95,7 @@ def ask(spawner: Spawner, handlers: Mapping[int, Handler], script: str = "print(
 def finish(instance: Instance) -> str:
     """What it has printed when it has ended."""
     try:
-        assert instance.wait(20)
+        assert instance.wait(PATIENCE)
     finally:
         instance.kill()
         instance.release()
@@ -114,9 +115,9 @@ def facts(text: str) -> dict[str, int]:
 def test_a_container_hears_of_its_own_limits_and_use(spawner: Spawner) -> None:
     """Memory is the limit, free what is not charged, processes the group's; loads and swap tell nothing."""
     information = SystemInformation(Limits(memory=64 * MEBIBYTE), usage(10 * MEBIBYTE, 7))
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
     seen = facts(ask(spawner, information.handlers()))
-    uptime = seen.pop("uptime")
-    assert abs(uptime - time.clock_gettime(time.CLOCK_BOOTTIME)) <= 2
+    assert before - 2 <= seen.pop("uptime") <= time.clock_gettime(time.CLOCK_BOOTTIME) + 2
     assert seen.pop("total") == 64 * MEBIBYTE
     assert seen.pop("free") == 54 * MEBIBYTE
     assert (seen.pop("processes"), seen.pop("unit")) == (7, 1)
@@ -196,7 +197,7 @@ print(set(seen), len(seen))
 def test_who_asks_without_a_pause_waits_and_holds_up_nobody(spawner: Spawner) -> None:
     """Beyond its share a container is answered at its pace; another one meanwhile at once."""
     handlers = SystemInformation(Limits(memory=MEBIBYTE), None).handlers()
-    calls = AT_ONCE + 60
+    calls = AT_ONCE + 200
     greedy = f"""
 print("begun", flush=True)
 begun = time.monotonic()
@@ -214,7 +215,7 @@ print(min(taken() for _ in range(5)))
 """
         modest = float(finish(start(spawner, second, script)))
         elapsed = float(finish(instance).removeprefix("begun"))
-    assert elapsed >= 59 * INTERVAL
+    assert elapsed >= 199 * INTERVAL
     assert modest < elapsed / 3
 
 
@@ -254,12 +255,12 @@ def test_an_answer_that_hangs_is_reported(spawner: Spawner, monkeypatch: pytest.
 
     def hang(_call: Notification) -> Answer:
         asked.set()
-        let_go.wait(10)
+        let_go.wait(PATIENCE)
         return Answer(error=errno.EXDEV)
 
     answering = spawner.supervisor.answering({SYS_SYSINFO: hang})
     instance = start(spawner, answering.__enter__(), "print(sysinfo())")
-    assert asked.wait(5)
+    assert asked.wait(PATIENCE)
     with pytest.raises(LeftoverError, match="does not finish"):
         answering.__exit__(None, None, None)
     let_go.set()
@@ -274,7 +275,7 @@ def test_a_program_that_cannot_be_executed_leaves_no_listener(spawner: Spawner) 
     before = len(list(Path("/proc/self/fd").iterdir()))
     with spawner.supervisor.answering({}) as place, pytest.raises(InstanceError, match="execve /nowhere"):
         spawner.call(
-            lambda: launch(spawner, program, Readiness(marking=False, line=None), 10, listener=place)
+            lambda: launch(spawner, program, Readiness(marking=False, line=None), PATIENCE, listener=place)
         )
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
@@ -302,7 +303,7 @@ def container_says(journal: Journal, rootfs: Path, profile: ProfileName) -> tupl
         profile=profile,
     )
     with Spawner(journal) as spawner, Sandbox(spawner, detect(), spec) as sandbox:
-        container = sandbox.start(10)
+        container = sandbox.start(PATIENCE)
         output = container.output
         container.stop(0.1)
         return [int(word) for word in output.split()[:-1]], sandbox.qualifiers
@@ -311,11 +312,12 @@ def container_says(journal: Journal, rootfs: Path, profile: ProfileName) -> tupl
 @pytest.mark.parametrize("profile", ["default", "strict"])
 def test_a_real_container_hears_of_itself(journal: Journal, rootfs: Path, profile: ProfileName) -> None:
     """Every confined profile tells its group's limit, charge and processes, and a clock of its own."""
+    begun = time.monotonic()
     (error, uptime, load, total, free, processes), qualifiers = container_says(journal, rootfs, profile)
     assert (error, load, total) == (0, 0, 64 * MEBIBYTE)
     # On version 1 the spawning thread is in the group until the container is ready.
     assert 1 <= processes <= 2
-    assert 1 <= uptime <= 2
+    assert 1 <= uptime <= time.monotonic() - begun + 2
     assert 60 * MEBIBYTE < free < total
     assert "sysinfo" not in qualifiers
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
+from patience import PATIENCE, has_ended
 
 from pybench.harness.errors import InstanceError
 from pybench.harness.model import Readiness, Resources, TargetChoice, Workload
@@ -48,10 +48,10 @@ def running(kind: str, folder: Path, image: Image) -> Iterator[Both]:
         target = open_target(TargetChoice(kind, kind, 1, OPTIONS[kind]), TargetContext(journal, folder))
         try:
             target.prepare(READY, image)
-            instance = target.launch(60)
+            instance = target.launch(PATIENCE)
             assert isinstance(instance, HasCommands)
             yield instance  # type: ignore[misc]
-            instance.stop(10)
+            instance.stop(PATIENCE)
             assert instance.ended
         finally:
             target.cleanup()
@@ -78,27 +78,27 @@ def instance(request: pytest.FixtureRequest, tmp_path: Path, image: Image) -> It
 def test_a_command_is_given_input_and_gives_output_and_status(instance: Both) -> None:
     """Both streams apart, the exit code or the signal, and no environment but what is asked for."""
     assert instance.ended == ""
-    done = instance.execute([*SHELL, "cat; echo err >&2; exit 7"], 30, stdin=b"some input\n")
+    done = instance.execute([*SHELL, "cat; echo err >&2; exit 7"], PATIENCE, stdin=b"some input\n")
     assert (done.status, done.stdout, done.stderr) == (7, b"some input\n", b"err\n")
-    assert instance.execute([*SHELL, "kill -9 $$"], 30).status == -signal.SIGKILL
-    named = instance.execute(["/bin/busybox", "env"], 30, environment={"A": "b"})
+    assert instance.execute([*SHELL, "kill -9 $$"], PATIENCE).status == -signal.SIGKILL
+    named = instance.execute(["/bin/busybox", "env"], PATIENCE, environment={"A": "b"})
     assert named.stdout == b"A=b\n"
-    usual = instance.execute(["/bin/busybox", "env"], 30).stdout.split()
+    usual = instance.execute(["/bin/busybox", "env"], PATIENCE).stdout.split()
     assert b"HOME=/root" in usual
-    assert instance.execute(["/bin/busybox", "pwd"], 30).stdout == b"/\n"
+    assert instance.execute(["/bin/busybox", "pwd"], PATIENCE).stdout == b"/\n"
 
 
 def test_a_command_that_cannot_be_run_says_so(instance: Both) -> None:
     """It is an error of the instance, which goes on."""
     with pytest.raises(InstanceError, match="nothing"):
-        instance.execute(["/bin/nothing"], 30)
-    assert instance.execute(["/bin/busybox", "true"], 30).status == 0
+        instance.execute(["/bin/nothing"], PATIENCE)
+    assert instance.execute(["/bin/busybox", "true"], PATIENCE).status == 0
 
 
 def test_a_flood_is_refused(instance: Both) -> None:
     """Output beyond the limit is an error, not a truncated answer."""
     with pytest.raises(InstanceError, match="more than 1000 bytes"):
-        instance.execute([*SHELL, "yes | head -c 300000"], 30, output_limit=1000)
+        instance.execute([*SHELL, "yes | head -c 300000"], PATIENCE, output_limit=1000)
     assert instance.ended == ""
 
 
@@ -111,7 +111,7 @@ def test_when_the_time_is_over_everything_it_started_is_gone(instance: Both) -> 
         instance.execute([*SHELL, script], 1.0)
     # One that was killed may still have to be reaped, and has no command line any more.
     count = f"cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -c 'slee[p] {number}'"
-    assert instance.execute([*SHELL, count], 30).stdout.strip() == b"0"
+    assert instance.execute([*SHELL, count], PATIENCE).stdout.strip() == b"0"
 
 
 def test_a_file_is_copied_in(instance: Both) -> None:
@@ -119,9 +119,9 @@ def test_a_file_is_copied_in(instance: Both) -> None:
     content = os.urandom(70_000)
     path = f"/tmp/pybench-test-{os.urandom(4).hex()}"
     instance.copy_in(path, content, 0o750)
-    done = instance.execute(["/bin/busybox", "cat", path], 60)
+    done = instance.execute(["/bin/busybox", "cat", path], PATIENCE)
     assert done.stdout == content
-    assert instance.execute(["/bin/busybox", "stat", "-c", "%a", path], 30).stdout == b"750\n"
+    assert instance.execute(["/bin/busybox", "stat", "-c", "%a", path], PATIENCE).stdout == b"750\n"
     with pytest.raises(InstanceError):
         instance.copy_in("/nowhere/at/all", b"x")
 
@@ -132,12 +132,10 @@ def test_what_a_bare_command_leaves_behind_is_ended_with_it(image: Image, tmp_pa
     with open_journal() as journal:
         target = open_target(TargetChoice("process", "process", 1, {}), TargetContext(journal, tmp_path))
         target.prepare(READY, image)
-        instance = target.launch(30)
+        instance = target.launch(PATIENCE)
         assert isinstance(instance, HasCommands)
-        started = instance.execute([*SHELL, "sleep 4712 >/dev/null 2>&1 & echo $!"], 30)
-        assert not psutil.pid_exists(int(started.stdout)) or (
-            psutil.Process(int(started.stdout)).status() == psutil.STATUS_ZOMBIE
-        )
+        started = instance.execute([*SHELL, "sleep 4712 >/dev/null 2>&1 & echo $!"], PATIENCE)
+        assert has_ended(int(started.stdout))
         instance.copy_in(str(path), b"content")
         with pytest.raises(InstanceError, match="File exists"):
             instance.copy_in(str(path), b"other")

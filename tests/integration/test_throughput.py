@@ -13,7 +13,7 @@ import pytest
 from pybench.harness.measure.throughput import KINDS
 
 PYBENCH = str(Path(sys.executable).with_name("pybench"))
-PATIENCE = 400
+PATIENCE = 900
 TARGETS = ("process", "container", "vm")
 SCENARIO = """
 name: trial
@@ -34,7 +34,7 @@ measure:
   throughput: {duration: 100ms, buffer: 32MiB, file: 8MiB}
   network: {duration: 100ms}
   limits: {duration: 1s}
-schedule: {warmups: 0, seed: 1}
+schedule: {warmups: 0, seed: 1, ready_timeout: 180s, stop_timeout: 120s}
 """
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import user_network_observer
+from patience import PATIENCE
 
 from pybench.runtime.container.network.user_network import detect_user_network
 
@@ -23,7 +24,7 @@ def observe(name: str, device: str = "device") -> dict[str, Any]:
     if program is None:
         pytest.skip(f"{name} is not installed: apt-get install passt slirp4netns")
     command = [sys.executable, user_network_observer.__file__, name, program, device]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=60)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=3 * PATIENCE)
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 

@@ -9,14 +9,16 @@ import select
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
+from vm_guests import BOOT_TIMEOUT, STOP_TIMEOUT, WORKLOAD, Guests
 
 from pybench.runtime.errors import InstanceError
 from pybench.runtime.output import TAIL_BYTES
 from pybench.runtime.vm.command_line import COMMAND_LINE
+from pybench.runtime.vm.machine import VirtualMachine
 
 
 class Ended:
@@ -32,6 +34,27 @@ class Ended:
     def close(self) -> None:
         """Let go of it."""
         os.close(self._descriptor)
+
+
+@contextlib.contextmanager
+def signalled(machine: VirtualMachine, number: signal.Signals) -> Iterator[None]:
+    """Send a machine's QEMU a signal as soon as there is one, unless the block ends before."""
+    over = threading.Event()
+
+    def send() -> None:
+        while not (found := machine.processes):
+            if over.wait(0.001):
+                return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(found[0], number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        yield
+    finally:
+        over.set()
+        sender.join()
 
 
 def test_marks_are_in_order_and_name_their_channels(guests: Guests) -> None:
@@ -98,7 +121,7 @@ def test_locked_down_kernel_marks_through_its_driver(guests: Guests) -> None:
     """Where the kernel refuses the port to init, the first mark takes the driver's way, and says so."""
     machine = guests.make(WORKLOAD, "exit", "0", command_line=f"{COMMAND_LINE} lockdown=integrity")
     machine.start(BOOT_TIMEOUT)
-    machine.stop(5)
+    machine.stop(STOP_TIMEOUT)
     assert next(mark.channel for mark in machine.marks if mark.name == "kernel") == "isa-serial:tty"
 
 
@@ -116,7 +139,7 @@ def test_stubborn_workload_is_killed_after_the_grace(guests: Guests) -> None:
     machine.start(BOOT_TIMEOUT)
     machine.stop(0.3)
     stopping, stopped = machine.marks[-2:]
-    assert 0.3 <= (stopped.at - stopping.at) / 1e9 < 60
+    assert (stopped.at - stopping.at) / 1e9 >= 0.3
     machine.stop(0.3)
     assert machine.marks[-1] == stopped
 
@@ -171,18 +194,8 @@ def test_killed_emulator_is_recognised_while_booting(guests: Guests) -> None:
     """QEMU killed from outside during the boot fails the start at once."""
     machine = guests.make(WORKLOAD, "ready")
 
-    def kill() -> None:
-        deadline = time.monotonic() + BOOT_TIMEOUT
-        while not machine.processes and time.monotonic() < deadline:
-            time.sleep(0.01)
-        for pid in machine.processes:
-            os.kill(pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    with pytest.raises(InstanceError, match="QEMU ended"):
+    with signalled(machine, signal.SIGKILL), pytest.raises(InstanceError, match="QEMU ended"):
         machine.start(BOOT_TIMEOUT)
-    killer.join()
 
 
 def test_machine_libvirt_does_not_know_is_refused(guests: Guests) -> None:
@@ -196,18 +209,9 @@ def test_emulator_that_stands_still_cannot_hold_libvirt(guests: Guests) -> None:
     """Libvirt waits for ever for a QEMU that does not answer; the start fails in time all the same."""
     machine = guests.make(WORKLOAD, "ready")
 
-    def hold() -> None:
-        deadline = time.monotonic() + BOOT_TIMEOUT
-        while not machine.processes and time.monotonic() < deadline:
-            time.sleep(0.001)
-        for pid in machine.processes:
-            os.kill(pid, signal.SIGSTOP)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    with pytest.raises(InstanceError, match="not ready after 1 s: the guest's init did not start"):
+    message = "not ready after 1 s: the guest's init did not start"
+    with signalled(machine, signal.SIGSTOP), pytest.raises(InstanceError, match=message):
         machine.start(1)
-    holder.join()
 
 
 def test_guest_that_hangs_is_told_and_killed(guests: Guests) -> None:
@@ -233,17 +237,17 @@ def test_emulator_killed_while_it_ran_is_told(guests: Guests) -> None:
         os.kill(pid, signal.SIGKILL)
         ended.wait()
     with pytest.raises(InstanceError, match="after it was ready, QEMU ended: killed from outside"):
-        machine.stop(5)
+        machine.stop(STOP_TIMEOUT)
 
 
 def test_panic_while_it_ran_is_told(guests: Guests) -> None:
     """A kernel that panics after the guest was ready is recognised by the console's last lines."""
-    script = "echo running; sleep 1; echo c > /proc/sysrq-trigger; sleep 100"
+    script = "echo running; sleep 2; echo c > /proc/sysrq-trigger; sleep 100"
     machine = guests.make("/bin/sh", "-c", script, line="running")
     machine.start(BOOT_TIMEOUT)
     (pid,) = machine.processes
     with contextlib.closing(Ended(pid)) as ended:
         ended.wait()
     with pytest.raises(InstanceError, match="the guest's kernel panicked: Kernel panic") as caught:
-        machine.stop(5)
+        machine.stop(STOP_TIMEOUT)
     assert re.search(r"\w\+0x[0-9a-f]+/0x[0-9a-f]+", caught.value.log)  # one frame of the trace

@@ -7,13 +7,15 @@ import dataclasses
 import os
 import socket
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from guest_modules import write_with_modules
-from vm_guests import BOOT_TIMEOUT, WORKLOAD, Guests
+from patience import PATIENCE
+from vm_guests import BOOT_TIMEOUT, STOP_TIMEOUT, WORKLOAD, Guests
 
 from pybench.harness.errors import InputError
 from pybench.harness.model import Readiness, TargetChoice, Workload
@@ -57,9 +59,21 @@ def with_initramfs(image: Image, guests: Guests, folder: Path) -> Image:
 def serve(machine: VirtualMachine) -> threading.Thread:
     """Have the guest answer one connection on PORT."""
     command = ["sh", "-c", f"echo listening; echo from $(hostname) | nc -l -p {PORT}"]
-    thread = threading.Thread(target=machine.execute, args=(command,), kwargs={"timeout": 120})
+    thread = threading.Thread(target=machine.execute, args=(command,), kwargs={"timeout": 5 * PATIENCE})
     thread.start()
     return thread
+
+
+def read_from(address: str) -> str:
+    """What a guest says on PORT, once it listens."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with socket.create_connection((address, PORT), timeout=PATIENCE) as connection:
+                return connection.makefile().read()
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_guests_on_the_bridge_reach_the_host_only_when_asked(guests: Guests, journal: Journal) -> None:
@@ -73,23 +87,22 @@ def test_guests_on_the_bridge_reach_the_host_only_when_asked(guests: Guests, jou
         for network in networks:
             machine = guests.make(WORKLOAD, "ready", line="ready", network=network)
             machine.start(BOOT_TIMEOUT)
-            stack.callback(machine.stop, 5)
+            stack.callback(machine.stop, STOP_TIMEOUT)
             machines.append(machine)
         address = str(networks[0].address.ip)
         shown = machines[0].execute(["ip", "address", "show", "eth0"]).output.decode()
         assert str(networks[0].address) in shown
         assert networks[0].interface.hardware_address in shown
         server = serve(machines[0])
-        sibling = machines[1].execute(["nc", "-w", "1", address, str(PORT)], timeout=120)
+        sibling = machines[1].execute(["nc", "-w", "1", address, str(PORT)], timeout=PATIENCE)
         assert sibling.status != 0
         assert sibling.output == b""
-        host = machines[1].execute(["nc", "-w", "1", str(bridge.subnet.gateway.ip), "22"], timeout=120)
+        host = machines[1].execute(["nc", "-w", "1", str(bridge.subnet.gateway.ip), "22"], timeout=PATIENCE)
         assert host.status != 0
-        with socket.create_connection((address, PORT), timeout=60) as connection:
-            assert connection.makefile().read() == "from guest\n"
+        assert read_from(address) == "from guest\n"
         server.join()
         for machine, network in zip(machines, networks, strict=True):
-            machine.stop(5)
+            machine.stop(STOP_TIMEOUT)
             taps.release(network)
             taps.release(network)
     assert not any(Path("/sys/class/net", network.interface.tap).exists() for network in networks)
@@ -127,10 +140,10 @@ def test_user_network_goes_outwards_also_after_a_restore(guests: Guests, tmp_pat
 
         thread = threading.Thread(target=answer)
         thread.start()
-        got = machine.execute(["nc", "10.0.2.2", str(port)], timeout=120)
+        got = machine.execute(["nc", "10.0.2.2", str(port)], timeout=PATIENCE)
         thread.join()
     assert got.output == b"from the host\n"
-    state = machine.save(tmp_path / "state", 60)
+    state = machine.save(tmp_path / "state", PATIENCE)
     assert machine.spec.interface is not None
     card = dataclasses.replace(machine.spec.interface, hardware_address=random_link_address())
     spec = dataclasses.replace(machine.spec, interface=card)
@@ -140,7 +153,7 @@ def test_user_network_goes_outwards_also_after_a_restore(guests: Guests, tmp_pat
     restored.start(BOOT_TIMEOUT)
     shown = restored.execute(["cat", "/sys/class/net/eth0/address"]).output.decode().strip()
     answering = await_forwarded_answer(restored)
-    restored.stop(5)
+    restored.stop(STOP_TIMEOUT)
     answering.join()
     assert shown == card.hardware_address != machine.spec.interface.hardware_address
 
@@ -166,7 +179,7 @@ def test_restored_guests_answer_each_at_its_own_address(
         siblings = []
         for _ in range(2):
             sibling = target.launch(BOOT_TIMEOUT)
-            stack.callback(sibling.stop, 10)
+            stack.callback(sibling.stop, STOP_TIMEOUT)
             assert isinstance(sibling, VmInstance)
             siblings.append(sibling)
         cards = [each.machine.spec.interface for each in siblings]
@@ -176,7 +189,7 @@ def test_restored_guests_answer_each_at_its_own_address(
             assert card is not None
             assert f"{sibling.address}/" in shown
             assert card.hardware_address in shown
-            with urllib.request.urlopen(f"http://{sibling.address}:{PORT}/page", timeout=60) as answer:
+            with urllib.request.urlopen(f"http://{sibling.address}:{PORT}/page", timeout=PATIENCE) as answer:
                 assert answer.read() == b"hello"
         assert len({sibling.address for sibling in siblings}) == len(set(cards)) == 2
     assert not any(Path("/sys/class/net", card.tap).exists() for card in cards if card)

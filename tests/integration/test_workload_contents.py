@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 from image_recipes import ignore
+from patience import PATIENCE
+from vm_guests import BOOT_TIMEOUT, STOP_TIMEOUT
 
 from pybench import vm_images
 from pybench.harness.errors import InputError, InstanceError
@@ -75,9 +77,9 @@ def served(request: pytest.FixtureRequest, disk_image: Image) -> Iterator[tuple[
         target = open_target(TargetChoice(kind, kind, 1, OPTIONS[kind]), TargetContext(journal, Path("/")))
         try:
             target.prepare(serving(), disk_image)
-            instance = target.launch(60)
+            instance = target.launch(BOOT_TIMEOUT)
             yield target, instance
-            instance.stop(5)
+            instance.stop(STOP_TIMEOUT)
         finally:
             target.cleanup()
         assert journal.entries == ()
@@ -106,7 +108,7 @@ def test_the_first_answer_is_the_mark_of_readiness(served: tuple[Target, Instanc
     assert marks["ready"].at > marks["exec"].at
     assert 0 < marks["ready"].resolution <= (marks["ready"].at - marks["exec"].at) / 1e9
     assert isinstance(instance, HasAddress)
-    with urllib.request.urlopen(f"http://{instance.address}:{PORT}/new/page", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{instance.address}:{PORT}/new/page", timeout=PATIENCE) as answer:
         assert answer.read() == PAGE
 
 
@@ -114,7 +116,7 @@ def test_commands_beside_the_workload_are_its_users(served: tuple[Target, Instan
     """What is run in a live instance has the workload's user and groups."""
     _, instance = served
     assert isinstance(instance, HasCommands)
-    done = instance.execute(["/bin/sh", "-c", "id -u; id -g; id -G; cat /srv/new/page"], 30)
+    done = instance.execute(["/bin/sh", "-c", "id -u; id -g; id -G; cat /srv/new/page"], PATIENCE)
     assert done.stdout == b"65534\n65534\n65534\n" + PAGE
 
 
@@ -125,7 +127,7 @@ def test_a_guest_that_ends_before_it_answers_says_so(disk_image: Image, tmp_path
         target = open_target(TargetChoice("vm", "vm", 1, OPTIONS["vm"]), TargetContext(journal, tmp_path))
         target.prepare(workload, disk_image)
         with pytest.raises(InstanceError, match=r"ended before it .*exit code 3"):
-            target.launch(60)
+            target.launch(BOOT_TIMEOUT)
         target.cleanup()
         assert journal.entries == ()
 
@@ -135,11 +137,11 @@ def test_a_bare_process_is_another_user(journal_target: Target, image: Image) ->
     command = ("/bin/busybox", "sh", "-c", "id -u; id -g; id -G; exec sleep 1000")
     workload = Workload("w", "minimal", command, user="12345:678", readiness=Readiness("line", "678"))
     journal_target.prepare(workload, image)
-    instance = journal_target.launch(10)
+    instance = journal_target.launch(PATIENCE)
     assert instance.output.splitlines()[:2] == ["12345", "678"]
     assert psutil.Process(instance.processes[0]).gids().real == 678
     assert isinstance(instance, HasCommands)
-    assert instance.execute(["/bin/busybox", "id", "-u"], 30).stdout == b"12345\n"
+    assert instance.execute(["/bin/busybox", "id", "-u"], PATIENCE).stdout == b"12345\n"
     instance.stop(0)
 
 

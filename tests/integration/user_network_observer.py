@@ -25,7 +25,7 @@ NOBODY = 65534
 CONNECT = r"""perl -MIO::Socket::INET -e 'print IO::Socket::INET->new(PeerAddr => shift, PeerPort => shift,
     Timeout => 2) ? "yes\n" : "no\n"' {address} {port}
 """
-SERVE = r"""perl -MIO::Socket::INET -e '$| = 1; alarm 20;
+SERVE = r"""perl -MIO::Socket::INET -e '$| = 1; alarm 120;
     $s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1) or die;
     print "listening\n"; $c = $s->accept; print $c "hello\n"; close $c'
 """
@@ -108,7 +108,7 @@ def observe(network: UserNetwork, directory: Path) -> dict[str, Any]:
             if ports:
                 seen["server"] = ask(shell, SERVE)
                 with socket.socket() as client:
-                    client.settimeout(5)
+                    client.settimeout(120)
                     client.connect(("127.0.0.1", port))
                     seen["published"] = client.makefile().read()
         seen["left"] = len(journal.entries)

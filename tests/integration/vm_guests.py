@@ -20,6 +20,8 @@ from pybench.vm_images import Image
 
 WORKLOAD = "/bin/workload"
 BOOT_TIMEOUT = 180.0
+STOP_TIMEOUT = 120.0
+"""Seconds for what heeds the request to end: a guest that does not answer in time is reported as hung."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,7 @@ class Guests:
         try:
             yield machine
         finally:
-            machine.stop(5)
+            machine.stop(STOP_TIMEOUT)
 
     def traces(self) -> list[str]:
         """What is left of the machines made: QEMU processes, sockets and directories."""
