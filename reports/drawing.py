@@ -1,7 +1,8 @@
 """Drawings as plotly.js takes them: traces and a layout, plain data (plotly.com/javascript/reference).
 
 The page's own library draws them. Its Python namesake would check every property against its schema, which
-takes ten times as long as all the rest of a figure; a unit test does that instead, of every figure there is.
+takes ten times as long as all the rest of a figure; a unit test does that instead, of every figure there is
+(docs/adr/0011).
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from pybench.harness.comparison.pace import Pace
 from pybench.harness.comparison.ranks import NORMAL, Values
 from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
-from pybench.harness.stats.student import upper_quantile
 
 RATE: Final = 0.01
 """The probability that a night without any change exceeds a limit in any of its cells."""
@@ -81,6 +80,8 @@ def widened(limits: Limits, series: Series, gated: Iterable[CellKey]) -> Limits:
     usual = {cell: limit for cell in gated if (limit := _usual(limits, cell)) is not None}
     if not usual:
         return limits
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
+
     level = RATE / (BASELINES * QUANTITIES * len(usual))
     of_cell = dict(limits.of_cell)
     for cell, limit in usual.items():
@@ -93,7 +94,7 @@ def widened(limits: Limits, series: Series, gated: Iterable[CellKey]) -> Limits:
         tail = float(np.median(tails)) / middle if middle > 0 else 0.0
         supposed = max(SUPPOSED * limit.relative, SUPPOSED_OF_TAIL * tail)
         missing = max(0, ENOUGH - len(nights))
-        factor = math.sqrt(2) * upper_quantile(missing + _EFFICIENCY * len(nights) - 1, level)
+        factor = math.sqrt(2) * float(stdtrit(missing + _EFFICIENCY * len(nights) - 1, 1 - level))
         share, tail_share = (
             max(factor * _deviation(each, middle, missing, supposed), seen / middle if middle > 0 else 0.0)
             for each, seen in (

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from pybench.harness.stats.intervals import CONFIDENCE
-from pybench.harness.stats.student import upper_quantile
 
 FEWEST_FOR_LINE: Final = 3
 """Through two points a line always fits."""
@@ -34,6 +33,8 @@ def line(x: Sequence[float], y: Sequence[float], confidence: float = CONFIDENCE)
     Analysis", 1998, section 1.4). It holds for independent errors of one variance. Points of a ramp, each of
     which contains the one before, are neither quite; where that matters, R² and the points tell.
     """
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
+
     across, up = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     n = len(across)
     if n < FEWEST_FOR_LINE or float(np.ptp(across)) == 0:
@@ -45,5 +46,5 @@ def line(x: Sequence[float], y: Sequence[float], confidence: float = CONFIDENCE)
     residual = float(((up - intercept - slope * across) ** 2).sum())
     total = float(((up - up.mean()) ** 2).sum())
     deviation = math.sqrt(residual / (n - 2) / spread)
-    reach = upper_quantile(n - 2, (1 - confidence) / 2) * deviation
+    reach = float(stdtrit(n - 2, (1 + confidence) / 2)) * deviation
     return Line(slope, intercept, slope - reach, slope + reach, 1 - residual / total if total > 0 else 1.0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -22,7 +22,6 @@ from pybench.harness.stats import (
     ratio,
     shared_qualifiers,
 )
-from pybench.harness.stats.student import upper_quantile
 
 
 def samples(values: list[float], **changes: object) -> list[Sample]:
@@ -80,15 +79,6 @@ def test_the_coverage_of_many_samples_agrees_with_scipy(n: int) -> None:
     rank = int(np.searchsorted(tails, 0.025, side="right"))
     assert (interval.low, interval.high) == (rank, n + 1 - rank)
     assert interval.confidence == pytest.approx(1 - 2 * tails[rank - 1], abs=1e-6)
-
-
-@given(st.floats(1, 1000), st.floats(1e-9, 0.49))
-@example(9.0, 0.01 / 88)
-@example(1.0, 1e-9)
-def test_quantiles_of_student_agree_with_scipy(freedom: float, probability: float) -> None:
-    """Also for degrees of freedom that are no whole numbers, and far out."""
-    expected = scipy_stats.t.isf(probability, freedom)
-    assert upper_quantile(freedom, probability) == pytest.approx(expected, rel=1e-8)
 
 
 @pytest.mark.parametrize("n", [7, 12, 30, 40])
