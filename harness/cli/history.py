@@ -214,7 +214,7 @@ def check(
     results: ResultsOption = None,
     format_: FormatOption = Format.TEXT,
 ) -> None:
-    """Read the whole record: is its file sound, and can every run be read?
+    """Read the whole record, and tell what of it is damaged.
 
     The record is not changed. The exit code is 2 if something is damaged.
     """

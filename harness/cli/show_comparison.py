@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.cli.columns import columns
 from pybench.harness.comparison.attribution import PREFIX, TOTAL, start_of
+from pybench.harness.comparison.ranks import CONFIDENCE
 from pybench.reports.numbers import DASH, one_line, single
 
 if TYPE_CHECKING:
     from pybench.harness.comparison.attribution import Attribution
     from pybench.harness.comparison.cells import Change, Side
     from pybench.harness.comparison.runs import Comparison, Judged
+    from pybench.harness.comparison.shift import Shift
     from pybench.harness.stats import CellKey
 
+_ROUNDING: Final = 1e-9
 _QUIET: Final = frozenset({"same", "inconclusive"})
 _HEAD: Final = (
     *(
@@ -65,7 +68,7 @@ def _row(judged: Judged) -> tuple[str, ...]:
         side(change.baseline, unit),
         side(change.candidate, unit),
         relative(change, change.shift.value),
-        f"{relative(change, change.shift.low)} … {relative(change, change.shift.high)}",
+        interval(change, change.shift),
         f"{judged.adjusted_p:.2g}",
         f"{change.effect.value:+.2f}".replace("-", "−"),
         DASH if judged.detectable is None else relative(change, judged.detectable).lstrip("+"),
@@ -80,8 +83,15 @@ def cell_name(cell: CellKey) -> str:
 
 
 def side(one: Side, unit: str) -> str:
-    """The median of one side and its number of samples."""
-    return f"{single(one.median, unit) if one.n else DASH} ({one.n})"
+    """The median of one side and its number of samples; of all launches, if not all of them count."""
+    launches = f" of {one.launched}" if one.n < one.launched else ""
+    return f"{single(one.median, unit) if one.n else DASH} ({one.n}{launches})"
+
+
+def interval(change: Change, shift: Shift) -> str:
+    """The interval of a shift; where few samples cannot make one, it is called the range that it is."""
+    called = "" if shift.confidence >= CONFIDENCE - _ROUNDING else "range "
+    return f"{called}{relative(change, shift.low)} … {relative(change, shift.high)}"
 
 
 def relative(change: Change, difference: float) -> str:

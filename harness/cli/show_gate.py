@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from pybench.harness.cli.columns import columns
-from pybench.harness.cli.show_comparison import attribution_lines, cell_name, relative, side
+from pybench.harness.cli.show_comparison import attribution_lines, cell_name, interval, relative, side
 from pybench.harness.units import count
 from pybench.reports.numbers import DASH, one_line, single
 from pybench.reports.slowdown import slowdown_told
@@ -145,5 +145,5 @@ def _change(judged: Judged) -> str:
         moved = f"in the tail by {relative(change, change.tail_shift)} (p {judged.adjusted_tail_p:.1g})"
         return f"{name}: {judged.verdict} {moved}, {medians}"
     said = judged.verdict if judged.verdict not in {"same", "inconclusive"} else "changed"
-    interval = f"({relative(change, shift.low)} … {relative(change, shift.high)}, p {judged.adjusted_p:.1g})"
-    return f"{name}: {said} by {relative(change, shift.value)} {interval}, {medians}"
+    support = f"({interval(change, shift)}, p {judged.adjusted_p:.1g})"
+    return f"{name}: {said} by {relative(change, shift.value)} {support}, {medians}"

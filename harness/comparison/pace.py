@@ -2,8 +2,8 @@
 
 The pace of a launch is the time that a fixed piece of work took right before it. Whole runs of one container
 start follow it: on the reference host, with other tenants on the other halves of its cores, the logarithm of
-a run's median follows that of its pace by 0.8 (correlation 0.8 over 36 runs). Single launches do not, since a
-neighbour comes and goes within one. So nothing is subtracted from any sample. But a change in the direction
+a run's median follows that of its pace by 0.77 (correlation 0.89 over 80 runs). Single launches hardly do:
+a neighbour comes and goes within one. So nothing is subtracted from any sample. But a change in the direction
 in which the host moved, and by no more than that, is not held against what is measured.
 """
 

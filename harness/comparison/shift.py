@@ -60,7 +60,9 @@ def _rank(m: int, n: int, confidence: float) -> tuple[int, float]:
         rank = max(1, int(np.searchsorted(below, tail, side="right")))
         return rank, 1 - 2 * float(below[rank - 1])
     deviation = math.sqrt(m * n * (m + n + 1) / 12)
-    return max(1, math.floor(m * n / 2 + 0.5 + NORMAL.inv_cdf(tail) * deviation)), confidence
+    rank = math.floor(m * n / 2 + 0.5 + NORMAL.inv_cdf(tail) * deviation)
+    # Of few values on one side: all differences lie on one side of 0 in one of so many orders.
+    return (rank, confidence) if rank >= 1 else (1, 1 - 2 / math.comb(m + n, n))
 
 
 def _order_statistics(baseline: Values, candidate: Values, ranks: tuple[int, ...]) -> list[float]:

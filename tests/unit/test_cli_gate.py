@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,22 @@ def test_a_self_test_of_a_target_that_is_not_there_is_bad_input(capsys: Captured
     """The error names the targets that there are."""
     assert command_line(["gate", "--self-test", "--targets", "nobody"]) == 2
     assert "it has mock" in capsys.readouterr().err
+
+
+def test_a_range_of_one_sample_is_not_called_an_interval(store: Path, capsys: Captured) -> None:
+    """Where nearly all launches were rejected, it is said of how many the figures are."""
+    with Store.open(store) as record:
+        for number, factor in ((1, 1.0), (2, 1.4)):
+            record.put_run(
+                night_run(number),
+                [
+                    replace(each, status="rejected" if each.order else "ok")
+                    for each in night_samples(number, {"startup.ready": factor})
+                ],
+                [],
+            )
+    assert command_line(["gate", "--baseline", "night-01"]) == 4
+    out = capsys.readouterr().out
+    assert "unsupported: ready container startup.ready" in out
+    assert "(range +" in out
+    assert out.count("(1 of 60)") == 2

@@ -45,6 +45,15 @@ def test_the_shift_is_that_of_the_published_example() -> None:
     assert found.confidence == pytest.approx(0.96, abs=0.005)
 
 
+@pytest.mark.parametrize("many", [21, 25, 400])
+def test_one_value_beside_many_is_within_them_as_often_as_is_said(many: int) -> None:
+    """The widest interval there is covers less than asked for, or more; simulated without a shift."""
+    generator = np.random.default_rng(many)
+    shifts = [hodges_lehmann(generator.random(many), generator.random(1)) for _ in range(4000)]
+    covered = np.mean([found.low <= 0 <= found.high for found in shifts])
+    assert covered == pytest.approx(shifts[0].confidence, abs=4 * math.sqrt(0.08 * 0.92 / 4000))
+
+
 def test_the_test_is_that_of_the_published_example() -> None:
     """Example 4.1 of the same book has the one-sided p-value 0.127."""
     assert mann_whitney(AT_TERM, EARLY) / 2 == pytest.approx(0.1272, abs=5e-5)
