@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import sqlalchemy as sql
@@ -22,7 +23,7 @@ from pybench.harness.store.connections import SHORT, WRITES, connect
 from pybench.harness.store.errors import DamagedValueError, damaged, translate
 from pybench.harness.store.insertion import insert_conditions, insert_samples
 from pybench.harness.store.owner import is_dead, this_process
-from pybench.harness.store.reading import FIELDS, as_samples, columns
+from pybench.harness.store.reading import as_samples, columns
 from pybench.harness.store.schema import prepare
 from pybench.harness.store.tags import TagsAndNotes
 from pybench.harness.store.validation import (
@@ -30,7 +31,6 @@ from pybench.harness.store.validation import (
     check_conditions,
     check_mapping,
     check_run,
-    check_samples,
     check_texts,
 )
 
@@ -291,15 +291,10 @@ class Store:
         """
         run_id = self.run(run_id).id
         table = tables.sample
-        statement = (
-            sql.select(table.c.sequence, *columns()).where(table.c.run == run_id).order_by(table.c.sequence)
-        )
+        statement = sql.select(*columns()).where(table.c.run == run_id).order_by(table.c.sequence)
         with self._translated("read"), self._engine.connect() as connection:
             found = connection.execute(statement.execution_options(yield_per=_ROWS_AT_ONCE))
-            samples: list[Sample] = []
-            for rows in found.partitions():
-                check_samples(rows, FIELDS, len(samples))
-                samples += as_samples(row[1:] for row in rows)
+            samples = as_samples(chain.from_iterable(found.partitions()))
             self._check_number(connection, len(samples), table.c.run == run_id)
         return samples
 
