@@ -151,7 +151,9 @@ def _processors(conditions: Sequence[Conditions]) -> Iterator[Circumstance]:
         slowed = middle / best - 1
         finding = f"a hundred system calls took {format_seconds(middle, 3)} in the median before a launch"
         if slowed > 0:
-            finding += f", {_percent(slowed)} more than at best, as where others use the same cores"
+            finding += f", {_percent(slowed)} more than at best"
+        if slowed > SLOWED_FROM:
+            finding += ": probably others use the same cores"
         yield Circumstance("pace", finding, slowed > SLOWED_FROM)
     busy = _values(conditions, names.BUSY)
     if busy:

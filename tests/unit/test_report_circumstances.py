@@ -95,6 +95,7 @@ def test_a_host_that_others_slow_down_is_told() -> None:
     """By how much its fixed work took longer in the median than at best; left alone it is no concern."""
     slowed = by_subject(make_run(), make_samples({"process": 3}), steps(4, pace=[17e-6, 24e-6, 25e-6, 24e-6]))
     assert slowed["pace"].is_concern
+    assert slowed["pace"].finding.endswith("more than at best: probably others use the same cores")
     assert slowed["pace"].finding.startswith("a hundred system calls took 24.0 µs in the median")
     alone = by_subject(make_run(), make_samples({"process": 3}), steps(4, pace=[17e-6, 17e-6, 25e-6, 17e-6]))
     assert not alone["pace"].is_concern
