@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from typing import Final
 
@@ -17,7 +18,11 @@ def main() -> None:
     arguments = sys.argv[1:]
     if len(arguments) == 1 and arguments[0] in HELP_OPTIONS:
         # Typer alone takes several times as long to import as Python to start.
-        print(overview())
+        try:
+            print(overview(), flush=True)
+        except BrokenPipeError:
+            # As for every other verb: the reader has gone, and the flush at exit would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     if arguments and arguments[0] in _SHORT:
         # A tenth of their time would go to collections that find nothing.

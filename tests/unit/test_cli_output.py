@@ -295,3 +295,22 @@ def test_listing_imports_nothing_that_computes(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("option", HELP_OPTIONS)
+def test_a_reader_of_help_that_has_gone_is_no_error(option: str) -> None:
+    """What `head` does once it has enough: nothing is complained of."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    program = "from pybench.harness.cli.entry import main; main()"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program, option],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=300,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
