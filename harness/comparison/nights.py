@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median, quantiles
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from pybench.harness.comparison.cells import TAIL
 from pybench.harness.comparison.limits import DEFAULTS, OTHERWISE, Limit, Limits
-from pybench.harness.comparison.pace import Pace
+from pybench.harness.comparison.pace import Pace, median_and_tail
 from pybench.harness.comparison.ranks import NORMAL, Values
 from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
@@ -29,8 +27,6 @@ SUPPOSED: Final = 0.45
 """What nights are taken to differ by until then, as a share of the usual limit..."""
 SUPPOSED_OF_TAIL: Final = 1 / 6
 """...or of the tail, if that is more: where single launches scatter widely, whole nights differ, too."""
-_PARTS: Final = round(1 / (1 - TAIL))
-"""Of the values, of which the last begins at the quantile."""
 _EFFICIENCY: Final = 0.65
 """Degrees of freedom that each earlier run is worth in `deviation_of` (found by simulation)."""
 _KEPT: Final = 0.8
@@ -50,10 +46,7 @@ class Night(NamedTuple):
     @classmethod
     def of(cls, run: str, values: Sequence[float], pace: Pace | None = None) -> Night:
         """Of the values of a run, of which there is at least one."""
-        # Of a year of nights NumPy's quantiles take ten times as long: each of them has few values.
-        middle = median(values)
-        tail = quantiles(values, n=_PARTS, method="inclusive")[-1] - middle if len(values) > 1 else 0.0
-        return cls(run, middle, tail, pace)
+        return cls(run, *median_and_tail(values), pace)
 
 
 Series = Mapping[CellKey, Sequence[Night]]

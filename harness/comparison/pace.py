@@ -22,6 +22,14 @@ _PARTS: Final = 10
 """Of the values, of which the last begins at the quantile that is tested for tails."""
 
 
+def median_and_tail(values: Sequence[float]) -> tuple[float, float]:
+    """The median, and how far the 90th percentile lies above it; there is at least one value."""
+    # Of a year of nights NumPy's quantiles take ten times as long: each of them has few values.
+    middle = median(values)
+    tail = quantiles(values, n=_PARTS, method="inclusive")[-1] - middle if len(values) > 1 else 0.0
+    return middle, tail
+
+
 class Pace(NamedTuple):
     """Of one run, in seconds."""
 
@@ -31,12 +39,9 @@ class Pace(NamedTuple):
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Pace | None:
-        """Of the launches of a run; None if nothing is known of it."""
-        if not seconds:
-            return None
-        middle = median(seconds)
-        tail = quantiles(seconds, n=_PARTS, method="inclusive")[-1] - middle if len(seconds) > 1 else 0.0
-        return cls(middle, tail)
+        """Of the launches of a run; None if nothing is known of it, or what is told cannot be a time."""
+        pace = cls(*median_and_tail(seconds)) if seconds else None
+        return pace if pace is not None and pace.median > 0 else None
 
 
 class Slowdown(NamedTuple):

@@ -26,7 +26,7 @@ def test_the_pace_of_a_run_is_its_middle_and_its_tail() -> None:
     assert pace is not None
     assert pace == pytest.approx((2e-5, 1e-5))
     assert Pace.of([2e-5]) == (2e-5, 0.0)
-    assert Pace.of([]) is None
+    assert Pace.of([]) is Pace.of([0.0, 0.0]) is None
 
 
 def test_a_slower_host_is_one_whose_fixed_work_takes_longer() -> None:
