@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import signal
 import struct
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,12 +21,29 @@ from oci_bundles import (
     set_value,
     shell_configuration,
 )
-from patience import has_ended, wait_until
+from patience import PATIENCE, has_ended, wait_until
 
 AARCH64 = b"\x7fELF\x02\x01\x01".ljust(16, b"\0") + struct.pack(
     "<HHIQQQIHHHHHH", 2, 183, 1, 0x400000, 64, 0, 0, 64, 56, 0, 64, 0, 0
 )
 MEBIBYTE = 1 << 20
+KILLED_BEFORE_A_MARK = """
+import os, signal, sys
+from pybench.harness.cli.oci import main
+
+left = [int(sys.argv.pop(1))]
+mark = os.setxattr
+
+def mark_or_die(*arguments):
+    left[0] -= 1
+    if not left[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    mark(*arguments)
+
+os.setxattr = mark_or_die
+main()
+"""
+"""A creator that ends between making the N-th group above its container's and marking it as its own."""
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"ociVersion": "1.2.0"}', '{"a": 1, "a": 2}', "\0" * 9])
@@ -184,6 +203,36 @@ def test_a_creator_killed_at_any_moment_leaves_nothing_that_deletion_does_not_fi
         runtime.call("delete", "--force", box)
         assert "does not exist" in runtime.refusal("state", box)
         runtime.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("beside", [False, True])
+def test_groups_above_that_were_not_marked_yet_are_removed(
+    runtime: Runtime, number: int, beside: bool
+) -> None:
+    """A creator killed before its mark leaves them to its deletion, or to the last container in them."""
+    path = f"/pybench-test-{os.getpid()}-above/deep"
+    configuration = container_configuration("/bin/sleep", "600")
+    set_value(configuration, "linux.cgroupsPath", f"{path}/killed")
+    bundle, box = str(runtime.bundle(configuration)), runtime.new_id()
+    words = (str(number), "--root", str(runtime.root), "create", "-b", bundle, box)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED_BEFORE_A_MARK, *words], check=False, timeout=PATIENCE
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert _groups_named(path)
+    with contextlib.ExitStack() as stack:
+        if beside:
+            set_value(configuration, "linux.cgroupsPath", f"{path}/neighbour")
+            stack.enter_context(runtime.created(configuration))
+        runtime.call("delete", "--force", box)
+        assert bool(_groups_named(path)) == beside
+    assert _groups_named(path) == []
+
+
+def _groups_named(path: str) -> list[Path]:
+    top = Path(path).parts[1]
+    return [Path(folder, top) for folder, names, _ in os.walk("/sys/fs/cgroup") if top in names]
 
 
 def test_a_root_without_a_container_is_deleted(runtime: Runtime) -> None:

@@ -5,7 +5,8 @@ Docker and containerd look for a container's group by the paths in /proc/PID/cgr
 group, with all controllers enabled in the groups above it.
 
 A group above that had to be made carries a mark, an extended attribute; whoever removes the last group
-beneath it, then removes it too.
+beneath it, then removes it too. Whoever is killed between making one and marking it, has written down
+before that it may be going to make it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,20 @@ class Placement:
     def directories(self) -> tuple[Path, ...]:
         """Every directory that it may consist of, to be journalled before it is made."""
         return tuple(dict.fromkeys(self.by_controller.values()))
+
+    @property
+    def missing_above(self) -> tuple[Path, ...]:
+        """The groups above that `create` may have to make, to be written down before it does.
+
+        One with our mark is among them: the container that it was made for may be removing it.
+        """
+        found = (
+            above
+            for controller, directory in self.by_controller.items()
+            for above in _way(self.mounts[controller], directory)[1:-1]
+            if not above.exists() or _is_marked(above)
+        )
+        return tuple(dict.fromkeys(found))
 
     def create(self, limits: Limits, devices: Sequence[DeviceRule] | None = None) -> Group:
         """Make the group and the missing ones above it, with all of the limits and rules.
@@ -191,15 +206,24 @@ def placement_of(cgroups_path: str, identifier: str) -> Placement:
     )
 
 
-def remove_placed(directories: Iterable[Path]) -> None:
+def remove_placed(directories: Iterable[Path], unmarked: Iterable[Path] = ()) -> None:
     """Remove a container's empty group, and the groups above it that were made for one of ours.
 
     Needs nothing but the directories, of which some may have vanished. Idempotent. A `Group` of this
     process is to be removed by its own `remove` before.
 
+    Args:
+        directories: of the container's group.
+        unmarked: what `missing_above` said before an interrupted `create`, which may have made these and
+            not marked them.
+
     Raises:
         LeftoverError: something is still inside.
     """
+    for parent in unmarked:
+        # Whatever holds it up now is another container's, whose end will look for the mark.
+        if parent.exists():
+            _mark(parent)
     for directory in directories:
         remove_directory(directory)
         for parent in directory.parents:
@@ -257,8 +281,7 @@ def _refuse_used(directory: Path) -> None:
 
 def _make(mount: Path, directory: Path, made: list[Path], *, enable: bool = False) -> list[Path]:
     """Make what is missing below the mount; returns the way from the mount to the directory."""
-    steps = directory.relative_to(mount).parts
-    chain = [mount.joinpath(*steps[:length]) for length in range(len(steps) + 1)]
+    chain = _way(mount, directory)
     for _ in range(_ATTEMPTS):
         try:
             for group in chain[1:]:
@@ -271,6 +294,12 @@ def _make(mount: Path, directory: Path, made: list[Path], *, enable: bool = Fals
     raise HostError(f"{PATH}: the groups above {directory} are removed as fast as they are made")
 
 
+def _way(mount: Path, directory: Path) -> list[Path]:
+    """From the mount to the directory, both included."""
+    steps = directory.relative_to(mount).parts
+    return [mount.joinpath(*steps[:length]) for length in range(len(steps) + 1)]
+
+
 def _make_one(group: Path, made: list[Path], *, marked: bool) -> None:
     try:
         group.mkdir()
@@ -278,9 +307,21 @@ def _make_one(group: Path, made: list[Path], *, marked: bool) -> None:
         return
     made.append(group)
     if marked:
-        # A kernel before 5.7 has no such attributes; then the group stays, as with other runtimes.
-        with contextlib.suppress(OSError):
-            os.setxattr(group, _MARK, b"1")
+        _mark(group)
+
+
+def _mark(group: Path) -> None:
+    # A kernel before 5.7 has no such attributes; then the group stays, as with other runtimes.
+    with contextlib.suppress(OSError):
+        os.setxattr(group, _MARK, b"1")
+
+
+def _is_marked(group: Path) -> bool:
+    """False also where there is none, or it is no group of control groups' own file system."""
+    try:
+        return bool(os.getxattr(group, _MARK))
+    except OSError:
+        return False
 
 
 def _fill_cpuset(parent: Path, directory: Path) -> None:

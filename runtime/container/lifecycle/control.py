@@ -140,7 +140,7 @@ def delete(directory: ContainerDirectory, *, force: bool = False) -> tuple[str, 
             )
         state = {**directory.state(record), "status": "stopped", "pid": 0}
         _end(record)
-        remove_placed(map(Path, record.groups))
+        remove_placed(map(Path, record.groups), map(Path, record.groups_above))
         warnings = _run_later_hooks(directory, record, state, "poststop")
         directory.remove()
     return warnings

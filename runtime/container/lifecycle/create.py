@@ -333,7 +333,13 @@ def _make_group(
     placement = placement_of(specification.linux.cgroups_path, directory.id)
     # Not before it is sure to be nobody else's: what is written down is emptied by a forced deletion.
     placement.refuse_used()
-    directory.write(replace(record, groups=tuple(map(str, placement.directories))))
+    directory.write(
+        replace(
+            record,
+            groups=tuple(map(str, placement.directories)),
+            groups_above=tuple(map(str, placement.missing_above)),
+        )
+    )
     group = placement.create(limits, rules)
 
     def remove() -> None:

@@ -58,6 +58,8 @@ class Record:
     """Clock ticks after boot at which that process started: a reused pid has others."""
     groups: tuple[str, ...] = ()
     """Directories of its control group."""
+    groups_above: tuple[str, ...] = ()
+    """Directories above them that its creation may have made and not marked, as long as it is incomplete."""
     steps: tuple[str, ...] = ()
     """What each of its steps does, to explain one that fails after the start."""
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -164,7 +166,8 @@ class ContainerDirectory:
             return Record(self.id, "", "", "")
         try:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return Record(**{**values, "groups": tuple(values["groups"]), "steps": tuple(values["steps"])})
+            sequences = {name: tuple(values[name]) for name in ("groups", "groups_above", "steps")}
+            return Record(**{**values, **sequences})
         except FileNotFoundError:
             raise self._missing() from None
         except (ValueError, TypeError, KeyError) as error:
