@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from pybench.harness.comparison.runs import worse_direction
+from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.stats import Ratio, ratio
 from pybench.harness.units import count
 from pybench.reports.analysis import MetricTable, Row

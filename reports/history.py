@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pybench.harness.comparison.runs import Judged, worse_direction
+from pybench.harness.comparison.direction import worse_direction
+from pybench.harness.comparison.runs import BASE, Judged
 from pybench.harness.gate.check import FAILING, Finding, Kind
 from pybench.harness.gate.standing import Standing
 from pybench.harness.gate.verdicts import UNIT
@@ -128,14 +129,18 @@ def _verdict(each: Judged) -> VerdictRow:
     change = each.change
     workload, target, metric, unit, parameters = change.cell
     of = ", ".join(part for part in (workload, parameters) if part)
-    shift = DASH
-    if change.shift is not None:
-        ends = change.shift.low, change.shift.high
+    shift, p = DASH, DASH
+    if each.telling is not None:
+        moved_by, value = each.telling
+        p = f"{value:.1g}"
+        ends = moved_by.low, moved_by.high
         # By the larger end: a shift near 0 has no digits of its own.
         moved = quantity(max(*ends, key=abs), *ends, unit)
-        shift = f"{_signed(moved.alike(change.shift.value))} ({moved.low} to {moved.high} {moved.unit})"
+        shift = f"{_signed(moved.alike(moved_by.value))} ({moved.low} to {moved.high} {moved.unit})"
         if change.baseline.median > 0:
-            shift += f", {percent_change(change.shift.value / change.baseline.median)}"
+            shift += f", {percent_change(moved_by.value / change.baseline.median)}"
+        if each.reason == BASE:
+            shift += ", by the base"
     return VerdictRow(
         target=one_line(target, 40),
         cell=f"{metric_text(metric).title} ({one_line(of)})",
@@ -145,7 +150,7 @@ def _verdict(each: Judged) -> VerdictRow:
         limit=single(each.margin, unit, 2) if math.isfinite(each.margin) else DASH,
         verdict=each.verdict,
         worse=each.worse,
-        p=f"{each.adjusted_p:.1g}" if change.shift is not None else DASH,
+        p=p,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
-from pybench.harness.comparison.runs import worse_direction
+from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.stats import CellKey
 from pybench.harness.units import count
 from pybench.reports.axes import plotly_text, value_axis

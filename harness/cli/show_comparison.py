@@ -61,15 +61,16 @@ def _row(judged: Judged) -> tuple[str, ...]:
     explained = judged.reason not in {"", "shift"} and judged.verdict != "same"
     verdict = f"{judged.verdict}: {judged.reason}" if explained else judged.verdict
     names = (one_line(workload, 24), one_line(target, 24), one_line(metric, 32), one_line(label, 32))
-    if change.shift is None or change.effect is None:
+    if judged.telling is None or change.effect is None:
         return (*names, side(change.baseline, unit), side(change.candidate, unit), *[DASH] * 5, verdict)
+    shift, p = judged.telling
     return (
         *names,
         side(change.baseline, unit),
         side(change.candidate, unit),
-        relative(change, change.shift.value),
-        interval(change, change.shift),
-        f"{judged.adjusted_p:.2g}",
+        relative(change, shift.value),
+        interval(change, shift),
+        f"{p:.2g}",
         f"{change.effect.value:+.2f}".replace("-", "−"),
         DASH if judged.detectable is None else relative(change, judged.detectable).lstrip("+"),
         verdict,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.cli.columns import columns
 from pybench.harness.cli.show_comparison import attribution_lines, cell_name, interval, relative, side
+from pybench.harness.comparison.runs import BASE, TAIL
 from pybench.harness.units import count
 from pybench.reports.numbers import DASH, one_line, single
 from pybench.reports.slowdown import slowdown_told
@@ -136,14 +137,15 @@ def _failed(one: Side) -> str:
 
 
 def _change(judged: Judged) -> str:
-    change, shift = judged.change, judged.change.shift
+    change, moved = judged.change, judged.change.movement
     name, unit = cell_name(change.cell), change.cell[3]
-    if shift is None:
+    if moved is None or judged.telling is None:
         return name
     medians = f"{side(change.baseline, unit)} → {side(change.candidate, unit)}"
-    if judged.reason == "tail":
-        moved = f"in the tail by {relative(change, change.tail_shift)} (p {judged.adjusted_tail_p:.1g})"
-        return f"{name}: {judged.verdict} {moved}, {medians}"
+    if judged.reason == TAIL:
+        said = f"in the tail by {relative(change, moved.tail)} (p {judged.adjusted.tail:.1g})"
+        return f"{name}: {judged.verdict} {said}, {medians}"
     said = judged.verdict if judged.verdict not in {"same", "inconclusive"} else "changed"
-    support = f"({interval(change, shift)}, p {judged.adjusted_p:.1g})"
+    shift, p = judged.telling
+    support = f"({interval(change, shift)}, p {p:.1g}{', by the base' if judged.reason == BASE else ''})"
     return f"{name}: {said} by {relative(change, shift.value)} {support}, {medians}"

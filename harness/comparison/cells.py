@@ -9,7 +9,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from pybench.harness.comparison.base import base_shift, base_test
+from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.comparison.modes import Mode, modes
+from pybench.harness.comparison.multiplicity import Tests
 from pybench.harness.comparison.pace import UNKNOWN, Slowdown
 from pybench.harness.comparison.quantiles import QuantileDifference, quantile_differences
 from pybench.harness.comparison.ranks import (
@@ -28,7 +31,8 @@ from pybench.harness.stats import CellKey, measured
 
 TAIL: Final = 0.9
 """The quantile of the test for tails."""
-FEWEST_FOR_TAIL: Final = 20
+FEWEST: Final = 20
+"""Values a side for any test but that of the shift."""
 POWER: Final = 0.8
 _FEWEST_FOR_DETECTABLE: Final = 6
 """Below this the interval does not reach 95 %, and its width says little."""
@@ -47,6 +51,18 @@ class Side:
     modes: tuple[Mode, ...]
 
 
+class Movement(NamedTuple):
+    """What the verdict on one cell rests on, in its unit."""
+
+    shift: Shift
+    """The Hodges–Lehmann estimate."""
+    tests: Tests
+    tail: float = 0.0
+    """How much further the 90th percentile moved than the rest did."""
+    base: Shift | None = None
+    """The shift as the best values tell it; None below 20 values a side."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """What changed in one cell, candidate minus baseline; the figures are None where a side is empty."""
@@ -54,13 +70,8 @@ class Change:
     cell: CellKey
     baseline: Side
     candidate: Side
-    shift: Shift | None
-    p: float
-    """Of the Mann–Whitney test."""
-    tail_p: float
-    """Of the quantile test at the 90th percentile, with the shift taken out; 1 below 20 samples a side."""
-    tail_shift: float
-    """How much further the 90th percentile moved than the rest did."""
+    movement: Movement | None
+    """What the verdict rests on."""
     failure_p: float
     """That launches fail equally often on both sides."""
     effect: Effect | None
@@ -68,15 +79,22 @@ class Change:
     slowdown: Slowdown = UNKNOWN
     """Of the host, when the candidate was measured."""
 
+    @property
+    def shift(self) -> Shift | None:
+        """The Hodges–Lehmann estimate; None where a side is empty."""
+        return None if self.movement is None else self.movement.shift
+
     def detectable(self, level: float) -> float | None:
         """The smallest shift that a test at this level would find with 80 % probability; None for few values.
 
-        Its standard error is read off the width of the interval, so it holds for any distribution; the sum of
-        normal quantiles is that of Lehmann, "Nonparametrics", 1975, section 2.3.
+        Its standard error is read off the width of the narrower interval, so it holds for any distribution;
+        the sum of normal quantiles is that of Lehmann, "Nonparametrics", 1975, section 2.3.
         """
-        if self.shift is None or min(self.baseline.n, self.candidate.n) < _FEWEST_FOR_DETECTABLE:
+        if self.movement is None or min(self.baseline.n, self.candidate.n) < _FEWEST_FOR_DETECTABLE:
             return None
-        error = (self.shift.high - self.shift.low) / (2 * NORMAL.inv_cdf((1 + CONFIDENCE) / 2))
+        shifts = [each for each in (self.movement.shift, self.movement.base) if each is not None]
+        width = min(each.high - each.low for each in shifts)
+        error = width / (2 * NORMAL.inv_cdf((1 + CONFIDENCE) / 2))
         return error * (NORMAL.inv_cdf(1 - level / 2) + NORMAL.inv_cdf(POWER))
 
 
@@ -97,16 +115,12 @@ def change(
     if left.launched and right.launched:
         failure_p = share_test(left.launched, left.failed, right.launched, right.failed)
     if not len(x) or not len(y):
-        return Change(cell, left, right, None, 1.0, 1.0, 0.0, failure_p, None, (), slowdown)
-    moved = movement(x, y)
+        return Change(cell, left, right, None, failure_p, None, (), slowdown)
     return Change(
         cell=cell,
         baseline=left,
         candidate=right,
-        shift=moved.shift,
-        p=moved.p,
-        tail_p=moved.tail_p,
-        tail_shift=moved.tail_shift,
+        movement=movement(cell, x, y),
         failure_p=failure_p,
         effect=cliffs_delta(x, y),
         quantiles=tuple(quantile_differences(x, y)),
@@ -114,28 +128,31 @@ def change(
     )
 
 
-class Movement(NamedTuple):
-    """What the verdict on one cell rests on."""
-
-    shift: Shift
-    p: float
-    tail_p: float
-    tail_shift: float
-
-
-def movement(baseline: Values, candidate: Values) -> Movement:
+def movement(cell: CellKey, baseline: Values, candidate: Values) -> Movement:
     """The tests of one cell, without the figures that only describe it.
+
+    Where all values are equal no test is made, and below 20 values a side that of the shift alone: they could
+    find nothing, and would only make it harder for the others that are judged with them.
 
     Raises:
         ValueError: a side is empty.
     """
-    shift, p = hodges_lehmann(baseline, candidate), mann_whitney(baseline, candidate)
-    if min(len(baseline), len(candidate)) < FEWEST_FOR_TAIL:
-        return Movement(shift, p, 1.0, 0.0)
+    shift = hodges_lehmann(baseline, candidate)
+    if min(baseline.min(), candidate.min()) == max(baseline.max(), candidate.max()):
+        return Movement(shift, Tests(None))
+    p = mann_whitney(baseline, candidate)
+    if min(len(baseline), len(candidate)) < FEWEST:
+        return Movement(shift, Tests(p))
     # Without the shift, which is tested by itself: a tail has changed only if it did not just move along.
     aligned = candidate - shift.value
-    tail_shift = float(np.quantile(aligned, TAIL) - np.quantile(baseline, TAIL))
-    return Movement(shift, p, quantile_test(baseline, aligned, TAIL), tail_shift)
+    tail = float(np.quantile(aligned, TAIL) - np.quantile(baseline, TAIL))
+    better = -worse_direction(cell)
+    return Movement(
+        shift,
+        Tests(p, quantile_test(baseline, aligned, TAIL), base_test(baseline, candidate, better)),
+        tail,
+        base_shift(baseline, candidate, better),
+    )
 
 
 def _side(values: Values, samples: Sequence[Sample]) -> Side:

@@ -3,8 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Tests(NamedTuple):
+    """The p-values of one cell; None for a test that could not have found anything."""
+
+    shift: float | None
+    """Of the Mann–Whitney test."""
+    tail: float | None = None
+    """Of the quantile test at the 90th percentile, with the shift taken out."""
+    base: float | None = None
+    """Of the test in which the best values weigh most."""
+
+
+class Adjusted(NamedTuple):
+    """The same after all tests that are judged together; 1 for one that was not made."""
+
+    shift: float = 1.0
+    tail: float = 1.0
+    base: float = 1.0
+
+
+def alone(tests: Tests) -> Adjusted:
+    """The tests of one cell as they are."""
+    return Adjusted(*(1.0 if p is None else p for p in tests))
+
+
+def adjusted(tests: Sequence[Tests]) -> list[Adjusted]:
+    """Judge the tests of all cells together, by the procedure of Benjamini and Hochberg."""
+    made = [p for each in tests for p in each if p is not None]
+    found = iter(benjamini_hochberg(made))
+    return [Adjusted(*(1.0 if p is None else next(found) for p in each)) for each in tests]
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:

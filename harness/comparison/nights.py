@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.comparison.limits import DEFAULTS, OTHERWISE, Limit, Limits
 from pybench.harness.comparison.pace import Pace, median_and_tail
 from pybench.harness.comparison.ranks import NORMAL, Values
-from pybench.harness.comparison.runs import worse_direction
 from pybench.harness.stats import CellKey
 
 RATE: Final = 0.01

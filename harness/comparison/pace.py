@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from statistics import median, quantiles
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pybench.harness.comparison.direction import RATES, TIMES
+
 if TYPE_CHECKING:
     from pybench.harness.stats import CellKey
 
-RATES: Final = frozenset({"1/s", "B/s"})
-TIMES: Final = frozenset({"s"})
 _PARTS: Final = 10
 """Of the values, of which the last begins at the quantile that is tested for tails."""
 

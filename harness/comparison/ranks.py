@@ -39,7 +39,7 @@ def mann_whitney(baseline: Values, candidate: Values) -> float:
     Raises:
         ValueError: a side is empty.
     """
-    m, n = _sizes(baseline, candidate)
+    m, n = sizes(baseline, candidate)
     statistic = _u(baseline, candidate)
     pooled = np.concatenate([baseline, candidate])
     ties = np.unique(pooled, return_counts=True)[1].astype(np.float64)
@@ -79,7 +79,7 @@ def cliffs_delta(baseline: Values, candidate: Values) -> Effect:
     Raises:
         ValueError: a side is empty.
     """
-    m, n = _sizes(baseline, candidate)
+    m, n = sizes(baseline, candidate)
     # Looking the values of one side up in the other is several times as quick when they come in order.
     baseline, candidate = np.sort(baseline), np.sort(candidate)
     delta = 2 * _u(baseline, candidate) / (m * n) - 1
@@ -114,7 +114,7 @@ def quantile_test(baseline: Values, candidate: Values, probability: float) -> fl
     Raises:
         ValueError: a side is empty.
     """
-    m, n = _sizes(baseline, candidate)
+    m, n = sizes(baseline, candidate)
     pooled = np.sort(np.concatenate([baseline, candidate]))
     threshold = pooled[min(m + n - 1, math.ceil(probability * (m + n)) - 1)]
     return share_test(m, int((baseline > threshold).sum()), n, int((candidate > threshold).sum()))
@@ -164,7 +164,12 @@ def _unequal_pairs(baseline: Values, candidate: Values) -> int:
     return len(baseline) * len(candidate) - int(equal.sum())
 
 
-def _sizes(baseline: Values, candidate: Values) -> tuple[int, int]:
+def sizes(baseline: Values, candidate: Values) -> tuple[int, int]:
+    """The numbers of values.
+
+    Raises:
+        ValueError: a side is empty.
+    """
     if not len(baseline) or not len(candidate):
         raise ValueError("a comparison needs at least one value on each side")
     return len(baseline), len(candidate)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from pybench.harness.comparison.attribution import Attribution, attributions
 from pybench.harness.comparison.cells import Change, Movement, change
+from pybench.harness.comparison.direction import RATES, TIMES, worse_direction
 from pybench.harness.comparison.limits import Limit, Limits
-from pybench.harness.comparison.multiplicity import benjamini_hochberg
-from pybench.harness.comparison.pace import RATES, UNKNOWN, Slowdown, unexplained
+from pybench.harness.comparison.multiplicity import Adjusted, Tests, adjusted
+from pybench.harness.comparison.pace import UNKNOWN, Slowdown, unexplained
+from pybench.harness.comparison.shift import Shift
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cells
 
@@ -18,8 +20,11 @@ Verdict = Literal["faster", "slower", "smaller", "larger", "same", "inconclusive
 """Times and rates are faster or slower, sizes and counts smaller or larger."""
 FALSE_DISCOVERY_RATE: Final = 0.05
 SHIFT: Final = "shift"
+TAIL: Final = "tail"
+BASE: Final = "base"
 """What a verdict rests on."""
 HOST: Final = "a change is supported, but no larger than the limit and what the host itself changed by"
+_NONE: Final = Tests(None)
 _SMALLER: Final = "a change is supported, but it is smaller than the limit"
 
 
@@ -28,9 +33,8 @@ class Judged:
     """The change of one cell and what is to be said of it."""
 
     change: Change
-    adjusted_p: float
-    """Of the shift, after Benjamini and Hochberg over all tests of the comparison."""
-    adjusted_tail_p: float
+    adjusted: Adjusted
+    """After Benjamini and Hochberg over all tests of the comparison."""
     margin: float
     """What a change must exceed, in the cell's unit; beside `explained`, where it has the same direction."""
     tail_margin: float
@@ -46,15 +50,26 @@ class Judged:
     """How far the host's own pace may have moved the cell, in its unit."""
 
     @property
+    def telling(self) -> tuple[Shift, float] | None:
+        """The shift that the verdict rests on, or that tells most where it rests on none, with its p-value.
+
+        None where a side is empty.
+        """
+        moved = self.change.movement
+        if moved is None:
+            return None
+        of_base = self.reason == _SMALLER and self.adjusted.base < self.adjusted.shift
+        if moved.base is not None and (self.reason == BASE or of_base):
+            return moved.base, self.adjusted.base
+        return moved.shift, self.adjusted.shift
+
+    @property
     def only_the_limit_hides(self) -> bool:
         """Whether a shift for the worse is supported, but smaller than the limit."""
-        shift = self.change.shift
-        return (
-            self.reason == _SMALLER
-            and shift is not None
-            and shift.low * shift.high > 0
-            and shift.value * worse_direction(self.change.cell) > 0
-        )
+        if self.reason != _SMALLER or self.telling is None:
+            return False
+        shift, _ = self.telling
+        return shift.low * shift.high > 0 and shift.value * worse_direction(self.change.cell) > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +93,10 @@ def compare(
 ) -> Comparison:
     """Compare all cells of two runs; cells of which neither side has a launch that counts are left out.
 
-    A cell has changed if its shift, or its upper tail, is supported at the false discovery rate over all
-    cells and is larger than the limit; if the host changed in the same direction, larger than both together.
-    It is the same if the whole interval of the shift lies within the limit. All else is inconclusive.
+    A cell has changed if its shift, in the middle or as the best values tell it, or its upper tail is
+    supported at the false discovery rate over all cells and is larger than the limit; if the host changed in
+    the same direction, larger than both together. It is the same if the whole interval of the shift lies
+    within the limit. All else is inconclusive.
 
     Args:
         baseline: all samples of one run.
@@ -102,36 +118,39 @@ def compare(
 
 def judge(changes: Sequence[Change], limits: Limits, rate: float) -> tuple[Judged, ...]:
     """The verdicts of changes whose tests are judged together."""
-    adjusted = benjamini_hochberg([*(each.p for each in changes), *(each.tail_p for each in changes)])
-    tails = adjusted[len(changes) :]
+    together = adjusted([each.movement.tests if each.movement else _NONE for each in changes])
+    number = sum(p is not None for each in changes if each.movement for p in each.movement.tests)
     return tuple(
-        _judged(each, (p, tail_p), limits, rate, len(adjusted))
-        for each, p, tail_p in zip(changes, adjusted, tails, strict=False)
+        _judged(each, p_values, limits, rate, max(1, number))
+        for each, p_values in zip(changes, together, strict=True)
     )
 
 
-def _judged(each: Change, adjusted: tuple[float, float], limits: Limits, rate: float, tests: int) -> Judged:
+def _judged(each: Change, p_values: Adjusted, limits: Limits, rate: float, tests: int) -> Judged:
     limit, median = limits.of(each.cell), each.baseline.median if each.baseline.n else 0.0
     margin, tail_margin = limit.margin(median), limit.tail_margin(median)
     detectable = each.detectable(rate / tests)
-    if each.shift is None:
+    moved = each.movement
+    if moved is None:
         side = "baseline" if not each.baseline.n else "candidate"
         reason = f"the {side} has no value that counts"
-        return Judged(each, *adjusted, margin, tail_margin, detectable, "inconclusive", False, reason)
-    moved = Movement(each.shift, each.p, each.tail_p, each.tail_shift)
+        return Judged(each, p_values, margin, tail_margin, detectable, "inconclusive", False, reason)
     explained = each.slowdown.explains(each.cell, median)
-    direction, reason = direction_of(moved, adjusted, limit, median, rate=rate, explained=explained)
+    direction, reason = direction_of(
+        each.cell, moved, p_values, limit, median, rate=rate, explained=explained
+    )
     if direction:
         verdict, worse = _words(each.cell, direction)
     else:
-        within = -margin <= each.shift.low and each.shift.high <= margin
+        within = -margin <= moved.shift.low and moved.shift.high <= margin
         verdict, worse = ("same" if within else "inconclusive"), False
-    return Judged(each, *adjusted, margin, tail_margin, detectable, verdict, worse, reason, explained)
+    return Judged(each, p_values, margin, tail_margin, detectable, verdict, worse, reason, explained)
 
 
 def direction_of(
+    cell: CellKey,
     moved: Movement,
-    adjusted: tuple[float, float],
+    p_values: Adjusted,
     limit: Limit,
     median: float,
     *,
@@ -140,34 +159,49 @@ def direction_of(
 ) -> tuple[int, str]:
     """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown; and what that rests on.
 
+    The shift in the middle outweighs the others: who made everything faster but a few launches has made
+    nothing worse. Of the others, which leave the middle undecided, one for the worse outweighs one for the
+    better.
+
     Args:
-        moved: shift and tail, with their tests.
-        adjusted: the p-values of the two tests, after those of all cells.
+        cell: what has changed.
+        moved: the changes, with their tests.
+        p_values: of the tests, after those of all cells.
         limit: what a change must exceed.
         median: the baseline's.
         rate: of false discoveries.
         explained: how far the host's own pace may have moved the cell, in its unit.
     """
-    shift, tail = moved.shift.value, moved.tail_shift
     margin, tail_margin = limit.margin(median), limit.tail_margin(median)
-    supported, tail_supported = (p <= rate for p in adjusted)
-    if supported and unexplained(shift, explained.median) > margin:
-        return (1 if shift > 0 else -1), SHIFT
-    if tail_supported and unexplained(tail, explained.tail) > tail_margin:
-        return (1 if tail > 0 else -1), "tail"
-    if (supported and abs(shift) > margin) or (tail_supported and abs(tail) > tail_margin):
+    base = 0.0 if moved.base is None else moved.base.value
+    shift = _Ground(SHIFT, p_values.shift, moved.shift.value, margin, explained.median)
+    others = [
+        _Ground(TAIL, p_values.tail, moved.tail, tail_margin, explained.tail),
+        _Ground(BASE, p_values.base, base, margin, explained.median),
+    ]
+    others.sort(key=lambda ground: ground.moved * worse_direction(cell) < 0)
+    supported = [ground for ground in (shift, *others) if ground.p <= rate]
+    for ground in supported:
+        if unexplained(ground.moved, ground.explained) > ground.margin:
+            return (1 if ground.moved > 0 else -1), ground.reason
+    if any(abs(ground.moved) > ground.margin for ground in supported):
         return 0, HOST
-    return 0, _SMALLER if supported or tail_supported else ""
+    return 0, _SMALLER if supported else ""
 
 
-def worse_direction(cell: CellKey) -> int:
-    """1 where more is worse, which is everything but rates; -1 for these."""
-    return -1 if cell[3] in RATES else 1
+class _Ground(NamedTuple):
+    """What a verdict may rest on."""
+
+    reason: str
+    p: float
+    moved: float
+    margin: float
+    explained: float
 
 
 def _words(cell: CellKey, direction: int) -> tuple[Verdict, bool]:
     """The word for a change in this direction, and whether it is for the worse."""
     worse = direction == worse_direction(cell)
-    if cell[3] == "s" or cell[3] in RATES:
+    if cell[3] in TIMES | RATES:
         return ("slower" if worse else "faster"), worse
     return ("larger" if direction > 0 else "smaller"), worse

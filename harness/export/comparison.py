@@ -42,7 +42,8 @@ def comparison_document(
 
 def cell_document(judged: Judged) -> dict[str, Any]:
     """One cell."""
-    change = judged.change
+    change, moved = judged.change, judged.change.movement
+    tests = moved and moved.tests
     return {
         **dict(zip(CELL_KEYS, change.cell, strict=True)),
         "verdict": judged.verdict,
@@ -51,10 +52,10 @@ def cell_document(judged: Judged) -> dict[str, Any]:
         "baseline": _side(change.baseline),
         "candidate": _side(change.candidate),
         "shift": change.shift and change.shift._asdict(),
-        "p": change.p,
-        "adjusted_p": judged.adjusted_p,
-        "tail_p": change.tail_p,
-        "adjusted_tail_p": judged.adjusted_tail_p,
+        "base": moved and moved.base and moved.base._asdict(),
+        "tail_shift": moved and moved.tail,
+        "p": tests and tests._asdict(),
+        "adjusted_p": judged.adjusted._asdict(),
         "failure_p": change.failure_p,
         "cliffs_delta": change.effect and change.effect._asdict(),
         "quantiles": [{**each._asdict(), "value": each.value} for each in change.quantiles],

@@ -10,11 +10,12 @@ from typing import Final
 import numpy as np
 
 from pybench.harness.comparison.cells import movement
+from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.comparison.limits import Limit, Limits
-from pybench.harness.comparison.multiplicity import benjamini_hochberg
+from pybench.harness.comparison.multiplicity import Adjusted, adjusted, alone
 from pybench.harness.comparison.pace import Slowdown, unexplained
 from pybench.harness.comparison.ranks import Values
-from pybench.harness.comparison.runs import direction_of, worse_direction
+from pybench.harness.comparison.runs import direction_of
 from pybench.harness.fields import MOST_SHARE
 from pybench.harness.gate.check import GateSettings, Measured
 from pybench.harness.gate.verdicts import is_verdict
@@ -131,13 +132,13 @@ def _differences(cell: CellKey, runs: Sequence[_Run], slowdowns: _Slowdowns) -> 
     found = {}
     for one, other in combinations(range(len(runs)), 2):
         x, y = runs[one][cell], runs[other][cell]
-        moved = movement(x, y)
+        moved = movement(cell, x, y)
         # Either of the two may become the baseline, of which the limit is a share.
         least = min(abs(float(np.median(x))), abs(float(np.median(y))))
         explained = slowdowns[one, other].explains(cell, float(np.median(x)))
         pair = (
-            unexplained(moved.shift.value, explained.median),
-            unexplained(moved.tail_shift, explained.tail),
+            max(unexplained(each.value, explained.median) for each in (moved.shift, moved.base) if each),
+            unexplained(moved.tail, explained.tail),
         )
         found[one, other] = (pair[0] / least, pair[1] / least) if least else (0.0, 0.0)
     return found
@@ -161,12 +162,14 @@ def _alarms(
     baseline: _Run, candidate: _Run, slowdown: Slowdown, limits: Mapping[CellKey, Limit], rate: float
 ) -> bool:
     """Whether the gate would call anything a regression, though nothing is one."""
-    moved = {cell: movement(baseline[cell], candidate[cell]) for cell in limits}
-    adjusted = benjamini_hochberg([*(m.p for m in moved.values()), *(m.tail_p for m in moved.values())])
-    for at, (cell, each) in enumerate(moved.items()):
-        median, pair = float(np.median(baseline[cell])), (adjusted[at], adjusted[at + len(moved)])
+    moved = {cell: movement(cell, baseline[cell], candidate[cell]) for cell in limits}
+    together = adjusted([each.tests for each in moved.values()])
+    for (cell, each), p_values in zip(moved.items(), together, strict=True):
+        median = float(np.median(baseline[cell]))
         explained = slowdown.explains(cell, median)
-        direction, _ = direction_of(each, pair, limits[cell], median, rate=rate, explained=explained)
+        direction, _ = direction_of(
+            cell, each, p_values, limits[cell], median, rate=rate, explained=explained
+        )
         if direction == worse_direction(cell):
             return True
     return False
@@ -179,8 +182,8 @@ def _calibrated(
     settings: GateSettings,
 ) -> CalibratedCell:
     limit = _limit(cell, differences, settings)
-    # Both tests of every cell share the rate; the worst case is that nothing else changed.
-    level = settings.rate / (2 * len(cases[0][0]))
+    # All tests of every cell share the rate; the worst case is that nothing else changed.
+    level = settings.rate / (len(Adjusted._fields) * len(cases[0][0]))
     sides = [(baseline[cell], candidate[cell], slowdown) for baseline, candidate, slowdown in cases]
     detected = next((share for share in _TRIED if _power(cell, share, sides, limit, level) >= POWER), None)
     return CalibratedCell(cell, max(pair[0] for pair in differences.values()), limit, detected)
@@ -194,10 +197,12 @@ def _power(
     factor = (1 + share) ** direction
     found = 0
     for baseline, candidate, slowdown in nights:
-        each = movement(baseline, candidate * factor)
-        median, tests = float(np.median(baseline)), (each.p, each.tail_p)
+        each = movement(cell, baseline, candidate * factor)
+        median, tests = float(np.median(baseline)), alone(each.tests)
         explained = slowdown.explains(cell, median)
-        found += direction_of(each, tests, limit, median, rate=level, explained=explained)[0] == direction
+        found += (
+            direction_of(cell, each, tests, limit, median, rate=level, explained=explained)[0] == direction
+        )
     return found / len(nights)
 
 

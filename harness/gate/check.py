@@ -9,12 +9,13 @@ from statistics import median
 from typing import Final, Literal
 
 from pybench.harness.comparison.attribution import PREFIX, Attribution, attributions, start_of
-from pybench.harness.comparison.cells import Change, change
+from pybench.harness.comparison.cells import Change, Movement, change
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
+from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.comparison.limits import Limits
 from pybench.harness.comparison.nights import Night, Series
 from pybench.harness.comparison.pace import UNKNOWN, Pace, Slowdown, unexplained
-from pybench.harness.comparison.runs import HOST, SHIFT, Judged, judge, worse_direction
+from pybench.harness.comparison.runs import HOST, TAIL, Judged, judge
 from pybench.harness.gate.verdicts import INDEX, Accepted, Held, held, is_verdict, worsened
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, cell_key, cells
@@ -199,21 +200,21 @@ def _findings(each: Judged, baseline: str, settings: GateSettings, number: int) 
         return [Finding("maximum", cell, baseline, each)]
     if each.worse:
         return [Finding("regression", cell, baseline, each)]
-    if change.shift is None:
+    if change.movement is None:
         return [Finding("missing", cell, baseline, each)] if change.baseline.n else []
-    return [
-        Finding(kind, cell, baseline, each)
-        for kind in _undecided(each, change.shift.value, change.tail_shift)
-    ]
+    return [Finding(kind, cell, baseline, each) for kind in _undecided(each, change.movement)]
 
 
-def _undecided(each: Judged, shift: float, tail: float) -> Iterator[Kind]:
+def _undecided(each: Judged, moved: Movement) -> Iterator[Kind]:
     """Why a cell that may have become worse by more than its limit is not called so."""
     direction = worse_direction(each.change.cell)
-    over = shift * direction - each.margin, tail * direction - each.tail_margin
-    if each.verdict == "inconclusive" and over[0] > 0:
+    shift = moved.shift.value
+    base = 0.0 if moved.base is None else moved.base.value
+    if each.verdict == "inconclusive" and shift * direction > each.margin:
         yield "unsupported" if unexplained(shift, each.explained.median) > each.margin else "host"
-    elif each.reason == HOST and max(over) > 0:
+    elif each.reason == HOST and (
+        max(shift, base, key=abs) * direction > each.margin or moved.tail * direction > each.tail_margin
+    ):
         yield "host"
 
 
@@ -227,12 +228,11 @@ def _crept_in(each: Judged, older: str, series: Series) -> bool:
     begin = next((at for at, night in enumerate(nights) if night.run == older), None)
     if begin is None:
         return True
-    is_shift = each.reason == SHIFT
     since = nights[begin:]
     few, many = (min(most, max(1, len(since) // part)) for most, part in ((EARLY, 3), (LATE, 4)))
     early, late = since[:few], since[-many:]
     explained = _slowdown(early, late).explains(cell, median(night.median for night in early))
-    if is_shift:
+    if each.reason != TAIL:
         crept = median(night.median for night in late) - median(night.median for night in early)
         return crept * worse_direction(cell) > 0 and unexplained(crept, explained.median) > each.margin
     crept = median(night.tail for night in late) - median(night.tail for night in early)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from report_runs import failed_sample, make_samples, value_sample
 
+from pybench.harness.comparison.base import base_test
 from pybench.harness.comparison.cells import change
 from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.ranks import mann_whitney
@@ -84,8 +85,8 @@ def test_a_supported_change_must_be_larger_than_both_limits() -> None:
     assert verdict(Limit(0.0, 0.15)) == "same"
     shift = compare(before, after).cells[0].change.shift
     assert shift is not None
-    judged = compare(before, after, Limits(of_unit={"s": Limit(0.0, shift.value * 1.001)})).cells[0]
-    assert (judged.verdict, judged.adjusted_p < 1e-6) == ("inconclusive", True)
+    judged = compare(before, after, Limits(of_unit={"s": Limit(0.0, shift.value * 1.02)})).cells[0]
+    assert (judged.verdict, judged.adjusted.shift < 1e-6) == ("inconclusive", True)
     assert "smaller than the limit" in judged.reason
 
 
@@ -130,6 +131,55 @@ def test_a_tail_alone_is_a_change() -> None:
     assert len(judged.change.baseline.modes) == 1
 
 
+QUICK = [1 + 0.004 * at for at in range(20)]
+"""Half of some times; the other half met with something, and says little of the whole."""
+LATER = [value + 0.06 for value in QUICK]
+DISTURBED = [1.45 + 0.004 * at for at in range(20)]
+LESS_DISTURBED = [1.4 + 0.004 * at for at in range(20)]
+
+
+def turned(values: Sequence[float], unit: str) -> list[Sample]:
+    """As times, or as rates, which are disturbed downwards."""
+    return pretended(values if unit == "s" else [2.2 - value for value in values], unit)
+
+
+@pytest.mark.parametrize("unit", ["s", "1/s"])
+def test_the_best_values_alone_show_a_shift(unit: str) -> None:
+    """What disturbs half of them hides it from the middle; it is told by the base, with its own interval."""
+    # The tail of rates is where they are best, and shows it as well; with so wide a limit it does not count.
+    limits = Limits(of_unit={unit: Limit(0.03, 0.0, tail=1.0)})
+    before = turned([*QUICK, *DISTURBED], unit)
+    judged = compare(before, turned([*LATER, *LESS_DISTURBED], unit), limits).cells[0]
+    assert (judged.verdict, judged.worse, judged.reason) == ("slower", True, "base")
+    assert judged.adjusted.shift > 0.05 >= judged.adjusted.base
+    assert judged.change.movement is not None
+    assert judged.telling == (judged.change.movement.base, judged.adjusted.base)
+    assert judged.telling is not None
+    assert abs(judged.telling[0].value) == pytest.approx(0.06, abs=0.01)
+
+
+def test_what_gets_worse_outweighs_what_gets_better_beside_it() -> None:
+    """Where the middle shows nothing, a base for the worse is not hidden by a tail for the better."""
+    before = pretended([*QUICK, *DISTURBED[:12], *[2.5] * 8])
+    judged = compare(before, pretended([*LATER, *LESS_DISTURBED])).cells[0]
+    assert judged.adjusted.shift > 0.05
+    assert max(judged.adjusted.tail, judged.adjusted.base) <= 0.05
+    assert (judged.verdict, judged.worse, judged.reason) == ("slower", True, "base")
+
+
+def test_tests_that_can_find_nothing_count_for_nothing() -> None:
+    """Cells that are always the same and tests that need more values do not make the others' harder."""
+    few = [pretended(noise(12, seed)) for seed in (1, 2)]
+    constant = [replace(each, metric="always", value=1.0) for each in few[0]]
+    alone, beside = compare(*few).cells[0], compare([*few[0], *constant], [*few[1], *constant])
+    assert alone.change.movement is not None
+    assert alone.adjusted.shift == alone.change.movement.tests.shift
+    assert (alone.adjusted.tail, alone.adjusted.base) == (1, 1)
+    assert cell(beside, "startup.ready", "t").adjusted == alone.adjusted
+    assert cell(beside, "startup.ready", "t").detectable == alone.detectable
+    assert cell(beside, "always", "t").adjusted == (1, 1, 1)
+
+
 def test_one_sided_and_empty_cells_are_said_to_be() -> None:
     """A cell that one run lacks, or whose launches all failed, is inconclusive with the reason."""
     both = pretended(noise(10, 1))
@@ -161,17 +211,31 @@ def test_the_detectable_shift_is_detected_as_often_as_it_says() -> None:
     generator = np.random.default_rng(4)
     sizes = []
     for _ in range(40):
-        x, y = generator.lognormal(0, 0.1, 40), generator.lognormal(0, 0.1, 40)
+        x, y = generator.lognormal(0, 0.1, 19), generator.lognormal(0, 0.1, 19)
         detectable = change(("w", "t", "m", "s", ""), pretended(list(x)), pretended(list(y))).detectable(0.05)
         assert detectable is not None
         sizes.append(detectable)
     typical = float(np.median(sizes))
     found = sum(
-        mann_whitney(generator.lognormal(0, 0.1, 40), generator.lognormal(0, 0.1, 40) + typical) <= 0.05
+        mann_whitney(generator.lognormal(0, 0.1, 19), generator.lognormal(0, 0.1, 19) + typical) <= 0.05
         for _ in range(1000)
     )
     assert found / 1000 == pytest.approx(0.8, abs=0.06)
     assert compare(pretended([1.0, 2.0]), pretended([1.0, 2.0])).cells[0].detectable is None
+
+
+def test_the_base_detects_as_often_as_it_says() -> None:
+    """Where the best values tell more, the detectable shift is theirs."""
+    generator = np.random.default_rng(4)
+    cell_key = ("w", "t", "m", "s", "")
+    sizes = [
+        change(cell_key, pretended(list(x)), pretended(list(y))).detectable(0.05)
+        for x, y in generator.gumbel(0, 1, (40, 2, 40))
+    ]
+    typical = float(np.median([size for size in sizes if size is not None]))
+    pairs = generator.gumbel(0, 1, (1000, 2, 40))
+    assert sum(base_test(x, y + typical) <= 0.05 for x, y in pairs) / 1000 == pytest.approx(0.8, abs=0.06)
+    assert sum(mann_whitney(x, y + typical) <= 0.05 for x, y in pairs) / 1000 < 0.74
 
 
 def test_a_change_is_attributed_to_its_phase() -> None:
