@@ -169,9 +169,9 @@ def test_what_gets_worse_outweighs_what_gets_better_beside_it() -> None:
 
 def test_tests_that_can_find_nothing_count_for_nothing() -> None:
     """Cells that are always the same and tests that need more values do not make the others' harder."""
-    few = [pretended(noise(12, seed)) for seed in (1, 2)]
-    constant = [replace(each, metric="always", value=1.0) for each in few[0]]
-    alone, beside = compare(*few).cells[0], compare([*few[0], *constant], [*few[1], *constant])
+    before, after = pretended(noise(12, 1)), pretended(noise(12, 2))
+    constant = [replace(each, metric="always", value=1.0) for each in before]
+    alone, beside = compare(before, after).cells[0], compare([*before, *constant], [*after, *constant])
     assert alone.change.movement is not None
     assert alone.adjusted.shift == alone.change.movement.tests.shift
     assert (alone.adjusted.tail, alone.adjusted.base) == (1, 1)
