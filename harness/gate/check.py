@@ -213,7 +213,7 @@ def _undecided(each: Judged, moved: Movement) -> Iterator[Kind]:
     if each.verdict == "inconclusive" and shift * direction > each.margin:
         yield "unsupported" if unexplained(shift, each.explained.median) > each.margin else "host"
     elif each.reason == HOST and (
-        max(shift, base, key=abs) * direction > each.margin or moved.tail * direction > each.tail_margin
+        max(shift * direction, base * direction) > each.margin or moved.tail * direction > each.tail_margin
     ):
         yield "host"
 
