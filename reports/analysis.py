@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import attrgetter
 from types import MappingProxyType
 
 import numpy as np
@@ -205,7 +206,7 @@ def analyse(
         probes: titles of the audit's probes by id, as far as they are known.
     """
     audited = isolation(samples, probes)
-    as_given = audited is None and not any(sample.parameters for sample in samples)
+    as_given = audited is None and not any(map(attrgetter("parameters"), samples))
     if audited is not None:
         samples = [sample for sample in samples if not is_verdict(sample)]
     curved = [sample for sample in samples if sample.parameters and curve_parameter(sample)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from statistics import median
 from typing import Final
 
@@ -108,13 +109,11 @@ def _number(text: str) -> float | None:
 
 def _rejections(samples: Sequence[Sample]) -> Iterator[Circumstance]:
     """Samples whose estimated error is too large, of each target and metric; phases go with their start."""
-    counted = Counter(
-        (sample.target, sample.metric, sample.status) for sample in samples if not sample.warmup
-    )
+    counted = Counter(map(attrgetter("target", "metric", "status", "warmup"), samples))
     rejected: Counter[tuple[str, str]] = Counter()
     total: Counter[tuple[str, str]] = Counter()
-    for (target, metric, status), number in counted.items():
-        if not metric.startswith(PHASE_PREFIX):
+    for (target, metric, status, warmup), number in counted.items():
+        if not warmup and not metric.startswith(PHASE_PREFIX):
             total[target, metric] += number
             rejected[target, metric] += number if status == "rejected" else 0
     parts = []

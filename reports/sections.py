@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from pybench.harness.audit.model import SEVERITIES, Outcome
@@ -262,7 +263,7 @@ def _marks(samples: Sequence[Sample]) -> dict[str, str]:
     """The marks that this run's phases end with, and those that every run has, with their meaning."""
     seen = dict.fromkeys(
         phase_name(metric)
-        for metric in dict.fromkeys(sample.metric for sample in samples)
+        for metric in dict.fromkeys(map(attrgetter("metric"), samples))
         if metric.startswith(PHASE_PREFIX)
     )
     names = dict.fromkeys(["request", *(name for name in MARK_MEANINGS if name in seen), *seen])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pybench.harness.gate.verdicts import UNIT
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 def titles_for(samples: Sequence[Sample]) -> Mapping[str, str]:
     """The titles by id, or nothing where no sample is a verdict."""
-    if all(sample.unit != UNIT for sample in samples):
+    if UNIT not in set(map(attrgetter("unit"), samples)):
         return {}
     from pybench.harness.audit.catalogue import catalogue  # noqa: PLC0415 - imports every probe
 

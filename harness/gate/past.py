@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from pybench.harness.comparability import mismatched_qualifiers
@@ -34,7 +35,7 @@ def standing(record: Store, candidate: Run, samples: Sequence[Sample], baseline:
         InputError: the baseline that was asked for does not exist, or cannot be one.
     """
     settings = GateSettings(limits=_limits(candidate))
-    metrics = set(filter(settings.gates, {sample.metric for sample in samples}))
+    metrics = set(filter(settings.gates, set(map(attrgetter("metric"), samples))))
     level = series(record, candidate, samples, metrics, ())
     wanted = RunFilter(scenario=candidate.scenario)
     started = {run.id: run.started for run in record.runs(wanted)}

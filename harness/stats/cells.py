@@ -81,16 +81,16 @@ class CellSamples:
 
     @cached_property
     def _parted(self) -> tuple[Sequence[Sample], Sequence[Sample]]:
-        counted: list[Sample] = []
-        others: list[Sample] = []
         # What `counts` says, without a call for each of a million.
-        for sample in self.samples:
-            value = sample.value
-            if sample.status == "ok" and not sample.warmup and value is not None and isfinite(value):
-                counted.append(sample)
-            else:
-                others.append(sample)
-        return counted, others
+        counted = [
+            sample
+            for sample in self.samples
+            if sample.status == "ok" and not sample.warmup and (value := sample.value) is not None
+            if isfinite(value)
+        ]
+        if len(counted) == len(self.samples):
+            return counted, ()
+        return counted, [sample for sample in self.samples if not counts(sample)]
 
 
 def counts(sample: Sample) -> bool:
@@ -140,5 +140,4 @@ def measured(samples: Iterable[Sample]) -> Values:
 
 def different_qualifiers(samples: Sequence[Sample]) -> list[Mapping[str, str]]:
     """The different mappings, told apart by identity: samples share them by the thousand."""
-    found = list(map(attrgetter("qualifiers"), samples))
-    return list(dict(zip(map(id, found), found, strict=True)).values())
+    return list({id(found): found for found in map(attrgetter("qualifiers"), samples)}.values())
