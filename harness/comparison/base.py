@@ -3,7 +3,7 @@
 What disturbs a launch only ever makes it slower. So its times have a sharp lower end, from which the whole
 can be told far more precisely than from the middle, and a long tail of the disturbed ones, as Gumbel's
 distribution of the largest of many values has. For a shift of that one the scores 1 + ln u give the locally
-most powerful of all rank tests (Hájek, Šidák and Sen, "Theory of Rank Tests", 2nd ed. 1999, section 4.1);
+most powerful of all rank tests (Hájek, Šidák and Sen, "Theory of Rank Tests", 2nd ed. 1999);
 like every rank test it keeps its level whatever the distribution is.
 """
 
