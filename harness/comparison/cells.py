@@ -60,7 +60,7 @@ class Movement(NamedTuple):
     tail: float = 0.0
     """How much further the 90th percentile moved than the rest did."""
     base: Shift | None = None
-    """The shift as the best values tell it; None below 20 values a side."""
+    """The shift as the best values tell it; None below 20 values a side, or where these come in steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,9 @@ def movement(cell: CellKey, baseline: Values, candidate: Values) -> Movement:
     """The tests of one cell, without the figures that only describe it.
 
     Where all values are equal no test is made, and below 20 values a side that of the shift alone: they could
-    find nothing, and would only make it harder for the others that are judged with them.
+    find nothing, and would only make it harder for the others that are judged with them. Where values come in
+    steps, as sizes do in pages, so that fewer than half of them differ, the best ones have nothing to tell
+    that the middle has not. That is decided by the values of both sides together, and so favours none.
 
     Raises:
         ValueError: a side is empty.
@@ -146,13 +148,13 @@ def movement(cell: CellKey, baseline: Values, candidate: Values) -> Movement:
     # Without the shift, which is tested by itself: a tail has changed only if it did not just move along.
     aligned = candidate - shift.value
     tail = float(np.quantile(aligned, TAIL) - np.quantile(baseline, TAIL))
+    tail_p = quantile_test(baseline, aligned, TAIL)
+    pooled = np.concatenate([baseline, candidate])
+    if 2 * len(np.unique(pooled)) < len(pooled):
+        return Movement(shift, Tests(p, tail_p), tail)
     better = -worse_direction(cell)
-    return Movement(
-        shift,
-        Tests(p, quantile_test(baseline, aligned, TAIL), base_test(baseline, candidate, better)),
-        tail,
-        base_shift(baseline, candidate, better),
-    )
+    tests = Tests(p, tail_p, base_test(baseline, candidate, better))
+    return Movement(shift, tests, tail, base_shift(baseline, candidate, better))
 
 
 def _side(values: Values, samples: Sequence[Sample]) -> Side:

@@ -180,6 +180,17 @@ def test_tests_that_can_find_nothing_count_for_nothing() -> None:
     assert cell(beside, "always", "t").adjusted == (1, 1, 1)
 
 
+def test_the_best_of_values_in_steps_tell_nothing_more() -> None:
+    """Sizes come in pages: their shift and tail are tested, and no more."""
+    generator = np.random.default_rng(3)
+    before, after = (pretended(list(4096.0 * generator.integers(50, 53, 60)), "B") for _ in range(2))
+    judged = compare(before, after).cells[0]
+    moved = judged.change.movement
+    assert moved is not None
+    assert (moved.base, moved.tests.base, judged.adjusted.base) == (None, None, 1)
+    assert moved.tests.tail is not None
+
+
 def test_one_sided_and_empty_cells_are_said_to_be() -> None:
     """A cell that one run lacks, or whose launches all failed, is inconclusive with the reason."""
     both = pretended(noise(10, 1))
