@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pybench.harness.comparison.direction import worse_direction
-from pybench.harness.comparison.runs import BASE, Judged
+from pybench.harness.comparison.runs import Judged
 from pybench.harness.gate.check import FAILING, Finding, Kind
 from pybench.harness.gate.standing import Standing
 from pybench.harness.gate.verdicts import UNIT
@@ -139,7 +139,7 @@ def _verdict(each: Judged) -> VerdictRow:
         shift = f"{_signed(moved.alike(moved_by.value))} ({moved.low} to {moved.high} {moved.unit})"
         if change.baseline.median > 0:
             shift += f", {percent_change(moved_by.value / change.baseline.median)}"
-        if each.reason == BASE:
+        if each.by_base:
             shift += ", by the base"
     return VerdictRow(
         target=one_line(target, 40),

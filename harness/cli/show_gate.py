@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from pybench.harness.cli.columns import columns
 from pybench.harness.cli.show_comparison import attribution_lines, cell_name, interval, relative, side
-from pybench.harness.comparison.runs import BASE, TAIL
+from pybench.harness.comparison.runs import TAIL
 from pybench.harness.units import count
 from pybench.reports.numbers import DASH, one_line, single
 from pybench.reports.slowdown import slowdown_told
@@ -147,5 +147,5 @@ def _change(judged: Judged) -> str:
         return f"{name}: {judged.verdict} {said}, {medians}"
     said = judged.verdict if judged.verdict not in {"same", "inconclusive"} else "changed"
     shift, p = judged.telling
-    support = f"({interval(change, shift)}, p {p:.1g}{', by the base' if judged.reason == BASE else ''})"
+    support = f"({interval(change, shift)}, p {p:.1g}{', by the base' if judged.by_base else ''})"
     return f"{name}: {said} by {relative(change, shift.value)} {support}, {medians}"

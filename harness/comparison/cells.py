@@ -140,7 +140,8 @@ def movement(cell: CellKey, baseline: Values, candidate: Values) -> Movement:
         ValueError: a side is empty.
     """
     shift = hodges_lehmann(baseline, candidate)
-    if min(baseline.min(), candidate.min()) == max(baseline.max(), candidate.max()):
+    different = len(np.unique(np.concatenate([baseline, candidate])))
+    if different == 1:
         return Movement(shift, Tests(None))
     p = mann_whitney(baseline, candidate)
     if min(len(baseline), len(candidate)) < FEWEST:
@@ -149,8 +150,7 @@ def movement(cell: CellKey, baseline: Values, candidate: Values) -> Movement:
     aligned = candidate - shift.value
     tail = float(np.quantile(aligned, TAIL) - np.quantile(baseline, TAIL))
     tail_p = quantile_test(baseline, aligned, TAIL)
-    pooled = np.concatenate([baseline, candidate])
-    if 2 * len(np.unique(pooled)) < len(pooled):
+    if 2 * different < len(baseline) + len(candidate):
         return Movement(shift, Tests(p, tail_p), tail)
     better = -worse_direction(cell)
     tests = Tests(p, tail_p, base_test(baseline, candidate, better))

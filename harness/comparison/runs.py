@@ -58,10 +58,16 @@ class Judged:
         moved = self.change.movement
         if moved is None:
             return None
-        of_base = self.reason == _SMALLER and self.adjusted.base < self.adjusted.shift
-        if moved.base is not None and (self.reason == BASE or of_base):
+        if moved.base is not None and self.by_base:
             return moved.base, self.adjusted.base
         return moved.shift, self.adjusted.shift
+
+    @property
+    def by_base(self) -> bool:
+        """Whether the telling shift is that of the best values, which is to be said beside it."""
+        # That a cell is the same was read off the interval of the shift in the middle.
+        undecided = self.verdict == "inconclusive" and self.reason == _SMALLER
+        return self.reason == BASE or (undecided and self.adjusted.base < self.adjusted.shift)
 
     @property
     def only_the_limit_hides(self) -> bool:

@@ -158,6 +158,19 @@ def test_the_best_values_alone_show_a_shift(unit: str) -> None:
     assert abs(judged.telling[0].value) == pytest.approx(0.06, abs=0.01)
 
 
+def test_a_change_of_the_base_below_the_limit_is_told_as_its_own() -> None:
+    """Inconclusive, and said to be the base's; where the cell is the same, the middle's figures are told."""
+    before, after = pretended([*QUICK, *DISTURBED]), pretended([*LATER, *LESS_DISTURBED])
+    judged = compare(before, after, Limits(of_unit={"s": Limit(0.0, 0.053, tail=1.0)})).cells[0]
+    assert (judged.verdict, judged.by_base) == ("inconclusive", True)
+    assert judged.change.movement is not None
+    assert judged.telling == (judged.change.movement.base, judged.adjusted.base)
+    assert judged.only_the_limit_hides
+    same = compare(before, after, Limits(of_unit={"s": Limit(0.5, 0.0)})).cells[0]
+    assert (same.verdict, same.by_base) == ("same", False)
+    assert same.telling == (judged.change.movement.shift, same.adjusted.shift)
+
+
 def test_what_gets_worse_outweighs_what_gets_better_beside_it() -> None:
     """Where the middle shows nothing, a base for the worse is not hidden by a tail for the better."""
     before = pretended([*QUICK, *DISTURBED[:12], *[2.5] * 8])
