@@ -139,8 +139,8 @@ def _verdict(each: Judged) -> VerdictRow:
         shift = f"{_signed(moved.alike(moved_by.value))} ({moved.low} to {moved.high} {moved.unit})"
         if change.baseline.median > 0:
             shift += f", {percent_change(moved_by.value / change.baseline.median)}"
-        if each.by_base:
-            shift += ", by the base"
+        if each.told_by:
+            shift += f", by the {one_line(each.told_by, 40)}"
     return VerdictRow(
         target=one_line(target, 40),
         cell=f"{metric_text(metric).title} ({one_line(of)})",

@@ -273,6 +273,8 @@ MARK_MEANINGS = {
     "kernel": "The guest’s kernel has booted and starts its first process.",
     "restored": "A restored guest’s first process runs again.",
     "preparing": "The runtime begins to make the sandbox.",
+    "clone": "The new process runs its first instruction, in the namespaces that its target gives it.",
+    "identity": "Its users are mapped to ids of the host’s, and it has been told so.",
     "sandbox": "What surrounds the workload stands (nothing does for a bare process); execve has succeeded.",
     "exec": "The first instruction of the workload runs.",
     "ready": "The workload is ready, as its scenario defines it: its first instruction or a line of output. "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pybench.harness.cli.columns import columns
 from pybench.harness.comparison.attribution import PREFIX, TOTAL, start_of
 from pybench.harness.comparison.ranks import CONFIDENCE
-from pybench.harness.comparison.runs import BASE
+from pybench.harness.comparison.runs import BASE, PHASE
 from pybench.reports.numbers import DASH, one_line, single
 
 if TYPE_CHECKING:
@@ -60,9 +60,12 @@ def _row(judged: Judged) -> tuple[str, ...]:
     change = judged.change
     workload, target, metric, unit, label = change.cell
     explained = judged.reason not in {"", "shift"} and judged.verdict != "same"
-    verdict = f"{judged.verdict}: {judged.reason}" if explained else judged.verdict
-    if judged.by_base and judged.reason != BASE:
-        verdict += ", by the base"
+    told_by = one_line(judged.told_by, 32)
+    verdict: str = judged.verdict
+    if explained:
+        verdict += f": {told_by if judged.reason in {BASE, PHASE} else judged.reason}"
+    if told_by and judged.reason not in {BASE, PHASE}:
+        verdict += f", by the {told_by}"
     names = (one_line(workload, 24), one_line(target, 24), one_line(metric, 32), one_line(label, 32))
     if judged.telling is None or change.effect is None:
         return (*names, side(change.baseline, unit), side(change.candidate, unit), *[DASH] * 5, verdict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -14,6 +14,7 @@ from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.comparison.modes import Mode, modes
 from pybench.harness.comparison.multiplicity import Tests
 from pybench.harness.comparison.pace import UNKNOWN, Slowdown
+from pybench.harness.comparison.phases import NO_PHASES, Phases, PhaseShift, phase_shift, phases_of
 from pybench.harness.comparison.quantiles import QuantileDifference, quantile_differences
 from pybench.harness.comparison.ranks import (
     CONFIDENCE,
@@ -61,6 +62,14 @@ class Movement(NamedTuple):
     """How much further the 90th percentile moved than the rest did."""
     base: Shift | None = None
     """The shift as the best values tell it; None below 20 values a side, or where these come in steps."""
+    phase: PhaseShift | None = None
+    """What one phase of a start changed by; None where the sides have too few launches, or other phases."""
+
+    @property
+    def shifts(self) -> tuple[Shift, ...]:
+        """All that is told of by how much the cell moved."""
+        told = (self.shift, self.base, self.phase and self.phase.shift)
+        return tuple(each for each in told if each is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +107,38 @@ class Change:
         return error * (NORMAL.inv_cdf(1 - level / 2) + NORMAL.inv_cdf(POWER))
 
 
+def changes(
+    baseline: Mapping[CellKey, Sequence[Sample]],
+    candidate: Mapping[CellKey, Sequence[Sample]],
+    chosen: Iterable[CellKey],
+    slowdown: Slowdown = UNKNOWN,
+) -> list[Change]:
+    """Compare some cells of two runs, each start with its phases.
+
+    Args:
+        baseline: the samples of all cells of one run, phases too.
+        candidate: those of the other.
+        chosen: the cells to compare, of which one side has samples at least.
+        slowdown: of the host, when the candidate was measured.
+    """
+    return [
+        change(
+            cell,
+            baseline.get(cell, ()),
+            candidate.get(cell, ()),
+            slowdown,
+            (phases_of(baseline, cell), phases_of(candidate, cell)),
+        )
+        for cell in chosen
+    ]
+
+
 def change(
-    cell: CellKey, baseline: Sequence[Sample], candidate: Sequence[Sample], slowdown: Slowdown = UNKNOWN
+    cell: CellKey,
+    baseline: Sequence[Sample],
+    candidate: Sequence[Sample],
+    slowdown: Slowdown = UNKNOWN,
+    phases: tuple[Phases, Phases] = (NO_PHASES, NO_PHASES),
 ) -> Change:
     """Compare the samples of one cell; either side may be empty, but not both.
 
@@ -108,6 +147,7 @@ def change(
         baseline: one side, in any order.
         candidate: the other.
         slowdown: of the host, when the candidate was measured.
+        phases: of a start, on both sides.
     """
     x, y = measured(baseline), measured(candidate)
     left, right = _side(x, baseline), _side(y, candidate)
@@ -120,7 +160,7 @@ def change(
         cell=cell,
         baseline=left,
         candidate=right,
-        movement=movement(cell, x, y),
+        movement=movement(cell, x, y, phases),
         failure_p=failure_p,
         effect=cliffs_delta(x, y),
         quantiles=tuple(quantile_differences(x, y)),
@@ -128,7 +168,12 @@ def change(
     )
 
 
-def movement(cell: CellKey, baseline: Values, candidate: Values) -> Movement:
+def movement(
+    cell: CellKey,
+    baseline: Values,
+    candidate: Values,
+    phases: tuple[Phases, Phases] = (NO_PHASES, NO_PHASES),
+) -> Movement:
     """The tests of one cell, without the figures that only describe it.
 
     Where all values are equal no test is made, and below 20 values a side that of the shift alone: they could
@@ -153,8 +198,9 @@ def movement(cell: CellKey, baseline: Values, candidate: Values) -> Movement:
     if 2 * different < len(baseline) + len(candidate):
         return Movement(shift, Tests(p, tail_p), tail)
     better = -worse_direction(cell)
-    tests = Tests(p, tail_p, base_test(baseline, candidate, better))
-    return Movement(shift, tests, tail, base_shift(baseline, candidate, better))
+    base_p, base = base_test(baseline, candidate, better), base_shift(baseline, candidate, better)
+    phase = phase_shift(*phases, fewest=FEWEST)
+    return Movement(shift, Tests(p, tail_p, base_p, phase and phase.p), tail, base, phase)
 
 
 def _side(values: Values, samples: Sequence[Sample]) -> Side:

@@ -21,6 +21,8 @@ class Limit:
     """What the median may not exceed at all, whatever the baseline; in the cell's unit."""
     tail: float | None = None
     """As `relative`, for what the tail moves further than the rest; None for the same."""
+    usual: float | None = None
+    """What `relative` was before nights that differ made it wider; None where they did not."""
 
     def margin(self, baseline_median: float) -> float:
         """What a change must exceed, in the cell's unit."""
@@ -29,6 +31,17 @@ class Limit:
     def tail_margin(self, baseline_median: float) -> float:
         """What the tail must move further than the rest, in the cell's unit."""
         share = self.relative if self.tail is None else self.tail
+        return max(share * abs(baseline_median), self.absolute)
+
+    def phase_margin(self, baseline_median: float, scatter: float) -> float:
+        """What the change of one phase must exceed, given the others, in the cell's unit.
+
+        Args:
+            baseline_median: of the whole start.
+            scatter: of the phase given the others, as a share of the start's: nights differ by no more of it.
+        """
+        usual = self.relative if self.usual is None else self.usual
+        share = max(usual, scatter * self.relative)
         return max(share * abs(baseline_median), self.absolute)
 
 

@@ -17,6 +17,8 @@ class Tests(NamedTuple):
     """Of the quantile test at the 90th percentile, with the shift taken out."""
     base: float | None = None
     """Of the test in which the best values weigh most."""
+    phase: float | None = None
+    """Of the tests of a start's phases, each against the others."""
 
 
 class Adjusted(NamedTuple):
@@ -25,6 +27,7 @@ class Adjusted(NamedTuple):
     shift: float = 1.0
     tail: float = 1.0
     base: float = 1.0
+    phase: float = 1.0
 
 
 def alone(tests: Tests) -> Adjusted:

@@ -99,7 +99,7 @@ def widened(limits: Limits, series: Series, gated: Iterable[CellKey]) -> Limits:
             workload, target, metric, _, label = cell
             relative = max(share, limit.relative)
             of_cell[workload, target, metric, label] = replace(
-                limit, relative=relative, tail=max(tail_share, relative)
+                limit, relative=relative, tail=max(tail_share, relative), usual=limit.relative
             )
     return replace(limits, of_cell=of_cell)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from pybench.harness.comparison.attribution import Attribution, attributions
-from pybench.harness.comparison.cells import Change, Movement, change
+from pybench.harness.comparison.cells import Change, Movement, changes
 from pybench.harness.comparison.direction import RATES, TIMES, worse_direction
 from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.multiplicity import Adjusted, Tests, adjusted
@@ -22,6 +22,7 @@ FALSE_DISCOVERY_RATE: Final = 0.05
 SHIFT: Final = "shift"
 TAIL: Final = "tail"
 BASE: Final = "base"
+PHASE: Final = "phase"
 """What a verdict rests on."""
 HOST: Final = "a change is supported, but no larger than the limit and what the host itself changed by"
 _NONE: Final = Tests(None)
@@ -58,16 +59,28 @@ class Judged:
         moved = self.change.movement
         if moved is None:
             return None
-        if moved.base is not None and self.by_base:
-            return moved.base, self.adjusted.base
-        return moved.shift, self.adjusted.shift
+        others = {
+            BASE: (moved.base, self.adjusted.base),
+            PHASE: (moved.phase and moved.phase.shift, self.adjusted.phase),
+        }
+        shift, p = others.get(self._told_by, (None, 1.0))
+        return (moved.shift, self.adjusted.shift) if shift is None else (shift, p)
 
     @property
-    def by_base(self) -> bool:
-        """Whether the telling shift is that of the best values, which is to be said beside it."""
+    def told_by(self) -> str:
+        """What tells it, if not the middle: `base`, or e.g. `phase exec`."""
+        moved = self.change.movement
+        if self._told_by == PHASE and moved is not None and moved.phase is not None:
+            return f"phase {moved.phase.phase}"
+        return BASE if self._told_by == BASE else ""
+
+    @property
+    def _told_by(self) -> str:
+        if self.verdict == "inconclusive" and self.reason == _SMALLER:
+            p_values = {SHIFT: self.adjusted.shift, BASE: self.adjusted.base, PHASE: self.adjusted.phase}
+            return min(p_values, key=p_values.__getitem__)
         # That a cell is the same was read off the interval of the shift in the middle.
-        undecided = self.verdict == "inconclusive" and self.reason == _SMALLER
-        return self.reason == BASE or (undecided and self.adjusted.base < self.adjusted.shift)
+        return self.reason if self.reason in {BASE, PHASE} else SHIFT
 
     @property
     def only_the_limit_hides(self) -> bool:
@@ -99,10 +112,10 @@ def compare(
 ) -> Comparison:
     """Compare all cells of two runs; cells of which neither side has a launch that counts are left out.
 
-    A cell has changed if its shift, in the middle or as the best values tell it, or its upper tail is
-    supported at the false discovery rate over all cells and is larger than the limit; if the host changed in
-    the same direction, larger than both together. It is the same if the whole interval of the shift lies
-    within the limit. All else is inconclusive.
+    A cell has changed if its shift, in the middle or as the best values tell it, its upper tail, or one phase
+    of a start is supported at the false discovery rate over all cells and is larger than the limit; if the
+    host changed in the same direction, larger than both together. It is the same if the whole interval of the
+    shift lies within the limit. All else is inconclusive.
 
     Args:
         baseline: all samples of one run.
@@ -112,14 +125,13 @@ def compare(
         slowdown: of the host, in the candidate's run.
     """
     left, right = cells(baseline), cells(candidate)
-    changes = [
-        change(cell, left.get(cell, []), right.get(cell, []), slowdown)
+    chosen = [
+        cell
         for cell in dict.fromkeys([*left, *right])
         if any(not sample.warmup for sample in [*left.get(cell, []), *right.get(cell, [])])
     ]
-    return Comparison(
-        judge(changes, limits or Limits(), rate), tuple(attributions(baseline, candidate)), rate, slowdown
-    )
+    judged = judge(changes(left, right, chosen, slowdown), limits or Limits(), rate)
+    return Comparison(judged, tuple(attributions(baseline, candidate)), rate, slowdown)
 
 
 def judge(changes: Sequence[Change], limits: Limits, rate: float) -> tuple[Judged, ...]:
@@ -147,6 +159,8 @@ def _judged(each: Change, p_values: Adjusted, limits: Limits, rate: float, tests
     )
     if direction:
         verdict, worse = _words(each.cell, direction)
+        if reason == PHASE and moved.phase is not None:
+            margin = limit.phase_margin(median, moved.phase.scatter)
     else:
         within = -margin <= moved.shift.low and moved.shift.high <= margin
         verdict, worse = ("same" if within else "inconclusive"), False
@@ -167,7 +181,7 @@ def direction_of(
 
     The shift in the middle outweighs the others: who made everything faster but a few launches has made
     nothing worse. Of the others, which leave the middle undecided, one for the worse outweighs one for the
-    better.
+    better. A phase counts as long as the whole start may have changed by more than the limit as well.
 
     Args:
         cell: what has changed.
@@ -185,6 +199,11 @@ def direction_of(
         _Ground(TAIL, p_values.tail, moved.tail, tail_margin, explained.tail),
         _Ground(BASE, p_values.base, base, margin, explained.median),
     ]
+    if moved.phase is not None:
+        changed, scatter = moved.phase.shift.value, moved.phase.scatter
+        margin = limit.phase_margin(median, scatter)
+        if _leaves_room(moved, changed, margin, explained.median):
+            others.append(_Ground(PHASE, p_values.phase, changed, margin, scatter * explained.median))
     others.sort(key=lambda ground: ground.moved * worse_direction(cell) < 0)
     supported = [ground for ground in (shift, *others) if ground.p <= rate]
     for ground in supported:
@@ -193,6 +212,17 @@ def direction_of(
     if any(abs(ground.moved) > ground.margin for ground in supported):
         return 0, HOST
     return 0, _SMALLER if supported else ""
+
+
+def _leaves_room(moved: Movement, change: float, margin: float, explained: float) -> bool:
+    """Whether the whole start may have changed beyond the limit, too, in the direction in which a phase did.
+
+    If it surely has not, another phase has made up for it, unless the host did, which moved the other way.
+    """
+    shifts = [each for each in (moved.shift, moved.base) if each is not None]
+    if change > 0:
+        return min(each.high for each in shifts) - min(0.0, explained) > margin
+    return max(each.low for each in shifts) - max(0.0, explained) < -margin
 
 
 class _Ground(NamedTuple):

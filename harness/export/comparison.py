@@ -53,6 +53,7 @@ def cell_document(judged: Judged) -> dict[str, Any]:
         "candidate": _side(change.candidate),
         "shift": change.shift and change.shift._asdict(),
         "base": moved and moved.base and moved.base._asdict(),
+        "phase": moved and moved.phase and {"name": moved.phase.phase, **moved.phase.shift._asdict()},
         "tail_shift": moved and moved.tail,
         "p": tests and tests._asdict(),
         "adjusted_p": judged.adjusted._asdict(),

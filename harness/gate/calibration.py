@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from pybench.harness.comparison.cells import movement
+from pybench.harness.comparison.cells import Movement, movement
 from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.multiplicity import Adjusted, adjusted, alone
 from pybench.harness.comparison.pace import Slowdown, unexplained
+from pybench.harness.comparison.phases import Phases, phases_of
 from pybench.harness.comparison.ranks import Values
 from pybench.harness.comparison.runs import direction_of
 from pybench.harness.fields import MOST_SHARE
@@ -29,7 +30,24 @@ _TRIED: Final = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2
 """Regressions, as shares, of which the smallest that is detected is told."""
 _NIGHTS_PER_CELL: Final = 60
 
-_Run = Mapping[CellKey, Values]
+
+class _Cell(NamedTuple):
+    """What one run measured of one cell."""
+
+    values: Values
+    phases: Phases
+    """Of a start."""
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.values))
+
+    def times(self, factor: float) -> _Cell:
+        """As if all of it had changed by a factor."""
+        return _Cell(self.values * factor, {name: each * factor for name, each in self.phases.items()})
+
+
+_Run = Mapping[CellKey, _Cell]
 _Night = tuple[int, int]
 """The positions of two runs, the baseline first."""
 _Slowdowns = Mapping[_Night, Slowdown]
@@ -119,12 +137,17 @@ def _nights(runs: int, wanted: int, generator: np.random.Generator) -> list[_Nig
 
 
 def _gated(run: Measured, settings: GateSettings) -> _Run:
-    grouped = {
-        cell: measured(samples)
-        for cell, samples in cells(run.samples).items()
+    found = cells(run.samples)
+    gated = {
+        cell: _Cell(measured(samples), phases_of(found, cell))
+        for cell, samples in found.items()
         if settings.gates(cell[2]) and not is_verdict(cell)
     }
-    return {cell: values for cell, values in grouped.items() if len(values)}
+    return {cell: of_run for cell, of_run in gated.items() if len(of_run.values)}
+
+
+def _moved(cell: CellKey, baseline: _Cell, candidate: _Cell) -> Movement:
+    return movement(cell, baseline.values, candidate.values, (baseline.phases, candidate.phases))
 
 
 def _differences(cell: CellKey, runs: Sequence[_Run], slowdowns: _Slowdowns) -> _Differences:
@@ -132,12 +155,12 @@ def _differences(cell: CellKey, runs: Sequence[_Run], slowdowns: _Slowdowns) -> 
     found = {}
     for one, other in combinations(range(len(runs)), 2):
         x, y = runs[one][cell], runs[other][cell]
-        moved = movement(cell, x, y)
+        moved = _moved(cell, x, y)
         # Either of the two may become the baseline, of which the limit is a share.
-        least = min(abs(float(np.median(x))), abs(float(np.median(y))))
-        explained = slowdowns[one, other].explains(cell, float(np.median(x)))
+        least = min(abs(x.median), abs(y.median))
+        explained = slowdowns[one, other].explains(cell, x.median)
         pair = (
-            max(unexplained(each.value, explained.median) for each in (moved.shift, moved.base) if each),
+            max(unexplained(each.value, explained.median) for each in moved.shifts),
             unexplained(moved.tail, explained.tail),
         )
         found[one, other] = (pair[0] / least, pair[1] / least) if least else (0.0, 0.0)
@@ -162,10 +185,10 @@ def _alarms(
     baseline: _Run, candidate: _Run, slowdown: Slowdown, limits: Mapping[CellKey, Limit], rate: float
 ) -> bool:
     """Whether the gate would call anything a regression, though nothing is one."""
-    moved = {cell: movement(cell, baseline[cell], candidate[cell]) for cell in limits}
+    moved = {cell: _moved(cell, baseline[cell], candidate[cell]) for cell in limits}
     together = adjusted([each.tests for each in moved.values()])
     for (cell, each), p_values in zip(moved.items(), together, strict=True):
-        median = float(np.median(baseline[cell]))
+        median = baseline[cell].median
         explained = slowdown.explains(cell, median)
         direction, _ = direction_of(
             cell, each, p_values, limits[cell], median, rate=rate, explained=explained
@@ -190,15 +213,15 @@ def _calibrated(
 
 
 def _power(
-    cell: CellKey, share: float, nights: Sequence[tuple[Values, Values, Slowdown]], limit: Limit, level: float
+    cell: CellKey, share: float, nights: Sequence[tuple[_Cell, _Cell, Slowdown]], limit: Limit, level: float
 ) -> float:
     """How often a regression of this share is detected; each night is a baseline and a candidate."""
     direction = worse_direction(cell)
     factor = (1 + share) ** direction
     found = 0
     for baseline, candidate, slowdown in nights:
-        each = movement(cell, baseline, candidate * factor)
-        median, tests = float(np.median(baseline)), alone(each.tests)
+        each = _moved(cell, baseline, candidate.times(factor))
+        median, tests = baseline.median, alone(each.tests)
         explained = slowdown.explains(cell, median)
         found += (
             direction_of(cell, each, tests, limit, median, rate=level, explained=explained)[0] == direction

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Final, Literal
 
 from pybench.harness.comparison.attribution import PREFIX, Attribution, attributions, start_of
-from pybench.harness.comparison.cells import Change, Movement, change
+from pybench.harness.comparison.cells import Change, Movement, changes
 from pybench.harness.comparison.changepoints import ChangePoint, change_points
 from pybench.harness.comparison.direction import worse_direction
 from pybench.harness.comparison.limits import Limits
@@ -181,11 +181,12 @@ def _changes(baseline: Measured, candidate: Measured, settings: GateSettings) ->
     left, right = cells(baseline.samples), cells(candidate.samples)
     slowdown = Slowdown.between(baseline.pace, candidate.pace)
     # What only the candidate has is new, and cannot have become worse.
-    return [
-        change(cell, samples, right.get(cell, []), slowdown)
+    chosen = [
+        cell
         for cell, samples in left.items()
         if settings.gates(cell[2]) and not is_verdict(cell) and any(not sample.warmup for sample in samples)
     ]
+    return changes(left, right, chosen, slowdown)
 
 
 def _findings(each: Judged, baseline: str, settings: GateSettings, number: int) -> list[Finding]:
@@ -209,11 +210,11 @@ def _undecided(each: Judged, moved: Movement) -> Iterator[Kind]:
     """Why a cell that may have become worse by more than its limit is not called so."""
     direction = worse_direction(each.change.cell)
     shift = moved.shift.value
-    base = 0.0 if moved.base is None else moved.base.value
     if each.verdict == "inconclusive" and shift * direction > each.margin:
         yield "unsupported" if unexplained(shift, each.explained.median) > each.margin else "host"
     elif each.reason == HOST and (
-        max(shift * direction, base * direction) > each.margin or moved.tail * direction > each.tail_margin
+        max(told.value * direction for told in moved.shifts) > each.margin
+        or moved.tail * direction > each.tail_margin
     ):
         yield "host"
 

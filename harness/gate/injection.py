@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from pybench.harness.model import Mark, Workload
     from pybench.harness.targets.base import ImageFiles, Instance, Target
 
-LATER: Final = frozenset({"exec", "ready", "stopping", "stopped"})
-"""Marks that a delay of the spawn moves; `sandbox` and what precedes it stay."""
-
 
 @dataclass(frozen=True, slots=True)
 class Injection:
@@ -30,6 +27,8 @@ class Injection:
     description: str
     delay: float = 0.0
     """Of the span from request to ready, added to every launch."""
+    phase: str = "exec"
+    """In which the delay passes: its mark and all later ones move. Empty for all, each by its share."""
     memory: int = 0
     """Bytes, added to what the instance's group is charged."""
     detour: float = 0.0
@@ -82,7 +81,7 @@ class InjectedTarget:
         share = self._injection.delay + (self._injection.detour if chosen else 0.0)
         added = round((marks["ready"] - marks["request"]) * share)
         time.sleep(added / 1e9)
-        return InjectedInstance(instance, added, self._injection.memory)
+        return InjectedInstance(instance, added, self._injection.phase, self._injection.memory)
 
     def cleanup(self) -> None:
         """As the target does."""
@@ -96,6 +95,8 @@ class InjectedInstance:
     instance: Instance
     added: int
     """Nanoseconds."""
+    phase: str
+    """The one that takes longer, `ready` where the target has none of this name; empty for all of them."""
     memory: int
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the instance has
@@ -104,10 +105,18 @@ class InjectedInstance:
 
     @property
     def marks(self) -> tuple[Mark, ...]:
-        """The instance's, those from `exec` on later."""
+        """The instance's, later from that of the phase on."""
+        marks = self.instance.marks
+        at = {mark.name: mark.at for mark in marks}
+        begin, end = at["request"], at["ready"]
+        if self.phase:
+            # All of it passes right before the mark that ends the phase.
+            end = at.get(self.phase, end)
+            begin = end - 1
+        shares = (min(1.0, max(0.0, (mark.at - begin) / (end - begin))) for mark in marks)
         return tuple(
-            replace(mark, at=mark.at + self.added) if mark.name in LATER else mark
-            for mark in self.instance.marks
+            replace(mark, at=mark.at + round(self.added * share))
+            for mark, share in zip(marks, shares, strict=True)
         )
 
     @property

@@ -205,6 +205,9 @@ def _observe(
     """
     pipe = pipe_resolution()
     instance.marks.append(Mark("request", spawned.requested_at, "call", CLOCK_RESOLUTION))
+    instance.marks.append(Mark("clone", spawned.cloned_at, "shared-memory", CLOCK_RESOLUTION))
+    if spawned.maps_seen_at:
+        instance.marks.append(Mark("identity", spawned.maps_seen_at, "shared-memory", CLOCK_RESOLUTION))
     instance.marks.append(Mark("sandbox", spawned.execve_at, "shared-memory", CLOCK_RESOLUTION))
     deadline = spawned.requested_at + round(timeout * 1e9)
     if readiness.marking:

@@ -109,7 +109,7 @@ def test_the_container_runs_with_its_own_root(answer: dict[str, object]) -> None
     assert "uid=0" in output
     assert "Read-only file system" in output
     assert {"null", "zero", "full", "random", "urandom", "tty", "pts", "shm"} <= set(output.split())
-    assert answer["marks"] == ["preparing", "request", "sandbox", "exec", "ready"]
+    assert answer["marks"] == ["preparing", "request", "clone", "identity", "sandbox", "exec", "ready"]
 
 
 def test_its_files_are_there_and_other_users_are_not(answer: dict[str, object]) -> None:

@@ -162,12 +162,12 @@ def test_a_change_of_the_base_below_the_limit_is_told_as_its_own() -> None:
     """Inconclusive, and said to be the base's; where the cell is the same, the middle's figures are told."""
     before, after = pretended([*QUICK, *DISTURBED]), pretended([*LATER, *LESS_DISTURBED])
     judged = compare(before, after, Limits(of_unit={"s": Limit(0.0, 0.053, tail=1.0)})).cells[0]
-    assert (judged.verdict, judged.by_base) == ("inconclusive", True)
+    assert (judged.verdict, judged.told_by) == ("inconclusive", "base")
     assert judged.change.movement is not None
     assert judged.telling == (judged.change.movement.base, judged.adjusted.base)
     assert judged.only_the_limit_hides
     same = compare(before, after, Limits(of_unit={"s": Limit(0.5, 0.0)})).cells[0]
-    assert (same.verdict, same.by_base) == ("same", False)
+    assert (same.verdict, same.told_by) == ("same", "")
     assert same.telling == (judged.change.movement.shift, same.adjusted.shift)
 
 
@@ -187,10 +187,10 @@ def test_tests_that_can_find_nothing_count_for_nothing() -> None:
     alone, beside = compare(before, after).cells[0], compare([*before, *constant], [*after, *constant])
     assert alone.change.movement is not None
     assert alone.adjusted.shift == alone.change.movement.tests.shift
-    assert (alone.adjusted.tail, alone.adjusted.base) == (1, 1)
+    assert alone.adjusted[1:] == (1, 1, 1)
     assert cell(beside, "startup.ready", "t").adjusted == alone.adjusted
     assert cell(beside, "startup.ready", "t").detectable == alone.detectable
-    assert cell(beside, "always", "t").adjusted == (1, 1, 1)
+    assert cell(beside, "always", "t").adjusted == (1, 1, 1, 1)
 
 
 def test_the_best_of_values_in_steps_tell_nothing_more() -> None:

@@ -236,10 +236,10 @@ static PyObject *outcome_tuple(const struct request *request, const struct outco
         }
         PyTuple_SET_ITEM(watched, i, at);
     }
-    return Py_BuildValue("(iiLLLLLLNiis)", (int)outcome->pid, outcome->pidfd,
+    return Py_BuildValue("(ii(LLLLL)Niis)", (int)outcome->pid, outcome->pidfd,
                          (long long)outcome->requested_at, (long long)outcome->cloned_at,
-                         (long long)outcome->maps_written_at, (long long)outcome->maps_seen_at,
-                         (long long)outcome->execve_at, (long long)outcome->executed_at, watched,
+                         (long long)outcome->maps_seen_at, (long long)outcome->execve_at,
+                         (long long)outcome->executed_at, watched,
                          outcome->failed_step, outcome->failed_errno,
                          outcome->failed_call ? outcome->failed_call : "");
 }

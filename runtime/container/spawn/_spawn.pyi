@@ -74,7 +74,7 @@ def spawn(
     detached: bool = False,
     on_clone: Callable[[int], None] | None = None,
     processes: int = -1,
-) -> tuple[int, int, int, int, int, int, int, int, tuple[int, ...], int, int, str]:
+) -> tuple[int, int, tuple[int, int, int, int, int], tuple[int, ...], int, int, str]:
     """Clone, write the id maps, wait for execve and for the first `awaited` watched descriptors.
 
     `timeout` is in nanoseconds from the request; `cgroup` is a descriptor or -1;
@@ -88,8 +88,8 @@ def spawn(
     `processes` is a descriptor of /proc, needed wherever maps or offsets are to be written there.
 
     Returns:
-        pid, pidfd, requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at,
-        watched_at (0: did not speak), failed_step (-1 none, number of steps: execve, -2 the
+        pid, pidfd, the instants requested_at, cloned_at, maps_seen_at (0: it waited for none), execve_at and
+        executed_at, watched_at (0: did not speak), failed_step (-1 none, number of steps: execve, -2 the
         parent's own part, -3 killed or timed out before execve), errno, failed call.
         After a failure the child has been reaped and pidfd is -1.
     """

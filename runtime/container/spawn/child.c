@@ -396,6 +396,7 @@ void reset_signals(void)
 void child_main(void *argument)
 {
     struct child *child = argument;
+    child->cloned_at = monotonic_ns();
     CALL(SYS_close, child->parent_link);
     int result = move_descriptors_up(child);
     int index = 0;

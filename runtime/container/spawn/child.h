@@ -91,7 +91,8 @@ struct child {
     int second; /* pid of the child of this child that goes on in its place; or 0 */
     int failed_step; /* -1: none; step_count: execve itself */
     int failed_errno;
-    int64_t maps_seen_at; /* CLOCK_MONOTONIC, ns */
+    int64_t cloned_at; /* CLOCK_MONOTONIC, ns, as the next ones */
+    int64_t maps_seen_at;
     int64_t execve_at;
 };
 

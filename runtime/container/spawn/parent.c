@@ -174,7 +174,6 @@ static void follow_child(const struct request *request, struct outcome *outcome,
     const char *failed_call = write_maps(request, outcome->pid);
     if (failed_call)
         fail_in_parent(outcome, failed_call);
-    outcome->maps_written_at = monotonic_ns();
     if (!failed_call && request->on_clone && request->on_clone(request->context, outcome->pid) < 0)
         fail_in_parent(outcome, failed_call = "prepare");
     if (!failed_call && write(child->parent_link, "", 1) < 0 && errno != EPIPE)
@@ -184,6 +183,7 @@ static void follow_child(const struct request *request, struct outcome *outcome,
     if (outcome->failed_step == -1 && outcome->pidfd >= 0)
         watch(request, outcome, child->parent_link);
     bool created = request->detached && request->awaited > 0 && all_awaited(request, outcome);
+    outcome->cloned_at = child->cloned_at;
     if (created) {
         outcome->maps_seen_at = child->maps_seen_at;
         return;
@@ -247,7 +247,6 @@ void spawn_child(const struct request *request, struct outcome *outcome)
     pthread_sigmask(SIG_SETMASK, &all, &before);
     long pid = clone_child(&arguments, child);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    outcome->cloned_at = monotonic_ns();
     close(link[1]);
     if (pid < 0) {
         errno = (int)-pid;

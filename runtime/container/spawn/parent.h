@@ -49,7 +49,7 @@ struct outcome {
     pid_t pid;
     int pidfd;
     bool sharing; /* the child runs on our memory */
-    int64_t requested_at, cloned_at, maps_written_at, maps_seen_at, execve_at, executed_at;
+    int64_t requested_at, cloned_at, maps_seen_at, execve_at, executed_at;
     int64_t watched_at[WATCHED_MAX];
     int failed_step;  /* -1: none; step_count: execve; -2: the parent's own part; -3: it was killed */
     int failed_errno;

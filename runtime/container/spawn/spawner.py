@@ -87,8 +87,12 @@ class Spawned:
     pid: int
     pidfd: int
     requested_at: int
+    cloned_at: int
+    """The child's first instruction, in its namespaces. Read from memory that it shares, as the next two."""
+    maps_seen_at: int
+    """It was told that its id maps are written; 0 if it has none."""
     execve_at: int
-    """Just before execve: the sandbox is complete. Read from memory shared with the child; 0 if it waits."""
+    """Just before execve: the sandbox is complete; 0 if it waits."""
     executed_at: int
     """execve succeeded, seen as a close-on-exec descriptor closing."""
     watched_at: tuple[int, ...]
@@ -191,31 +195,29 @@ class Spawner:
             if self.stage and namespace is not None
             else contextlib.nullcontext()
         ):
-            (pid, pidfd, requested_at, _, _, _, execve_at, executed_at, watched_at, failed, number, call) = (
-                _spawn.spawn(
-                    program.compiled,
-                    flags=program.namespaces,
-                    descriptors=descriptors,
-                    uid_map=identity.uid_map if identity else None,
-                    gid_map=identity.gid_map if identity else None,
-                    time_offsets=time_offsets,
-                    deny_setgroups=identity.deny_setgroups if identity else False,
-                    map_commands=identity.map_commands if identity else (),
-                    cgroup=cgroup,
-                    watched=watched,
-                    awaited=awaited,
-                    cancel=self._cancel,
-                    timeout=round(timeout * 1e9),
-                    listener=listener,
-                    supervisor=self.supervisor.descriptor,
-                    detached=detached,
-                    on_clone=on_clone,
-                    processes=self._processes,
-                )
+            (pid, pidfd, instants, watched_at, failed, number, call) = _spawn.spawn(
+                program.compiled,
+                flags=program.namespaces,
+                descriptors=descriptors,
+                uid_map=identity.uid_map if identity else None,
+                gid_map=identity.gid_map if identity else None,
+                time_offsets=time_offsets,
+                deny_setgroups=identity.deny_setgroups if identity else False,
+                map_commands=identity.map_commands if identity else (),
+                cgroup=cgroup,
+                watched=watched,
+                awaited=awaited,
+                cancel=self._cancel,
+                timeout=round(timeout * 1e9),
+                listener=listener,
+                supervisor=self.supervisor.descriptor,
+                detached=detached,
+                on_clone=on_clone,
+                processes=self._processes,
             )
         if failed != -1:
             raise spawn_error(program, failed, number, call)
-        return Spawned(pid, pidfd, requested_at, execve_at, executed_at, watched_at)
+        return Spawned(pid, pidfd, *instants, watched_at)
 
 
 def spawn_error(program: Program, failed: int, number: int, call: str) -> InstanceError:
