@@ -97,11 +97,12 @@ def phase_shift(baseline: Phases, candidate: Phases, fewest: int) -> PhaseShift 
     # Fitted within the sides, or a little of what they differ by would be taken for what the others tell.
     centered = np.concatenate([side - side.mean(axis=0) for side in np.split(told, [len(x)])])
     before, after = np.split(_unexplained(launches, told, clearest, centered), [len(x)])
+    part, whole = (sum(map(_scatter, sides)) for sides in ((before, after), (x.sum(axis=1), y.sum(axis=1))))
     return PhaseShift(
         names[clearest],
         hodges_lehmann(before, after),
         min(1.0, tests[clearest] * len(names)),
-        min(1.0, (_scatter(before) + _scatter(after)) / (_scatter(x.sum(axis=1)) + _scatter(y.sum(axis=1)))),
+        min(1.0, part / whole) if whole else 1.0,
     )
 
 

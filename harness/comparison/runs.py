@@ -200,10 +200,10 @@ def direction_of(
         _Ground(BASE, p_values.base, base, margin, explained.median),
     ]
     if moved.phase is not None:
-        changed, scatter = moved.phase.shift.value, moved.phase.scatter
-        margin = limit.phase_margin(median, scatter)
-        if _leaves_room(moved, changed, margin, explained.median):
-            others.append(_Ground(PHASE, p_values.phase, changed, margin, scatter * explained.median))
+        phase_margin = limit.phase_margin(median, moved.phase.scatter)
+        part = moved.phase.scatter * explained.median
+        if _leaves_room(moved, moved.phase.shift.value, phase_margin, explained.median):
+            others.append(_Ground(PHASE, p_values.phase, moved.phase.shift.value, phase_margin, part))
     others.sort(key=lambda ground: ground.moved * worse_direction(cell) < 0)
     supported = [ground for ground in (shift, *others) if ground.p <= rate]
     for ground in supported:

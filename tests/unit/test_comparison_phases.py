@@ -124,6 +124,15 @@ def test_nothing_is_told_where_there_is_too_little() -> None:
     assert phase_shift({}, {}, FEWEST) is None
 
 
+def test_starts_that_hardly_ever_differ_are_judged_whole() -> None:
+    """Where one launch alone took longer nothing scatters, and a phase has no share of it."""
+    x = {name: np.full(30, median) for name, median in MEDIANS.items()}
+    y = {name: values * np.where(np.arange(30) == 3, 2.0, 1.0) for name, values in x.items()}
+    found = phase_shift(x, y, FEWEST)
+    assert found is not None
+    assert (found.shift.value, found.p, found.scatter) == (0.0, 1.0, 1.0)
+
+
 def test_a_phase_that_takes_no_time_is_left_out() -> None:
     """Ready at the first instruction: the phase is there, and always 0."""
     generator = np.random.default_rng(5)
