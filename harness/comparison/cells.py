@@ -31,7 +31,7 @@ from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, measured
 
 TAIL: Final = 0.9
-"""The quantile of the test for tails."""
+"""The quantile of the test for tails, counted from the best value on."""
 FEWEST: Final = 20
 """Values a side for any test but that of the shift."""
 POWER: Final = 0.8
@@ -59,7 +59,7 @@ class Movement(NamedTuple):
     """The Hodges–Lehmann estimate."""
     tests: Tests
     tail: float = 0.0
-    """How much further the 90th percentile moved than the rest did."""
+    """How much further the worst tenth moved than the rest did: its 90th percentile, of rates the 10th."""
     base: Shift | None = None
     """The shift as the best values tell it; None below 20 values a side, or where these come in steps."""
     phase: PhaseShift | None = None
@@ -193,12 +193,13 @@ def movement(
         return Movement(shift, Tests(p))
     # Without the shift, which is tested by itself: a tail has changed only if it did not just move along.
     aligned = candidate - shift.value
-    tail = float(np.quantile(aligned, TAIL) - np.quantile(baseline, TAIL))
-    tail_p = quantile_test(baseline, aligned, TAIL)
+    worse = worse_direction(cell)
+    at = TAIL if worse > 0 else 1 - TAIL
+    tail = float(np.quantile(aligned, at) - np.quantile(baseline, at))
+    tail_p = quantile_test(worse * baseline, worse * aligned, TAIL)
     if 2 * different < len(baseline) + len(candidate):
         return Movement(shift, Tests(p, tail_p), tail)
-    better = -worse_direction(cell)
-    base_p, base = base_test(baseline, candidate, better), base_shift(baseline, candidate, better)
+    base_p, base = base_test(baseline, candidate, -worse), base_shift(baseline, candidate, -worse)
     phase = phase_shift(*phases, fewest=FEWEST)
     return Movement(shift, Tests(p, tail_p, base_p, phase and phase.p), tail, base, phase)
 

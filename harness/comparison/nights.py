@@ -39,14 +39,14 @@ class Night(NamedTuple):
     run: str
     median: float
     tail: float
-    """How far the 90th percentile lies above the median."""
+    """The 90th percentile, of rates the 10th, less the median: how far the worst tenth lies from it."""
     pace: Pace | None = None
     """Of the host, where that is known."""
 
     @classmethod
-    def of(cls, run: str, values: Sequence[float], pace: Pace | None = None) -> Night:
+    def of(cls, run: str, cell: CellKey, values: Sequence[float], pace: Pace | None = None) -> Night:
         """Of the values of a run, of which there is at least one."""
-        return cls(run, *median_and_tail(values), pace)
+        return cls(run, *median_and_tail(values, worse_direction(cell)), pace)
 
 
 Series = Mapping[CellKey, Sequence[Night]]
@@ -84,7 +84,7 @@ def widened(limits: Limits, series: Series, gated: Iterable[CellKey]) -> Limits:
             for name in ("median", "tail")
         )
         middle = float(np.median(medians)) if len(nights) else 0.0
-        tail = float(np.median(tails)) / middle if middle > 0 else 0.0
+        tail = abs(float(np.median(tails))) / middle if middle > 0 else 0.0
         supposed = max(SUPPOSED * limit.relative, SUPPOSED_OF_TAIL * tail)
         missing = max(0, ENOUGH - len(nights))
         factor = math.sqrt(2) * float(stdtrit(missing + _EFFICIENCY * len(nights) - 1, 1 - level))

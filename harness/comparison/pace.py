@@ -22,11 +22,17 @@ _PARTS: Final = 10
 """Of the values, of which the last begins at the quantile that is tested for tails."""
 
 
-def median_and_tail(values: Sequence[float]) -> tuple[float, float]:
-    """The median, and how far the 90th percentile lies above it; there is at least one value."""
+def median_and_tail(values: Sequence[float], worse: int = 1) -> tuple[float, float]:
+    """The median, and the 90th percentile, or the 10th, less that: how far the worst tenth lies from it.
+
+    Args:
+        values: at least one.
+        worse: 1 where more is worse, -1 where less is.
+    """
     # Of a year of nights NumPy's quantiles take ten times as long: each of them has few values.
     middle = median(values)
-    tail = quantiles(values, n=_PARTS, method="inclusive")[-1] - middle if len(values) > 1 else 0.0
+    ends = quantiles(values, n=_PARTS, method="inclusive") if len(values) > 1 else [middle]
+    tail = ends[-1 if worse > 0 else 0] - middle
     return middle, tail
 
 

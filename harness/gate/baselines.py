@@ -134,12 +134,12 @@ def series(  # noqa: PLR0917 - what each of them is stands in its type
         for run_id in before:
             for (workload, target, unit, label), numbers in values.get(run_id, {}).items():
                 cell = (workload, target, metric, unit, label)
-                found.setdefault(cell, []).append(Night.of(run_id, numbers, paces.get(run_id)))
+                found.setdefault(cell, []).append(Night.of(run_id, cell, numbers, paces.get(run_id)))
     if not found:
         return {}
     own = {cell: measured(each) for cell, each in cells(samples).items()}
     return {
-        cell: [*nights, Night.of(candidate.id, own[cell].tolist(), paces.get(candidate.id))]
+        cell: [*nights, Night.of(candidate.id, cell, own[cell].tolist(), paces.get(candidate.id))]
         for cell, nights in found.items()
         if cell in own and len(own[cell])
     }

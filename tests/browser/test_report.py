@@ -386,7 +386,7 @@ def test_history_is_beside_its_limit(open_report: Open, screenshots: Path) -> No
     runs = [night_run(number) for number in range(14)]
     cells = {("ready", "container", metric, unit, ""): (metric, unit) for metric, unit in BASE}
     series = {
-        cell: [Night.of(run.id, measured(s for s in night if s.metric == metric).tolist())
+        cell: [Night.of(run.id, cell, measured(s for s in night if s.metric == metric).tolist())
                for run, night in zip(runs, nights, strict=True)]
         for cell, (metric, _) in cells.items()
     }  # fmt: skip

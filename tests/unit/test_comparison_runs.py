@@ -193,6 +193,17 @@ def test_tests_that_can_find_nothing_count_for_nothing() -> None:
     assert cell(beside, "always", "t").adjusted == (1, 1, 1, 1)
 
 
+@pytest.mark.parametrize(("unit", "worst"), [("s", 1.5), ("1/s", 1 / 1.5)])
+def test_a_tenth_that_became_worse_is_found_at_its_end(unit: str, worst: float) -> None:
+    """Of times the longest, of rates the lowest; what the best tenth does is nobody's regression."""
+    before = noise(200, 1)
+    after = [value * (worst if at % 8 == 0 else 1.0) for at, value in enumerate(noise(200, 2))]
+    judged = compare(pretended(before, unit), pretended(after, unit)).cells[0]
+    assert (judged.verdict, judged.worse, judged.reason) == ("slower", True, "tail")
+    other = [value / (worst if at % 8 == 0 else 1.0) for at, value in enumerate(noise(200, 2))]
+    assert not compare(pretended(before, unit), pretended(other, unit)).cells[0].worse
+
+
 def test_the_best_of_values_in_steps_tell_nothing_more() -> None:
     """Sizes come in pages: their shift and tail are tested, and no more."""
     generator = np.random.default_rng(3)

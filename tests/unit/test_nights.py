@@ -53,6 +53,14 @@ def test_the_more_cells_the_wider_is_each_limit() -> None:
     assert widened(Limits(), noisy, CELLS).of(CELL).relative > 1.1 * alone > USUAL
 
 
+def test_a_night_remembers_its_worst_tenth() -> None:
+    """Of times the longest, above the median; of rates the lowest, below it."""
+    values = [10.0, *[20.0] * 8, 50.0]
+    rate: CellKey = ("ready", "a", "rate.starts", "1/s", "")
+    assert Night.of("night", CELL, values)[1:3] == pytest.approx((20, 3))
+    assert Night.of("night", rate, values)[1:3] == pytest.approx((20, -1))
+
+
 def test_a_limit_that_was_set_stays() -> None:
     """By unit, by metric or by cell, though it be what is usual."""
     own = Limit(USUAL, DEFAULTS["s"].absolute)
