@@ -112,11 +112,13 @@ def run(
     destination = Destination(results or default_results(scenario, path), json, not no_report, store, format_)
     if dry_run:
         from pybench.harness.cli.show_plan import show_plan  # noqa: PLC0415
+        from pybench.harness.runner.execution import check_images  # noqa: PLC0415
 
         show_plan(loaded, destination.record, format_)
         try:
             check_host(loaded)
-        except HostError as error:
+            check_images(loaded)
+        except (HostError, InputError) as error:
             # It may have been planned here for another host.
             complain(f"this host cannot run it: {error.message}")
         raise typer.Exit

@@ -138,6 +138,17 @@ def find_images(scenario: Scenario, tell: Tell) -> Mapping[str, Image | MockImag
     return found
 
 
+def check_images(scenario: Scenario) -> None:
+    """Check that every image of a scenario is there or can be built.
+
+    Raises:
+        InputError: one of them is not known on this host.
+    """
+    if _launches_something(scenario):
+        for name in set(scenario.images) - set(vm_images.sources()):
+            vm_images.find(name)
+
+
 def host_for_itself(scenario: Scenario, *, wait: bool, tell: Tell) -> contextlib.AbstractContextManager[None]:
     """The lock of this host; a scenario that launches nothing disturbs nobody."""
     if not _launches_something(scenario):

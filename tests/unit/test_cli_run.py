@@ -310,6 +310,18 @@ def test_more_memory_than_the_host_has_is_exit_code_3(
     assert "this host cannot run it: " in capsys.readouterr().err
 
 
+def test_a_dry_run_tells_of_an_image_that_is_not_known_here(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The plan is shown all the same: it may be meant for another host."""
+    text = TEXT.replace("fast: {kind: mock, repetitions: 6}", "container: {repetitions: 6}")
+    (project / "scenarios" / "mine.yaml").write_text(text.replace("image: minimal", "image: nosuch"))
+    assert command_line(["run", "scenarios/mine.yaml", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert "nothing was launched" in said.out
+    assert "this host cannot run it: there is no image called 'nosuch'" in said.err
+
+
 @pytest.mark.parametrize(
     ("setting", "problem"),
     [
