@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from pybench.harness.comparison.attribution import PREFIX, TOTAL, start_of
-from pybench.harness.comparison.ranks import Values, mann_whitney
+from pybench.harness.comparison.ranks import Values, cliffs_delta, mann_whitney
 from pybench.harness.comparison.shift import Shift, hodges_lehmann
 from pybench.harness.model import Sample
 from pybench.harness.stats import CellKey, counts
@@ -92,8 +92,9 @@ def phase_shift(baseline: Phases, candidate: Phases, fewest: int) -> PhaseShift 
     names = [name for name, varies in zip(names, varying, strict=True) if varies]
     launches = launches[:, varying]
     told = _cut(launches)
-    tests = [mann_whitney(*np.split(_unexplained(launches, told, at), [len(x)])) for at in range(len(names))]
-    clearest = int(np.argmin(tests))
+    left = [np.split(_unexplained(launches, told, at), [len(x)]) for at in range(len(names))]
+    # By the effect, whose order is that of the p-values: of many launches several of these may be 0.
+    clearest = int(np.argmax([abs(cliffs_delta(*sides).value) for sides in left]))
     # Fitted within the sides, or a little of what they differ by would be taken for what the others tell.
     centered = np.concatenate([side - side.mean(axis=0) for side in np.split(told, [len(x)])])
     before, after = np.split(_unexplained(launches, told, clearest, centered), [len(x)])
@@ -101,7 +102,7 @@ def phase_shift(baseline: Phases, candidate: Phases, fewest: int) -> PhaseShift 
     return PhaseShift(
         names[clearest],
         hodges_lehmann(before, after),
-        min(1.0, tests[clearest] * len(names)),
+        min(1.0, mann_whitney(*left[clearest]) * len(names)),
         min(1.0, part / whole) if whole else 1.0,
     )
 

@@ -75,6 +75,14 @@ def test_a_change_of_one_phase_is_found_there(phase: str, sign: int) -> None:
     assert covered >= 88
 
 
+def test_of_many_launches_it_is_the_right_phase_too() -> None:
+    """Where every test is as certain as a number can be, the largest effect is the change."""
+    generator = np.random.default_rng(7)
+    found = phase_shift(launches(generator, 20_000), launches(generator, 20_000, {"exec": 60e-6}), FEWEST)
+    assert found is not None
+    assert (found.phase, found.p) == ("exec", 0.0)
+
+
 def test_a_whole_launch_that_changes_is_left_to_the_other_tests() -> None:
     """What all phases have in common is what a host does, and no phase's own."""
     generator = np.random.default_rng(3)
