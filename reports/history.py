@@ -48,6 +48,8 @@ class VerdictRow:
     candidate: str
     shift: str
     """With its interval."""
+    told_by: str
+    """What the shift is that of, if not the middle's; or nothing."""
     limit: str
     verdict: str
     worse: bool
@@ -120,9 +122,13 @@ def _said(finding: Finding) -> str:
     workload, target, metric, _, parameters = finding.cell
     of = ", ".join(each for each in (workload, parameters) if each)
     why = f": {one_line(finding.said, 200)}" if finding.said else ""
-    return tied(
-        f"{one_line(target, 40)}, {metric_text(metric).title} ({one_line(of)}): {_WORDS[finding.kind]}{why}."
-    )
+    told = _told_by(finding.judged) if finding.judged else ""
+    said = ", ".join(each for each in (_WORDS[finding.kind], told) if each)
+    return tied(f"{one_line(target, 40)}, {metric_text(metric).title} ({one_line(of)}): {said}{why}.")
+
+
+def _told_by(each: Judged) -> str:
+    return f"by the {one_line(each.told_by, 48)}" if each.told_by else ""
 
 
 def _verdict(each: Judged) -> VerdictRow:
@@ -139,14 +145,13 @@ def _verdict(each: Judged) -> VerdictRow:
         shift = f"{_signed(moved.alike(moved_by.value))} ({moved.low} to {moved.high} {moved.unit})"
         if change.baseline.median > 0:
             shift += f", {percent_change(moved_by.value / change.baseline.median)}"
-        if each.told_by:
-            shift += f", by the {one_line(each.told_by, 40)}"
     return VerdictRow(
         target=one_line(target, 40),
         cell=f"{metric_text(metric).title} ({one_line(of)})",
         baseline=_median(change.baseline.median, unit),
         candidate=_median(change.candidate.median, unit),
         shift=tied(shift),
+        told_by=_told_by(each),
         limit=single(each.margin, unit, 2) if math.isfinite(each.margin) else DASH,
         verdict=each.verdict,
         worse=each.worse,
@@ -155,7 +160,7 @@ def _verdict(each: Judged) -> VerdictRow:
 
 
 def _signed(text: str) -> str:
-    return text if text.startswith("-") else f"+{text}"
+    return text if text.startswith(("-", "−")) else f"+{text}"
 
 
 def _median(value: float, unit: str) -> str:

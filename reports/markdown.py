@@ -196,7 +196,8 @@ def _history(past: History | None) -> Iterator[str]:
 def verdict_cells(row: VerdictRow) -> tuple[str, ...]:
     """One cell beside its limit, below `VERDICT_HEADS`."""
     verdict = f"{row.verdict} (worse)" if row.worse else row.verdict
-    return row.target, row.cell, row.baseline, row.candidate, row.shift, row.limit, row.p, verdict
+    shift = ", ".join(each for each in (row.shift, row.told_by) if each)
+    return row.target, row.cell, row.baseline, row.candidate, shift, row.limit, row.p, verdict
 
 
 def _failures(report: Report) -> Iterator[str]:

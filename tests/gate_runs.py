@@ -7,8 +7,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+from numpy.typing import NDArray
 from report_runs import make_run
 
+from pybench.harness.comparison.phases import Phases
 from pybench.harness.conditions import PACE
 from pybench.harness.model import Conditions, Environment, Run, Sample
 from pybench.harness.store import Store, timestamp
@@ -22,6 +24,33 @@ BASE = {
     ("memory.host.cgroup", "B"): 700e3,
 }
 """Medians of one container."""
+
+
+MEDIANS = {"clone": 750e-6, "identity": 260e-6, "sandbox": 400e-6, "exec": 160e-6}
+"""Of a container's start."""
+START = sum(MEDIANS.values())
+
+
+def launches(
+    generator: np.random.Generator, n: int = 60, added: Mapping[str, float] | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Phases that one neighbour disturbs together, heavily now and then, and each a little by itself."""
+    disturbed = np.exp(generator.gamma(1.0, 0.2, n))
+    return {
+        name: median * disturbed * generator.lognormal(0, 0.05, n) + (added or {}).get(name, 0.0)
+        for name, median in MEDIANS.items()
+    }
+
+
+def samples_of(phases: Phases) -> list[Sample]:
+    """A run of one container: its phases and the start that they add up to."""
+    columns = {f"startup.phase.{name}": values for name, values in phases.items()}
+    columns["startup.ready"] = np.sum(list(phases.values()), axis=0)
+    return [
+        Sample("ready", "container", metric, "s", float(value), at, False, at, "pipe", 1e-6, {})
+        for metric, values in columns.items()
+        for at, value in enumerate(values)
+    ]
 
 
 def night_samples(

@@ -60,7 +60,7 @@ def _row(judged: Judged) -> tuple[str, ...]:
     change = judged.change
     workload, target, metric, unit, label = change.cell
     explained = judged.reason not in {"", "shift"} and judged.verdict != "same"
-    told_by = one_line(judged.told_by, 32)
+    told_by = one_line(judged.told_by, 48)
     verdict: str = judged.verdict
     if explained:
         verdict += f": {told_by if judged.reason in {BASE, PHASE} else judged.reason}"

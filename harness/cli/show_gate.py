@@ -147,6 +147,6 @@ def _change(judged: Judged) -> str:
         return f"{name}: {judged.verdict} {said}, {medians}"
     said = judged.verdict if judged.verdict not in {"same", "inconclusive"} else "changed"
     shift, p = judged.telling
-    source = f", by the {one_line(judged.told_by, 32)}" if judged.told_by else ""
+    source = f", by the {one_line(judged.told_by, 48)}" if judged.told_by else ""
     support = f"({interval(change, shift)}, p {p:.1g}{source})"
     return f"{name}: {said} by {relative(change, shift.value)} {support}, {medians}"

@@ -68,10 +68,10 @@ class Judged:
 
     @property
     def told_by(self) -> str:
-        """What tells it, if not the middle: `base`, or e.g. `phase exec`."""
+        """What tells it, if not the middle: `base`, or e.g. `phase exec given the others`."""
         moved = self.change.movement
         if self._told_by == PHASE and moved is not None and moved.phase is not None:
-            return f"phase {moved.phase.phase}"
+            return f"phase {moved.phase.phase} given the others"
         return BASE if self._told_by == BASE else ""
 
     @property

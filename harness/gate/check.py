@@ -96,8 +96,13 @@ class GateResult:
 
     @property
     def blind(self) -> tuple[Judged, ...]:
-        """Cells in which a change of the size of the limit would be missed more often than not noticed."""
-        return tuple(each for each in self.cells if each.detectable is None or each.detectable > each.margin)
+        """Unchanged cells in which a change of the size of the limit would be missed more often than not."""
+        return tuple(
+            each
+            for each in self.cells
+            if each.verdict in {"same", "inconclusive"}
+            and (each.detectable is None or each.detectable > each.margin)
+        )
 
 
 @dataclass(frozen=True, slots=True)

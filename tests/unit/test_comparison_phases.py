@@ -3,47 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from gate_runs import night_samples
+from gate_runs import MEDIANS, START, launches, night_samples, samples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from pybench.harness.comparison.limits import Limit
 from pybench.harness.comparison.pace import Slowdown
-from pybench.harness.comparison.phases import Phases, phase_shift
+from pybench.harness.comparison.phases import phase_shift
 from pybench.harness.comparison.runs import Comparison, Judged, compare
-from pybench.harness.model import Sample
 
 FEWEST = 20
-MEDIANS = {"clone": 750e-6, "identity": 260e-6, "sandbox": 400e-6, "exec": 160e-6}
-"""Of a container's start."""
-START = sum(MEDIANS.values())
-
-
-def launches(
-    generator: np.random.Generator, n: int = 60, added: Mapping[str, float] | None = None
-) -> dict[str, NDArray[np.float64]]:
-    """Phases that one neighbour disturbs together, heavily now and then, and each a little by itself."""
-    disturbed = np.exp(generator.gamma(1.0, 0.2, n))
-    return {
-        name: median * disturbed * generator.lognormal(0, 0.05, n) + (added or {}).get(name, 0.0)
-        for name, median in MEDIANS.items()
-    }
-
-
-def samples_of(phases: Phases) -> list[Sample]:
-    """A run of one container: its phases and the start that they add up to."""
-    columns = {f"startup.phase.{name}": values for name, values in phases.items()}
-    columns["startup.ready"] = np.sum(list(phases.values()), axis=0)
-    return [
-        Sample("ready", "container", metric, "s", float(value), at, False, at, "pipe", 1e-6, {})
-        for metric, values in columns.items()
-        for at, value in enumerate(values)
-    ]
 
 
 def start_of(comparison: Comparison) -> Judged:
@@ -161,7 +133,7 @@ def test_a_phase_shows_what_the_whole_start_does_not() -> None:
         found["start"] += max(judged.adjusted.shift, judged.adjusted.base) <= 0.05
         if judged.reason == "phase":
             found["phase"] += 1
-            assert judged.told_by == "phase clone"
+            assert judged.told_by == "phase clone given the others"
             assert judged.telling is not None
             assert judged.telling[0].value == pytest.approx(0.05 * START, rel=0.5)
     assert found["phase"] >= 5
@@ -199,7 +171,7 @@ def test_a_phase_is_found_on_a_host_that_became_slower() -> None:
         )
         assert (of_host.verdict, of_host.worse) == ("inconclusive", False)
         assert of_phase.worse
-        named += of_phase.told_by == "phase exec"
+        named += of_phase.told_by == "phase exec given the others"
     assert named >= 2, "the others were plain enough without it"
 
 

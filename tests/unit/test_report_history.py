@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 from audit_samples import ISOLATED, LEAK, verdict
-from gate_runs import night_run, night_samples
+from gate_runs import launches, night_run, night_samples, samples_of
 
 from pybench.harness.comparison.nights import Night
 from pybench.harness.comparison.pace import Pace
@@ -59,6 +61,32 @@ def test_worse_cells_stand_first_with_their_limit() -> None:
     assert "µs" in first.limit
     assert first.shift.startswith("+")
     assert not any(row.worse for row in others)
+
+
+def test_a_shift_for_the_better_has_one_sign() -> None:
+    """Less is a minus, and no plus before it."""
+    faster = night_samples(2, {"startup.ready": 0.7})
+    result = gate(Measured("before", night_samples(1)), Measured("after", faster), GateSettings())
+    (row,) = (row for row in told(result).rows if row.verdict == "faster")
+    assert row.shift.startswith("−")
+    assert row.told_by == ""
+
+
+def test_a_phase_that_tells_a_change_is_named() -> None:
+    """In the finding and below the shift: the medians of the whole start may say something else."""
+    generator = np.random.default_rng(3)
+    before = Measured("a", samples_of(launches(generator)))
+    after = Measured("b", samples_of(launches(generator, added={"exec": 80e-6})))
+    result = gate(before, after, GateSettings())
+    (cell,) = result.cells
+    phased = replace(result, cells=(replace(cell, reason="phase"),))
+    (row,) = told(phased).rows
+    assert row.told_by == "by the phase exec given the others"
+    finding = Finding("regression", CELL, "a", phased.cells[0])
+    (sentence,) = told(replace(phased, findings=(finding,))).findings
+    assert sentence.replace("\u00a0", " ").endswith(
+        "by more than the limit, by the phase exec given the others."
+    )
 
 
 def test_a_slower_host_is_said_before_the_findings() -> None:
