@@ -6,20 +6,24 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sql
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pybench.harness import store as store_package
 from pybench.harness.errors import InputError, PybenchError
 from pybench.harness.model import Conditions, Environment, Run, Sample
-from pybench.harness.store import RunFilter, Store
-from pybench.harness.store.tables import metadata
+from pybench.harness.store import RunFilter, Store, insertion
+from pybench.harness.store.tables import AnyText, metadata
 
 RUN = Run(
     id="startup-1",
@@ -63,7 +67,8 @@ with Store.open(place) as store:
     store.begin_run(Run(name, "s", "s.yaml", started, None, "running", "c", Environment({})))
     number = 0
     while True:
-        store.add_samples(name, [replace(sample, order=number, repetition=n) for n in range(3)])
+        step = replace(sample, order=number, reason=f"step {number}")
+        store.add_samples(name, [replace(step, repetition=n) for n in range(3)])
         print(number, flush=True)
         number += 1
 """
@@ -81,6 +86,51 @@ def run_of(number: int, **fields: str) -> Run:
         status="done",
         environment=Environment(fields),
     )
+
+
+def engine_of(place: Place) -> sql.Engine:
+    """To look past the store."""
+    return sql.create_engine(place if isinstance(place, str) else f"sqlite:///{place}")
+
+
+def count_series(place: Place) -> int:
+    """How many series are stored."""
+    engine = engine_of(place)
+    with engine.connect() as connection:
+        found = connection.execute(sql.text("SELECT count(*) FROM series")).scalar_one()
+    engine.dispose()
+    return int(found)
+
+
+def make_older_record(place: Place, revision: str, samples: Sequence[Sample]) -> None:
+    """A record as an older version left it, with one run that failed."""
+    engine = engine_of(place)
+    configuration = Config()
+    configuration.set_main_option(
+        "script_location", str(Path(store_package.__file__).with_name("migrations"))
+    )
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, revision)
+        found = sql.MetaData()
+        found.reflect(connection)
+        run = {**asdict(RUN), "status": "failed", "environment": dict(RUN.environment.fields), "owner": {}}
+        connection.execute(found.tables["run"].insert(), run)
+        table = found.tables["sample"]
+        rows = [
+            {
+                "id": 2 * number,
+                "run": RUN.id,
+                "sequence": number,
+                **asdict(sample),
+                "reason": AnyText().process_bind_param(sample.reason, connection.dialect),
+            }
+            for number, sample in enumerate(samples)
+        ]
+        connection.execute(
+            table.insert(), [{column.name: row[column.name] for column in table.columns} for row in rows]
+        )
+    engine.dispose()
 
 
 class StoreBehaviour:
@@ -332,6 +382,69 @@ class StoreBehaviour:
                 store.add_samples("unknown", samples)
             assert store.samples(RUN.id) == samples
 
+    def test_what_samples_have_in_common_is_stored_once(self, place: Place) -> None:
+        """However often it comes back: in a step, later, after opening the record anew, and in a delivery."""
+        samples = [replace(each, order=order) for order in range(4) for each in (SAMPLE, FAILED, SAMPLE)]
+        with Store.open(place) as store:
+            store.begin_run(RUN)
+            store.add_samples(RUN.id, samples[:3])
+            assert count_series(place) == 2
+            store.add_samples(RUN.id, samples[3:6])
+        with Store.open(place) as store:
+            store.add_samples(RUN.id, samples[6:9])
+            assert store.put_run(RUN, samples) == 3
+            store.add_samples(RUN.id, [replace(SAMPLE, repetition=9)])
+            assert store.samples(RUN.id) == [*samples, replace(SAMPLE, repetition=9)]
+            assert count_series(place) == 2
+            store.add_samples(RUN.id, [replace(SAMPLE, qualifiers={"accel": "kvm"})])
+            assert count_series(place) == 3
+            store.remove_runs([RUN.id])
+            assert count_series(place) == 0
+            store.put_run(RUN, samples)
+            assert store.samples(RUN.id) == samples
+
+    def test_a_step_that_was_not_stored_leaves_nothing(self, place: Place) -> None:
+        """What it would have been the first to need is stored with the next step that needs it."""
+        with Store.open(place) as store:
+            store.begin_run(RUN)
+            store.add_samples(RUN.id, [SAMPLE], Conditions(17, {"steal": 0.0}))
+            with pytest.raises(PybenchError):
+                store.add_samples(RUN.id, [FAILED], Conditions(17, {"steal": 0.0}))
+            assert count_series(place) == 1
+            store.add_samples(RUN.id, [FAILED], Conditions(18, {"steal": 0.0}))
+            assert store.samples(RUN.id) == [SAMPLE, FAILED]
+
+    def test_samples_may_have_nothing_in_common(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A writer that cannot keep all of it in mind loses nothing."""
+        monkeypatch.setattr(insertion, "MOST_KNOWN", 4)
+        samples = [replace(SAMPLE, reason=f"{number % 10}") for number in range(60)]
+        with Store.open(place) as store:
+            store.begin_run(RUN)
+            for first in range(0, 30, 3):
+                store.add_samples(RUN.id, samples[first : first + 3])
+            store.put_run(RUN, samples)
+            assert store.samples(RUN.id) == samples
+            assert store.values([RUN.id], SAMPLE.metric) == {
+                RUN.id: {("ready", "vm", "s", LABEL): [SAMPLE.value] * 60}
+            }
+
+    @pytest.mark.parametrize("revision", ["0001", "0002"])
+    def test_an_older_record_is_migrated(self, place: Place, revision: str) -> None:
+        """Every sample of it is there afterwards, in its order, and it can be written to."""
+        others = [replace(SAMPLE, target="container", order=order) for order in range(3)]
+        samples = [SAMPLE, FAILED, others[0], replace(SAMPLE, value=2.0), *others, FAILED]
+        if revision == "0001":
+            samples = [replace(each, parameters={}, error=each.resolution) for each in samples]
+        make_older_record(place, revision, samples)
+        with Store.open(place, create=False) as store:
+            assert store.run() == replace(RUN, status="failed")
+            assert store.samples(RUN.id) == samples
+            assert count_series(place) == 3
+            store.add_samples(RUN.id, [*samples, SAMPLE])
+            store.tags.set("main", RUN.id)
+            assert store.samples("main") == [*samples, *samples, SAMPLE]
+            assert store.put_run(replace(RUN, id="other"), samples) == len(samples)
+
     def test_two_processes_may_write_at_once(self, place: Place) -> None:
         """Two writers lose nothing, whatever the order in which they write, and both may make the tables."""
         command = [sys.executable, "-c", WRITER, str(place)]
@@ -354,13 +467,18 @@ class StoreBehaviour:
                 assert len(orders) >= 90
 
     def test_what_was_committed_survives_a_kill(self, place: Place) -> None:
-        """After SIGKILL in the middle of writing, every announced step is complete, and the run says so."""
+        """Every announced step is complete, both before and after SIGKILL, and the run says so then."""
         command = [sys.executable, "-c", WRITER, str(place), "killed"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
-            for line in writer.stdout:
-                if int(line) >= 50:
-                    break
+            assert writer.stdout.readline() == "0\n"
+            with Store.open(place) as store:
+                for line in writer.stdout:
+                    orders = [sample.order for sample in store.samples("killed")]
+                    assert orders == [step for step in range(max(orders) + 1) for _ in range(3)]
+                    assert max(orders) >= int(line)
+                    if int(line) >= 50:
+                        break
             os.kill(writer.pid, signal.SIGKILL)
             announced = 50 + sum(1 for _ in writer.stdout)
         with Store.open(place) as store:
@@ -373,7 +491,7 @@ class StoreBehaviour:
     def test_the_migrations_make_exactly_the_declared_tables(self, place: Place) -> None:
         """Alembic finds no difference between the migrated database and the tables that the code uses."""
         Store.open(place).close()
-        engine = sql.create_engine(place if isinstance(place, str) else f"sqlite:///{place}")
+        engine = engine_of(place)
         with engine.connect() as connection:
             assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         engine.dispose()

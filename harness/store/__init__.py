@@ -2,8 +2,9 @@
 
 from pybench.harness.store.checking import Checked, CheckedRun, check
 from pybench.harness.store.errors import UnreachableError
+from pybench.harness.store.filters import BRANCH, HOST, RunFilter
 from pybench.harness.store.names import new_run_id, timestamp
-from pybench.harness.store.record import BRANCH, HOST, LATEST, Recorder, RunFilter, Store
+from pybench.harness.store.record import LATEST, Recorder, Store
 from pybench.harness.store.schema import REVISION
 from pybench.harness.store.spool import SPOOL, Delivery, SpooledStore, deliver_all
 from pybench.harness.store.tags import TagsAndNotes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +53,13 @@ def connect(place: Path | str, *, create: bool) -> tuple[sql.Engine, str]:
         raise HostError(f"the driver of the store's URL is not installed: {error}", _EXTRA) from error
 
 
+def snapshots(engine: sql.Engine) -> sql.Engine:
+    """An engine whose transactions see the database as it was when they began, as SQLite's always do."""
+    if engine.dialect.name != "postgresql":
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
 def _engine_of_file(path: Path, *, create: bool) -> sql.Engine:
     _check_file(path, create=create)
     if path.exists() and not create and not _writable(path):
@@ -91,7 +97,7 @@ def _sqlite_engine(url: sql.URL) -> sql.Engine:
         # One connection for the life of the store: opening a file costs more than a commit.
         poolclass=StaticPool,
         connect_args={"timeout": BUSY_TIMEOUT, "check_same_thread": False},
-        json_deserializer=_cached_json,
+        json_deserializer=decode,
     )
 
     @event.listens_for(engine, "connect")
@@ -121,7 +127,7 @@ def _server_engine(url: sql.URL) -> sql.Engine:
         # A server that a network has swallowed must not hold a run up for the kernel's quarter of an hour.
         arguments = {"connect_timeout": int(BUSY_TIMEOUT), "tcp_user_timeout": int(BUSY_TIMEOUT * 1000)}
     engine = sql.create_engine(
-        url, connect_args=arguments, pool_size=1, max_overflow=1, json_deserializer=_cached_json
+        url, connect_args=arguments, pool_size=1, max_overflow=1, json_deserializer=decode
     )
     if is_postgresql:
 
@@ -169,12 +175,3 @@ def _check_file(path: Path, *, create: bool) -> None:
                 )
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
-
-
-@functools.lru_cache(maxsize=1024)
-def _cached_json(text: str) -> Any:  # noqa: ANN401 - JSON is anything
-    """Decoded JSON. Thousands of samples have one text for qualifiers, and share one mapping then.
-
-    Whatever holds it takes it for immutable.
-    """
-    return decode(text)

@@ -9,46 +9,33 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import chain
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 import sqlalchemy as sql
 from sqlalchemy.exc import DBAPIError
 
 from pybench.harness.errors import InputError
-from pybench.harness.model import Conditions, Environment, Run, RunStatus, Sample, parameter_label
+from pybench.harness.model import Conditions, Environment, Run, RunStatus, Sample
 from pybench.harness.store import tables
-from pybench.harness.store.connections import SHORT, WRITES, connect
+from pybench.harness.store.connections import SHORT, WRITES, connect, snapshots
 from pybench.harness.store.errors import DamagedValueError, damaged, translate
-from pybench.harness.store.insertion import insert_conditions, insert_samples
+from pybench.harness.store.filters import BRANCH, RunFilter, filtered
+from pybench.harness.store.insertion import Stored, insert_conditions, insert_samples
 from pybench.harness.store.owner import is_dead, this_process
-from pybench.harness.store.reading import as_samples, columns
+from pybench.harness.store.reading import CellName, read_samples, read_values
 from pybench.harness.store.schema import prepare
 from pybench.harness.store.tags import TagsAndNotes
-from pybench.harness.store.validation import (
-    check_column,
-    check_conditions,
-    check_mapping,
-    check_run,
-    check_texts,
-)
+from pybench.harness.store.validation import check_conditions, check_run, check_texts
 
 if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
 LATEST: Final = "latest"
-BRANCH: Final = "source.branch"
-"""Field of a run's environment: the branch of the project that was measured."""
-HOST: Final = "host.name"
+_EVERY_RUN: Final = RunFilter()
 _PARAMETERS_AT_ONCE: Final = 500
 """Ids in one statement: SQLite's oldest limit is 999 parameters (sqlite.org/limits.html)."""
-_ROWS_AT_ONCE: Final = 10_000
-_VALUE_FIELDS: Final = ("parameters", "workload", "target", "unit", "status", "warmup", "value")
-
-CellName = tuple[str, str, str, str]
-"""Of the cells of one metric: workload, target, unit, label of the parameters."""
 _Result = TypeVar("_Result")
 
 
@@ -70,23 +57,6 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Which runs are wanted; an empty field asks for nothing."""
-
-    scenario: str = ""
-    host: str = ""
-    branch: str = ""
-    tag: str = ""
-    """A tag that names the run now."""
-    since: str = ""
-    """ISO 8601 in UTC, inclusive."""
-    until: str = ""
-    """ISO 8601 in UTC, exclusive."""
-    newest: int | None = None
-    """At most so many, the newest."""
-
-
 class Store:
     """Runs and samples; a context manager that closes its connection. Use `Store.open`."""
 
@@ -94,7 +64,8 @@ class Store:
         self._engine = engine
         self._writing = engine.execution_options(**{WRITES: True})
         self._recording = engine.execution_options(**{WRITES: True, SHORT: True})
-        self._next_sequence: dict[str, int] = {}
+        self._reading = snapshots(engine)
+        self._stored: dict[str, Stored] = {}
         self.place = place
         """The file or the URL (without a password), for messages."""
         self.tags = TagsAndNotes(self._read_texts, self._write)
@@ -147,7 +118,7 @@ class Store:
     def begin_run(self, run: Run) -> None:
         """Record that a run has begun, owned by this process."""
         self._record("record a run in", lambda connection: connection.execute(_insert_run(run)))
-        self._next_sequence[run.id] = 0
+        self._stored[run.id] = Stored()
 
     def add_samples(
         self, run_id: str, samples: Sequence[Sample], conditions: Conditions | None = None
@@ -162,16 +133,16 @@ class Store:
         if not samples:
             return
 
-        def insert(connection: sql.Connection) -> int:
-            first = self._next_sequence.get(run_id)
-            if first is None:
-                first = _count(connection, run_id)
-            insert_samples(connection, run_id, samples, first)
+        def insert(connection: sql.Connection) -> tuple[Stored, Stored]:
+            stored = self._stored.get(run_id) or Stored.read(connection, run_id)
+            added = insert_samples(connection, run_id, samples, stored)
             insert_conditions(connection, run_id, [conditions] if conditions else [])
-            return first
+            return stored, added
 
-        first = self._record("add samples to", insert)
-        self._next_sequence[run_id] = first + len(samples)
+        stored, added = self._record("add samples to", insert)
+        # Not before the commit: what was rolled back is not stored.
+        stored.add(added)
+        self._stored[run_id] = stored
 
     def finish_run(self, run_id: str, status: RunStatus, finished: str) -> None:
         """Record how and when a run ended."""
@@ -201,13 +172,15 @@ class Store:
                     .where(table.c.id == run.id)
                     .values(status=run.status, finished=run.finished)
                 )
-            stored = _count(connection, run.id)
-            insert_samples(connection, run.id, samples[stored:], stored)
+            stored = Stored.read(connection, run.id)
+            added = insert_samples(connection, run.id, samples[stored.samples :], stored)
             known = sql.select(tables.conditions.c.order).where(tables.conditions.c.run == run.id)
             orders = set(connection.execute(known).scalars())
             insert_conditions(connection, run.id, [each for each in conditions if each.order not in orders])
-            return max(0, len(samples) - stored)
+            return added.samples
 
+        # What it has by now is read where it is next needed.
+        self._stored.pop(run.id, None)
         return self._write("store a run in", put)
 
     def remove_runs(self, run_ids: Iterable[str]) -> int:
@@ -216,10 +189,12 @@ class Store:
         for ids in _batches(run_ids):
 
             def remove(connection: sql.Connection, ids: Sequence[str] = ids) -> int:
-                for table in (tables.sample, tables.conditions, tables.tag, tables.note):
+                for table in (tables.sample, tables.series, tables.conditions, tables.tag, tables.note):
                     connection.execute(table.delete().where(table.c.run.in_(ids)))
                 return connection.execute(tables.run.delete().where(tables.run.c.id.in_(ids))).rowcount
 
+            for run_id in ids:
+                self._stored.pop(run_id, None)
             removed += self._write("remove runs from", remove)
         return removed
 
@@ -276,9 +251,9 @@ class Store:
         branches = [run.environment.fields[BRANCH] for run in runs if BRANCH in run.environment.fields]
         return list(dict.fromkeys([*self.tags.current(), *branches, *(run.id for run in runs)]))
 
-    def runs(self, wanted: RunFilter = RunFilter()) -> list[Run]:
+    def runs(self, wanted: RunFilter = _EVERY_RUN) -> list[Run]:
         """Every run that is wanted, the oldest first."""
-        statement = _filtered(wanted).order_by(tables.run.c.started.desc(), tables.run.c.id.desc())
+        statement = filtered(wanted).order_by(tables.run.c.started.desc(), tables.run.c.id.desc())
         if wanted.newest is not None:
             statement = statement.limit(wanted.newest)
         return self._runs(statement)[::-1]
@@ -290,13 +265,8 @@ class Store:
             InputError: there is no such run, or what the file has is not what was stored.
         """
         run_id = self.run(run_id).id
-        table = tables.sample
-        statement = sql.select(*columns()).where(table.c.run == run_id).order_by(table.c.sequence)
-        with self._translated("read"), self._engine.connect() as connection:
-            found = connection.execute(statement.execution_options(yield_per=_ROWS_AT_ONCE))
-            samples = as_samples(chain.from_iterable(found.partitions()))
-            self._check_number(connection, len(samples), table.c.run == run_id)
-        return samples
+        with self._translated("read"), self._reading.connect() as connection:
+            return read_samples(connection, run_id)
 
     def conditions(self, run_id: str) -> list[Conditions]:
         """The conditions of a run's steps, in the order of the plan.
@@ -333,24 +303,11 @@ class Store:
 
     def values(self, run_ids: Iterable[str], metric: str) -> dict[str, dict[CellName, list[float]]]:
         """The values that count of one metric, by run and cell, as stored."""
-        table = tables.sample
         found: dict[str, dict[CellName, list[float]]] = {}
         for ids in _batches(run_ids):
-            chosen = sql.and_(table.c.run.in_(ids), table.c.metric == metric)
-            statement = (
-                sql.select(*table.c["run", *_VALUE_FIELDS])
-                .where(chosen)
-                .order_by(table.c.run, table.c.sequence)
-            )
-            with self._translated("read"), self._engine.connect() as connection:
-                rows = connection.execute(statement).all()
-                self._check_number(connection, len(rows), chosen)
-                for name, column in zip(_VALUE_FIELDS[1:], [*zip(*rows, strict=True)][2:], strict=False):
-                    check_column(name, column)
-                for run_id, parameters, workload, target, unit, status, warmup, value in rows:
-                    if status == "ok" and not warmup and value is not None:
-                        cell = (workload, target, unit, parameter_label(check_mapping(parameters)))
-                        found.setdefault(run_id, {}).setdefault(cell, []).append(value)
+            with self._translated("read"), self._reading.connect() as connection:
+                for run_id, cell, value in read_values(connection, ids, metric):
+                    found.setdefault(run_id, {}).setdefault(cell, []).append(value)
         return found
 
     def condition(self, run_ids: Iterable[str], name: str) -> dict[str, list[float]]:
@@ -417,47 +374,10 @@ class Store:
         except (DamagedValueError, UnicodeDecodeError) as error:
             raise damaged(f"{self.place}: cannot {action} the record", str(error)) from error
 
-    def _check_number(self, connection: sql.Connection, found: int, chosen: sql.ColumnElement[bool]) -> None:
-        """Check within one transaction that the index knows as many samples as were found in the table.
-
-        A server keeps its own house, and does not show both as they were at one moment.
-        """
-        if self._engine.dialect.name == "sqlite":
-            count = sql.select(sql.func.count()).select_from(tables.sample).where(chosen)
-            if connection.execute(count).scalar() != found:
-                raise DamagedValueError("samples are missing, or their index is wrong")
-
-
-def _filtered(wanted: RunFilter) -> sql.Select[Any]:
-    table = tables.run
-    statement = sql.select(table)
-    if wanted.scenario:
-        statement = statement.where(table.c.scenario == wanted.scenario)
-    for field, value in ((HOST, wanted.host), (BRANCH, wanted.branch)):
-        if value:
-            statement = statement.where(table.c.environment[field].as_string() == value)
-    if wanted.tag:
-        tagged = sql.select(tables.tag.c.run)
-        statement = statement.where(
-            table.c.id.in_(tagged.where(tables.tag.c.name == wanted.tag, tables.tag.c.until.is_(None)))
-        )
-    if wanted.since:
-        statement = statement.where(table.c.started >= wanted.since)
-    if wanted.until:
-        statement = statement.where(table.c.started < wanted.until)
-    return statement
-
 
 def _insert_run(run: Run) -> sql.Insert:
     row = {name: getattr(run, name) for name in tables.RUN_FIELDS}
     return tables.run.insert().values(**row, environment=dict(run.environment.fields), owner=this_process())
-
-
-def _count(connection: sql.Connection, run_id: str) -> int:
-    """How many samples a run has; they are numbered from 0 without gaps."""
-    last = sql.select(sql.func.max(tables.sample.c.sequence)).where(tables.sample.c.run == run_id)
-    found = connection.execute(last).scalar()
-    return 0 if found is None else int(found) + 1
 
 
 def _check_same(stored: Run, given: Run, place: str) -> None:

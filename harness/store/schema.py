@@ -10,7 +10,7 @@ import sqlalchemy as sql
 from pybench.harness.errors import InputError
 from pybench.harness.store.connections import WRITES
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The newest migration."""
 _FIRST: Final = "0001"
 """The schema of records that were made before alembic kept the version."""

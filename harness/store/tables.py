@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sql
 from sqlalchemy.engine import Dialect
@@ -24,13 +24,9 @@ class AnyText(TypeDecorator[str]):
             return value
         return value.replace("\\", "\\\\").replace("\0", "\\0")
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ANN401 - a function
-        """Nothing is done for a database that keeps the text as it is: a run may have a million of them."""
-        return super().result_processor(dialect, coltype) if dialect.name == "postgresql" else None
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
         """Restore on the way out."""
-        if value is None or "\\" not in value:
+        if value is None or dialect.name != "postgresql" or "\\" not in value:
             return value
         return "\\".join(part.replace("\\0", "\0") for part in value.split("\\\\"))
 
@@ -53,29 +49,41 @@ run: Final = sql.Table(
     sql.Column("owner", sql.JSON, nullable=False),
 )
 
-sample: Final = sql.Table(
-    "sample",
+# What is common to many samples of a run: all their texts, which are stored once.
+series: Final = sql.Table(
+    "series",
     metadata,
     sql.Column("run", sql.String(128), sql.ForeignKey("run.id"), primary_key=True),
-    # Its place among the samples of the run, from 0: a delivery that is repeated cannot store it twice.
-    sql.Column("sequence", sql.Integer, primary_key=True, autoincrement=False),
+    # Its place among the series of the run, from 0, in the order of their first samples.
+    sql.Column("number", sql.Integer, primary_key=True, autoincrement=False),
     sql.Column("workload", sql.String(64), nullable=False),
     sql.Column("target", sql.String(64), nullable=False),
     sql.Column("metric", sql.String(128), nullable=False),
     sql.Column("unit", sql.String(16), nullable=False),
+    sql.Column("channel", sql.String(64), nullable=False),
+    sql.Column("status", sql.String(16), nullable=False),
+    sql.Column("reason", AnyText, nullable=False),
+    sql.Column("qualifiers", sql.JSON, nullable=False),
+    sql.Column("parameters", sql.JSON, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+sample: Final = sql.Table(
+    "sample",
+    metadata,
+    sql.Column("run", sql.String(128), primary_key=True),
+    # Its place among the samples of the run, from 0: a delivery that is repeated cannot store it twice.
+    sql.Column("sequence", sql.Integer, primary_key=True, autoincrement=False),
+    sql.Column("series", sql.Integer, nullable=False),
     sql.Column("value", sql.Double),
     sql.Column("repetition", sql.Integer, nullable=False),
     sql.Column("warmup", sql.Boolean, nullable=False),
     sql.Column("order", sql.Integer, nullable=False),
-    sql.Column("channel", sql.String(64), nullable=False),
     sql.Column("resolution", sql.Double, nullable=False),
-    sql.Column("qualifiers", sql.JSON, nullable=False),
-    sql.Column("status", sql.String(16), nullable=False),
-    sql.Column("reason", AnyText, nullable=False),
-    sql.Column("parameters", sql.JSON, nullable=False),
     sql.Column("error", sql.Double, nullable=False),
-    # Trends read one metric of many runs.
-    sql.Index("ix_sample_run_metric", "run", "metric"),
+    sql.ForeignKeyConstraint(["run", "series"], ["series.run", "series.number"]),
+    # Trends read a few series of many runs.
+    sql.Index("ix_sample_run_series", "run", "series"),
     # A run's samples lie together on the disk.
     sqlite_with_rowid=False,
 )
@@ -114,6 +122,13 @@ note: Final = sql.Table(
 RUN_FIELDS: Final = tuple(
     column.name for column in run.columns if column.name not in {"environment", "owner"}
 )
-SAMPLE_FIELDS: Final = tuple(
-    column.name for column in sample.columns if column.name not in {"run", "sequence"}
+MAPPING_FIELDS: Final = ("qualifiers", "parameters")
+"""Of a series: those that are stored as JSON."""
+TEXT_FIELDS: Final = tuple(
+    column.name for column in series.columns if column.name not in {"run", "number", *MAPPING_FIELDS}
 )
+"""Of a series: the others."""
+NUMBER_FIELDS: Final = tuple(
+    column.name for column in sample.columns if column.name not in {"run", "sequence", "series"}
+)
+"""Of a sample: what is not in its series."""

@@ -15,12 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sql
-from alembic import command
-from alembic.config import Config
-from store_behaviour import FAILED, RUN, SAMPLE, Place, StoreBehaviour
+from store_behaviour import FAILED, RUN, SAMPLE, Place, StoreBehaviour, make_older_record
 
-from pybench.harness import store as store_package
 from pybench.harness.errors import HostError, InputError
 from pybench.harness.store import Store, connections, new_run_id, timestamp
 
@@ -127,45 +123,16 @@ def test_an_unknown_schema_is_refused(path: Path, version: str, problem: str) ->
     assert path.read_bytes() == before
 
 
-def first_schema(path: Path, *, versioned_by_alembic: bool) -> None:
-    """A record as the first schema had it, with one run and two samples."""
-    engine = sql.create_engine(f"sqlite:///{path}")
-    configuration = Config()
-    configuration.set_main_option(
-        "script_location", str(Path(store_package.__file__).with_name("migrations"))
-    )
-    with engine.begin() as connection:
-        configuration.attributes["connection"] = connection
-        command.upgrade(configuration, "0001")
-        if not versioned_by_alembic:
-            connection.exec_driver_sql("DROP TABLE alembic_version")
-            connection.exec_driver_sql("INSERT INTO about VALUES ('schema', '1')")
-        connection.exec_driver_sql(
-            "INSERT INTO run VALUES ('startup-1', 'startup', 'scenarios/startup.yaml', "
-            "'2025-11-23T22:00:00.000Z', NULL, 'failed', 'pybench run startup', "
-            """'{"host.kernel": "6.1", "host.cpu.model": "Größe ½"}', 'name: startup\n', '{}')"""
-        )
-        insert = (
-            "INSERT INTO sample VALUES (?, 'startup-1', 'ready', 'vm', 'startup.phase.kernel', 's', ?, "
-            """3, 0, 17, 'isa-serial', 1e-4, '{"accel": "tcg", "image": "3f1c"}', ?, ?)"""
-        )
-        connection.exec_driver_sql(insert, (7, SAMPLE.value, "ok", ""))
-        connection.exec_driver_sql(insert, (9, None, "failed", FAILED.reason))
-    engine.dispose()
-
-
-@pytest.mark.parametrize("versioned_by_alembic", [True, False])
-def test_a_record_of_the_first_schema_is_migrated(path: Path, versioned_by_alembic: bool) -> None:
-    """Every run and sample of it is there afterwards, in its order, and it can be written to."""
-    first_schema(path, versioned_by_alembic=versioned_by_alembic)
+def test_a_record_from_before_alembic_is_migrated(path: Path) -> None:
+    """The first versions kept the number of their schema in a table of their own."""
+    samples = [replace(each, parameters={}, error=each.resolution) for each in (SAMPLE, FAILED)]
+    make_older_record(path, "0001", samples)
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE alembic_version")
+        connection.execute("INSERT INTO about VALUES ('schema', '1')")
+    connection.close()
     with Store.open(path, create=False) as store:
-        assert store.run() == replace(RUN, status="failed")
-        assert store.samples(RUN.id) == [
-            replace(each, parameters={}, error=each.resolution) for each in (SAMPLE, FAILED)
-        ]
-        store.add_samples(RUN.id, [replace(SAMPLE, order=18)])
-        store.tags.set("main", RUN.id)
-        assert len(store.samples("main")) == 3
+        assert store.samples(RUN.id) == samples
 
 
 def test_a_locked_record_is_the_hosts_problem(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

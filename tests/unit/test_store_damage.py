@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from store_behaviour import SAMPLE, run_of
+from store_behaviour import SAMPLE, make_older_record, run_of
 
 from pybench.harness.cli.main import run as command_line
 from pybench.harness.errors import InputError
@@ -23,8 +23,8 @@ RUNS = [run_of(number, **{"host.name": "alpha"}) for number in (1, 2, 3)]
 
 
 def samples_of(run: Run) -> list[Sample]:
-    """Some pages of samples, which differ from run to run."""
-    return [replace(SAMPLE, order=order, reason=run.id) for order in range(300)]
+    """Some pages of samples in three series, which differ from run to run."""
+    return [replace(SAMPLE, order=order, reason=f"{run.id} {order % 3}") for order in range(300)]
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +60,24 @@ def change(path: Path, statement: str) -> None:
         "UPDATE sample SET value = 'x' WHERE sequence = 7",
         "UPDATE sample SET value = NULL WHERE sequence = 7",
         "UPDATE sample SET value = 9e999 WHERE sequence = 7",
-        "UPDATE sample SET status = 'perhaps' WHERE sequence = 7",
-        "UPDATE sample SET unit = x'00ff' WHERE sequence = 7",
-        "UPDATE sample SET unit = CAST(x'c3' AS TEXT) WHERE sequence = 7",
-        "UPDATE sample SET qualifiers = '{\"accel\": ' WHERE sequence = 7",
-        "UPDATE sample SET parameters = '[]' WHERE sequence = 7",
         "UPDATE sample SET repetition = 0.5 WHERE sequence = 7",
+        "UPDATE sample SET series = 3 WHERE sequence = 7",
+        "UPDATE sample SET series = -1 WHERE sequence = 7",
+        "UPDATE sample SET series = 0.5 WHERE sequence = 7",
+        "UPDATE sample SET series = 'x' WHERE sequence = 7",
         "DELETE FROM sample WHERE sequence = 7",
+        "UPDATE series SET status = 'perhaps' WHERE number = 1",
+        "UPDATE series SET unit = x'00ff' WHERE number = 1",
+        "UPDATE series SET unit = CAST(x'c3' AS TEXT) WHERE number = 1",
+        "UPDATE series SET qualifiers = '{\"accel\": ' WHERE number = 1",
+        "UPDATE series SET parameters = '[]' WHERE number = 1",
+        "UPDATE series SET number = 7 WHERE number = 1",
+        "UPDATE series SET number = 0.5 WHERE number = 1",
+        "UPDATE series SET number = 'x' WHERE number = 1",
+        "DELETE FROM series WHERE number = 0",
+        "DELETE FROM series WHERE number = 1",
+        "DELETE FROM series WHERE number = 2",
+        "DELETE FROM series WHERE number >= 0",
     ],
 )
 def test_a_sample_that_was_never_stored_is_damage(path: Path, statement: str) -> None:
@@ -77,6 +88,43 @@ def test_a_sample_that_was_never_stored_is_damage(path: Path, statement: str) ->
             store.samples("startup-2")
         assert "history check --rescue" in caught.value.hint
         assert store.samples("startup-3") == samples_of(RUNS[2])
+
+
+def change_past_index(path: Path, index: str, statement: str) -> None:
+    """Write to a table while SQLite knows nothing of one of its indexes."""
+    with sqlite3.connect(path) as connection:
+        where = "FROM sqlite_master WHERE name = ?"
+        (row,) = connection.execute(f"SELECT * {where}", [index]).fetchall()
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(f"DELETE {where}", [index])
+    connection.close()
+    change(path, statement)
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", row)
+    connection.close()
+
+
+@pytest.mark.parametrize("assignment", ["series = 1", "sequence = 300"])
+def test_a_sample_that_its_index_does_not_know_is_damage(path: Path, assignment: str) -> None:
+    """A number that became another one that would do, too, is told where the index has the first."""
+    statement = f"UPDATE sample SET {assignment} WHERE run = 'startup-2' AND sequence = 299"  # noqa: S608
+    change_past_index(path, "ix_sample_run_series", statement)
+    with Store.open(path) as store, pytest.raises(InputError, match="damaged"):
+        store.samples("startup-2")
+
+
+def test_a_damaged_record_is_not_migrated(path: Path) -> None:
+    """What its table has lost is not forgotten with the old index, and all else is still there."""
+    path.unlink()
+    make_older_record(path, "0002", [SAMPLE] * 300)
+    change_past_index(path, "ix_sample_run_metric", "DELETE FROM sample WHERE sequence = 299")
+    with pytest.raises(InputError, match="damaged"):
+        Store.open(path)
+    with sqlite3.connect(path) as connection:
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert len(connection.execute("SELECT * FROM sample").fetchall()) == 299
+    connection.close()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +144,12 @@ def test_a_run_that_was_never_stored_is_damage(path: Path, assignment: str) -> N
     ("statement", "read"),
     [
         ("DELETE FROM sample WHERE sequence = 7", lambda store: store.sample_counts(["startup-2"])),
-        ("UPDATE sample SET status = 'x'", lambda store: store.values(["startup-2"], SAMPLE.metric)),
+        ("UPDATE series SET status = 'x'", lambda store: store.values(["startup-2"], SAMPLE.metric)),
+        ("UPDATE sample SET value = 'x'", lambda store: store.values(["startup-2"], SAMPLE.metric)),
+        ("UPDATE sample SET value = NULL", lambda store: store.values(["startup-2"], SAMPLE.metric)),
+        ("UPDATE sample SET series = 3", lambda store: store.values(["startup-2"], SAMPLE.metric)),
+        ("DELETE FROM series WHERE number = 1", lambda store: store.values(["startup-2"], SAMPLE.metric)),
+        ("DELETE FROM series", lambda store: store.values(["startup-2"], SAMPLE.metric)),
         ("UPDATE conditions SET \"values\" = '[1]'", lambda store: store.conditions("startup-2")),
         ("UPDATE tag SET since = x'00'", lambda store: store.tags.of_run("startup-2")),
     ],
