@@ -6,16 +6,18 @@ import contextlib
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from pybench.harness.errors import InputError
+from pybench.harness.store import LATEST, Store
 from pybench.vm_images import Image
 
 PYBENCH = str(Path(sys.executable).with_name("pybench"))
@@ -178,32 +180,35 @@ def test_results_that_cannot_be_written_stop_it_before_anything_is_launched(tmp_
     assert "--results" in done.stderr
 
 
-def start(folder: Path, path: Path) -> subprocess.Popen[str]:
-    """The command in the background, once it has launched something."""
-    process = subprocess.Popen(
+@contextlib.contextmanager
+def started(folder: Path, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The command in the background, once it has launched something; a test that fails ends it."""
+    with subprocess.Popen(
         [PYBENCH, "run", str(path), "--json", "out.json"],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    deadline = time.monotonic() + PATIENCE
-    while not _descendants(process.pid, "workload", "qemu-system-x86"):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.005)
-    return process
+    ) as process:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not _descendants(process.pid, "workload", "qemu-system-x86"):
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.005)
+            yield process
+        finally:
+            process.kill()
 
 
 def await_samples(folder: Path, process: subprocess.Popen[str]) -> None:
     """Return when the run has stored something of both of its targets."""
     record, deadline = folder / "results" / "pybench.sqlite", time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.closing(sqlite3.connect(f"file:{record}?mode=ro", uri=True)) as connection:
-            targets = "SELECT count(DISTINCT target) FROM sample WHERE status = 'ok'"
-            with contextlib.suppress(sqlite3.OperationalError):
-                if connection.execute(targets).fetchone()[0] > 1:
-                    return
+        # Until the run is recorded there is no record, or nothing in it.
+        with contextlib.suppress(InputError), Store.open(record, create=False) as store:
+            if len({sample.target for sample in store.samples(LATEST) if sample.status == "ok"}) > 1:
+                return
         time.sleep(0.05)
     pytest.fail("the run stored nothing")
 
@@ -221,11 +226,11 @@ def _descendants(pid: int, *names: str) -> list[psutil.Process]:
 def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, target: str) -> None:
     """SIGINT ends the run with 130, keeps the samples so far, and leaves nothing running."""
     path = write(tmp_path, "mock: {repetitions: 500}", f"{target}: {{repetitions: 500}}")
-    process = start(tmp_path, path)
-    await_samples(tmp_path, process)
-    victims = _descendants(process.pid, "workload", "qemu-system-x86")
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE)
+    with started(tmp_path, path) as process:
+        await_samples(tmp_path, process)
+        victims = _descendants(process.pid, "workload", "qemu-system-x86")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert not any(victim.is_running() for victim in victims)
@@ -239,11 +244,12 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path, target: str) -> None:
 @pytest.mark.parametrize("target", ["process", "container", "vm"])
 def test_clean_removes_what_a_killed_run_left(tmp_path: Path, target: str) -> None:
     """After SIGKILL `pybench clean` ends what lives on; the samples committed before are readable."""
-    process = start(tmp_path, write(tmp_path, "mock: {repetitions: 500}", f"{target}: {{repetitions: 500}}"))
-    time.sleep(0.5)
-    victims = _descendants(process.pid, "workload", "qemu-system-x86")
-    process.kill()
-    process.communicate(timeout=PATIENCE)
+    path = write(tmp_path, "mock: {repetitions: 500}", f"{target}: {{repetitions: 500}}")
+    with started(tmp_path, path) as process:
+        time.sleep(0.5)
+        victims = _descendants(process.pid, "workload", "qemu-system-x86")
+        process.kill()
+        process.communicate(timeout=PATIENCE)
     _clean()
     _, alive = psutil.wait_procs(victims, timeout=PATIENCE)
     assert not alive
