@@ -208,20 +208,18 @@ def _connect(resources: ExitStack, journal: Journal, uri: str) -> Connection:
     directory = resources.enter_context(embedded.private_directory(journal))
     if not uri:
         embedded.configure(directory)
-    address = uri or f"qemu:///embed?root={directory}"
     try:
-        handle = libvirt.open(address)
+        handle = libvirt.open(uri) if uri else embedded.opened(directory)
     except libvirt.libvirtError as error:
-        raise HostError(f"libvirt refuses {address}: {error}", _refusal_hint(uri, str(error))) from error
-    resources.callback(_quietly, handle.close)
+        refused = uri or "its embedded driver"
+        raise HostError(f"libvirt refuses {refused}: {error}", _refusal_hint(uri, str(error))) from error
     if uri:
+        resources.callback(_quietly, handle.close)
         # A daemon that stands still is as good as lost.
         _quietly(handle.setKeepAlive, _KEEP_ALIVE_SECONDS, _KEEP_ALIVE_COUNT)
-    else:
-        embedded.note_loaded()
     version = handle.getVersion()  # major * 1,000,000 + minor * 1,000 + release (virConnectGetVersion)
     connection = Connection(
-        uri=address,
+        uri=uri or handle.getURI(),
         root=None if uri else directory,
         directory=directory,
         journal=journal,

@@ -16,6 +16,8 @@ from pybench.runtime.journal import state_directory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import libvirt
+
     from pybench.runtime.journal import Journal
 
 PACKAGES: Final = "libvirt-daemon-driver-qemu qemu-system-x86"
@@ -36,18 +38,29 @@ _DRIVER_DIRECTORIES: Final = (
 _directory_name = f"vm-{os.urandom(4).hex()}"
 """One per process: the embedded driver cannot change its root ("already open with path …")."""
 
-_loaded = False
+_opened: dict[str, libvirt.virConnect] = {}
 
 
-def note_loaded() -> None:
-    """The driver is in this process from now on, also after its connection is closed."""
-    global _loaded  # noqa: PLW0603 - libvirt's own state is the process's, too
-    _loaded = True
+def opened(root: Path) -> libvirt.virConnect:
+    """The driver's connection, which stays open as long as this process lives.
+
+    With each opening libvirt enters the driver into its table of drivers, which has room for sixteen more,
+    and never takes it out (virConnectOpenInternal and virRegisterConnectDriver in its src/libvirt.c).
+
+    Raises:
+        libvirt.libvirtError: it cannot be opened, or has been with another root.
+    """
+    import libvirt  # noqa: PLC0415 - a host may lack the library, and is told so by whoever needs it
+
+    address = f"qemu:///embed?root={root}"
+    if address not in _opened:
+        _opened[address] = libvirt.open(address)
+    return _opened[address]
 
 
 def is_loaded() -> bool:
     """Whether the driver is in this process: it then takes every URI of a local daemon for its own."""
-    return _loaded
+    return bool(_opened)
 
 
 @contextmanager
