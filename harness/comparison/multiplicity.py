@@ -14,7 +14,7 @@ class Tests(NamedTuple):
     shift: float | None
     """Of the Mann–Whitney test."""
     tail: float | None = None
-    """Of the quantile test at the 90th percentile, with the shift taken out."""
+    """Of the quantile test of the worst tenth, with the shift taken out."""
     base: float | None = None
     """Of the test in which the best values weigh most."""
     phase: float | None = None

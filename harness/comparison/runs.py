@@ -47,6 +47,8 @@ class Judged:
     """Whether the verdict is for the worse."""
     reason: str
     """What the verdict rests on, or why there is none."""
+    source: str = SHIFT
+    """Which shift tells most: that of the middle, of the base or of a phase."""
     explained: Slowdown = UNKNOWN
     """How far the host's own pace may have moved the cell, in its unit."""
 
@@ -63,24 +65,16 @@ class Judged:
             BASE: (moved.base, self.adjusted.base),
             PHASE: (moved.phase and moved.phase.shift, self.adjusted.phase),
         }
-        shift, p = others.get(self._told_by, (None, 1.0))
+        shift, p = others.get(self.source, (None, 1.0))
         return (moved.shift, self.adjusted.shift) if shift is None else (shift, p)
 
     @property
     def told_by(self) -> str:
         """What tells it, if not the middle: `base`, or e.g. `phase exec given the others`."""
         moved = self.change.movement
-        if self._told_by == PHASE and moved is not None and moved.phase is not None:
+        if self.source == PHASE and moved is not None and moved.phase is not None:
             return f"phase {moved.phase.phase} given the others"
-        return BASE if self._told_by == BASE else ""
-
-    @property
-    def _told_by(self) -> str:
-        if self.verdict == "inconclusive" and self.reason == _SMALLER:
-            p_values = {SHIFT: self.adjusted.shift, BASE: self.adjusted.base, PHASE: self.adjusted.phase}
-            return min(p_values, key=p_values.__getitem__)
-        # That a cell is the same was read off the interval of the shift in the middle.
-        return self.reason if self.reason in {BASE, PHASE} else SHIFT
+        return BASE if self.source == BASE else ""
 
     @property
     def only_the_limit_hides(self) -> bool:
@@ -154,20 +148,33 @@ def _judged(each: Change, p_values: Adjusted, limits: Limits, rate: float, tests
         reason = f"the {side} has no value that counts"
         return Judged(each, p_values, margin, tail_margin, detectable, "inconclusive", False, reason)
     explained = each.slowdown.explains(each.cell, median)
-    direction, reason = direction_of(
+    direction, reason, source = decide(
         each.cell, moved, p_values, limit, median, rate=rate, explained=explained
     )
     if direction:
         verdict, worse = _words(each.cell, direction)
-        if reason == PHASE and moved.phase is not None:
-            margin = limit.phase_margin(median, moved.phase.scatter)
+    elif -margin <= moved.shift.low and moved.shift.high <= margin:
+        # Read off the interval of the shift in the middle.
+        verdict, worse, source = "same", False, SHIFT
     else:
-        within = -margin <= moved.shift.low and moved.shift.high <= margin
-        verdict, worse = ("same" if within else "inconclusive"), False
-    return Judged(each, p_values, margin, tail_margin, detectable, verdict, worse, reason, explained)
+        verdict, worse = "inconclusive", False
+    if source == PHASE and moved.phase is not None:
+        margin = limit.phase_margin(median, moved.phase.scatter)
+    return Judged(each, p_values, margin, tail_margin, detectable, verdict, worse, reason, source, explained)
 
 
-def direction_of(
+class Decision(NamedTuple):
+    """What is to be said of a change."""
+
+    direction: int
+    """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown."""
+    reason: str
+    """What that rests on, or why it is not shown."""
+    source: str
+    """Of the shifts that are supported, the one that tells most; that of the middle where none is."""
+
+
+def decide(
     cell: CellKey,
     moved: Movement,
     p_values: Adjusted,
@@ -176,8 +183,8 @@ def direction_of(
     *,
     rate: float,
     explained: Slowdown = UNKNOWN,
-) -> tuple[int, str]:
-    """1 if the candidate is larger, -1 if it is smaller, 0 if neither is shown; and what that rests on.
+) -> Decision:
+    """Whether a change is shown, and what that rests on.
 
     The shift in the middle outweighs the others: who made everything faster but a few launches has made
     nothing worse. Of the others, which leave the middle undecided, one for the worse outweighs one for the
@@ -208,10 +215,13 @@ def direction_of(
     supported = [ground for ground in (shift, *others) if ground.p <= rate]
     for ground in supported:
         if unexplained(ground.moved, ground.explained) > ground.margin:
-            return (1 if ground.moved > 0 else -1), ground.reason
+            source = SHIFT if ground.reason == TAIL else ground.reason
+            return Decision(1 if ground.moved > 0 else -1, ground.reason, source)
     if any(abs(ground.moved) > ground.margin for ground in supported):
-        return 0, HOST
-    return 0, _SMALLER if supported else ""
+        return Decision(0, HOST, SHIFT)
+    shifts = [ground for ground in supported if ground.reason != TAIL]
+    clearest = min(shifts, key=lambda ground: ground.p, default=shift)
+    return Decision(0, _SMALLER if supported else "", clearest.reason)
 
 
 def _leaves_room(moved: Movement, change: float, margin: float, explained: float) -> bool:

@@ -16,7 +16,7 @@ from pybench.harness.comparison.multiplicity import Adjusted, adjusted, alone
 from pybench.harness.comparison.pace import Slowdown, unexplained
 from pybench.harness.comparison.phases import Phases, phases_of
 from pybench.harness.comparison.ranks import Values
-from pybench.harness.comparison.runs import direction_of
+from pybench.harness.comparison.runs import decide
 from pybench.harness.fields import MOST_SHARE
 from pybench.harness.gate.check import GateSettings, Measured
 from pybench.harness.gate.verdicts import is_verdict
@@ -190,10 +190,8 @@ def _alarms(
     for (cell, each), p_values in zip(moved.items(), together, strict=True):
         median = baseline[cell].median
         explained = slowdown.explains(cell, median)
-        direction, _ = direction_of(
-            cell, each, p_values, limits[cell], median, rate=rate, explained=explained
-        )
-        if direction == worse_direction(cell):
+        decision = decide(cell, each, p_values, limits[cell], median, rate=rate, explained=explained)
+        if decision.direction == worse_direction(cell):
             return True
     return False
 
@@ -223,9 +221,8 @@ def _power(
         each = _moved(cell, baseline, candidate.times(factor))
         median, tests = baseline.median, alone(each.tests)
         explained = slowdown.explains(cell, median)
-        found += (
-            direction_of(cell, each, tests, limit, median, rate=level, explained=explained)[0] == direction
-        )
+        decision = decide(cell, each, tests, limit, median, rate=level, explained=explained)
+        found += decision.direction == direction
     return found / len(nights)
 
 

@@ -10,7 +10,7 @@ from gate_runs import MEDIANS, START, launches, night_samples, samples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pybench.harness.comparison.limits import Limit
+from pybench.harness.comparison.limits import Limit, Limits
 from pybench.harness.comparison.pace import Slowdown
 from pybench.harness.comparison.phases import phase_shift
 from pybench.harness.comparison.runs import Comparison, Judged, compare
@@ -147,6 +147,17 @@ def test_what_another_phase_makes_up_for_is_no_change() -> None:
     judged = start_of(compare(samples_of(x), samples_of(y)))
     assert judged.adjusted.phase < 1e-3
     assert judged.verdict == "same"
+
+
+def test_what_is_mostly_made_up_for_is_told_by_the_start() -> None:
+    """What is left of it lies within the limit, and so does the change that is told."""
+    generator = np.random.default_rng(6)
+    moved = {"clone": -0.1 * START, "sandbox": 0.12 * START}
+    x, y = launches(generator, 2000), launches(generator, 2000, moved)
+    judged = start_of(compare(samples_of(x), samples_of(y), Limits(of_unit={"s": Limit(0.022, 0.0)})))
+    assert (judged.verdict, judged.only_the_limit_hides) == ("inconclusive", True)
+    assert judged.telling is not None
+    assert 0 < judged.telling[0].value < judged.margin
 
 
 def test_a_phase_that_became_faster_makes_no_other_one_slower() -> None:

@@ -79,7 +79,7 @@ def test_a_phase_that_tells_a_change_is_named() -> None:
     after = Measured("b", samples_of(launches(generator, added={"exec": 80e-6})))
     result = gate(before, after, GateSettings())
     (cell,) = result.cells
-    phased = replace(result, cells=(replace(cell, reason="phase"),))
+    phased = replace(result, cells=(replace(cell, source="phase"),))
     (row,) = told(phased).rows
     assert row.told_by == "by the phase exec given the others"
     finding = Finding("regression", CELL, "a", phased.cells[0])
